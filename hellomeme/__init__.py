@@ -1,0 +1,41 @@
+"""HelloMeme: one face drives another through Spatial Knitting Attentions on a frozen Stable Diffusion 1.5.
+
+`import hellomeme` is light: a class is loaded, with torch or MediaPipe behind it, when it is first asked for.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_HOME = {  # class -> submodule
+    "HelloMemeError": "errors",
+    "NoFaceError": "errors",
+    "SKReferenceAttention": "knitting",
+    "SKCrossAttention": "knitting",
+    "HMControlNet": "control",
+    "HMControlNet2": "control",
+    "HMV2ControlNet": "control",
+    "HMV2ControlNet2": "control",
+    "HMReferenceAdapter": "networks",
+    "HMReferenceNet": "networks",
+    "HMDenoisingNet": "networks",
+    "FanEncoder": "emotion",
+    "PatchAutoencoder": "autoencoder",
+    "Face": "face",
+    "FaceAnalyzer": "face",
+    "Motion": "motion",
+    "Settings": "settings",
+    "HelloMemePipeline": "pipeline",
+    "Reenactor": "reenactor",
+}
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name):
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__():
+    return sorted(set(globals()) | set(__all__))

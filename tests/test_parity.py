@@ -1,0 +1,155 @@
+"""The networks reproduce the fixtures of the released implementation, in float32, to 1e-5 of the largest output.
+
+`python -m tests.test_parity` prints the achieved figure of each.
+"""
+
+import json
+import zlib
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import MotionAdapter, UNet2DConditionModel, UNetMotionModel
+from safetensors import safe_open
+
+from hellomeme import control, emotion, knitting, networks
+
+FIXTURES = Path(__file__).parent / "fixtures" / "parity"
+TOLERANCE = 1e-5
+
+
+@cache
+def fixture(name):
+    """(constructor arguments and more, weights, inputs, outputs), all tensors in float32 or as stored integers."""
+    parts = {"weights": {}, "in": {}, "out": {}}
+    with safe_open(FIXTURES / f"{name}.safetensors", "pt") as file:
+        facts = json.loads(file.metadata()["json"])
+        for key in file.keys():
+            part, _, rest = key.partition(".")
+            tensor = file.get_tensor(key)
+            parts[part][rest] = tensor.float() if tensor.is_floating_point() else tensor
+    return facts, *parts.values()
+
+
+def under(tensors, prefix):
+    return {key.removeprefix(prefix + "."): x for key, x in tensors.items() if key.startswith(prefix + ".")}
+
+
+def deviation(ours, theirs):
+    """Largest difference over the largest output, over tensors or dicts of tensors with the very same keys."""
+    if isinstance(theirs, dict):
+        assert ours.keys() == theirs.keys()
+        return max(deviation(ours[key], theirs[key]) for key in theirs)
+    assert ours.shape == theirs.shape
+    return ((ours - theirs).abs().max() / theirs.abs().max()).item()
+
+
+def reference_attention():
+    facts, weights, inputs, outputs = fixture("a_sk_reference_attention")
+    net = knitting.SKReferenceAttention(**facts["kwargs"])
+    net.load_state_dict(weights)
+    ours = {case: net(inputs[f"hidden_{case}"], net.prepare(inputs[f"ref_{case}"])) for case in outputs}
+    return deviation(ours, outputs)
+
+
+def cross_attention():
+    facts, weights, inputs, outputs = fixture("b_sk_cross_attention")
+    net = knitting.SKCrossAttention(**facts["kwargs"])
+    net.load_state_dict(weights)
+    ours = {"conv": net.conv(inputs["input"]), "y": net(inputs["input"], inputs["tokens"])}
+    return deviation(ours, outputs)
+
+
+def control_net(name):
+    facts, weights, inputs, outputs = fixture(name)
+    net = getattr(control, facts["cls"])(**facts["kwargs"])
+    net.load_state_dict(weights)
+    return deviation(net(**inputs), outputs)
+
+
+def denoiser(name):
+    """Deviations of the noise prediction, of the reference's feature maps and, where stored, of the denoiser's own."""
+    facts, weights, inputs, outputs = fixture(name)
+    adapter = networks.HMReferenceAdapter(**facts["adapter_kwargs"])
+    base = UNet2DConditionModel(**facts["unet_kwargs"])
+    unet = base
+    if "motion_adapter_kwargs" in facts:
+        unet = UNetMotionModel.from_unet2d(base, MotionAdapter(**facts["motion_adapter_kwargs"]))
+    unet_weights = {key: x for key, x in weights.items() if not key.startswith("reference_modules")}
+    adapter_keys = adapter.load_state_dict({k: x for k, x in weights.items() if k not in unet_weights}, strict=False)
+    assert not adapter_keys.unexpected_keys and all(key.endswith(".pe") for key in adapter_keys.missing_keys)
+    missing, unexpected = unet.load_state_dict(unet_weights, strict=False)
+    assert not unexpected and all(key.endswith(".pe") for key in missing)
+    base.load_state_dict({key: x for key, x in unet_weights.items() if "motion_modules" not in key})
+
+    reference = networks.HMReferenceNet(base)(inputs["ref_latent"].squeeze(2), inputs["ref_text"])
+    prepared = adapter.prepare(reference)
+    controls = under(inputs, "control")
+    net = networks.HMDenoisingNet(unet, adapter)
+    noise = net(inputs["sample"], facts["timestep"], inputs["text"], prepared, controls)
+    _, own = networks.walk(unet, inputs["sample"], inputs["timestep"], inputs["text"], adapter, prepared, controls)
+
+    ref_cache, main_cache = under(outputs, "ref_cache"), under(outputs, "main_cache")
+    result = {
+        "noise_pred": deviation(noise, outputs["noise_pred"]),
+        "ref_cache": deviation({place: reference[place] for place in ref_cache}, ref_cache),
+    }
+    if main_cache:
+        result["main_cache"] = deviation({place: own[place] for place in main_cache}, main_cache)
+    return result
+
+
+def seeded_weights(net):
+    """The fixture of the encoder holds no weights but the rule that makes them, from the tensors' names."""
+    state = net.state_dict()
+    for name, old in state.items():
+        if name.endswith("num_batches_tracked"):
+            continue
+        r = torch.randn(old.shape, generator=torch.Generator().manual_seed(zlib.crc32(name.encode())))
+        if name.endswith("running_var"):
+            state[name] = 1 + 0.1 * r.abs()
+        elif r.ndim >= 2:
+            state[name] = r / r[0].numel() ** 0.5
+        elif name.endswith(".weight"):
+            state[name] = 1 + 0.1 * r
+        else:
+            state[name] = 0.1 * r
+    return state
+
+
+def fan_encoder():
+    _, _, inputs, outputs = fixture("r_fan_encoder")
+    net = emotion.FanEncoder().eval()
+    net.load_state_dict(seeded_weights(net))
+    return deviation({"code": net(inputs["image"]), "negative": net.negative()}, outputs)
+
+
+CASES = {
+    "a_sk_reference_attention": reference_attention,
+    "b_sk_cross_attention": cross_attention,
+    **{
+        name: lambda name=name: control_net(name)
+        for name in ("c_hm_control_net", "c_v2_control_net", "d_hm_control_net2", "d_v2_control_net2")
+    },
+    **{
+        name: lambda name=name: denoiser(name)
+        for name in ("e_v1_denoising3d", "e_v2_denoising3d", "f_v1_denoising_motion")
+    },
+    "r_fan_encoder": fan_encoder,
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+@torch.no_grad()
+def test_reproduces_the_released_implementation(name):
+    result = CASES[name]()
+    figures = result if isinstance(result, dict) else {"output": result}
+    for what, figure in figures.items():
+        print(f"{name:28} {what:12} {figure:.1e}")
+        assert figure < TOLERANCE, (what, figure)
+
+
+if __name__ == "__main__":
+    for case in CASES:
+        test_reproduces_the_released_implementation(case)
