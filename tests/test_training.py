@@ -1,0 +1,130 @@
+"""Training end to end at a tiny size: every stage runs, resumes, leaves the base alone, and its export loads."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from hellomeme.networks import HMReferenceAdapter
+from training import dataset
+from training.adapters import start_by_copying
+from training.loop import Schedule, load_averaged, train
+from training.run import Workshop
+
+CONFIG = {
+    "seed": 0,
+    "mixed_precision": "no",
+    "data": {"identities": 4, "validation_identities": 2, "frames": 2, "size": 128},
+    "model": {
+        "latent_channels": 4,
+        "autoencoder": {"encoder_channels": [16, 16], "decoder_channels": [16, 16, 16], "layers_per_block": 1},
+        "text_width": 16,
+        "channels": [16, 16, 32, 32],
+        "layers": 1,
+        "heads": 2,
+        "control_width": 16,
+    },
+}
+QUICK = Schedule(minutes=10, batch=2, learning_rate=1e-3, steps=2)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory) -> Workshop:
+    """A work folder with all stages trained for two steps."""
+    torch.set_num_threads(1)
+    shop = Workshop(tmp_path_factory.mktemp("work"), CONFIG)
+    data = CONFIG["data"]
+    # One process: a pool would import everything again for a few frames.
+    with dataset_analyzer() as analyzer:
+        for split, count in (("train", 4), ("validation", 2)):
+            for path, seeds in dataset.shard_paths(shop.folder / "data", split, count, data["frames"], data["size"]):
+                path.parent.mkdir(exist_ok=True)
+                shards = [dataset.render_identity(seed, data["frames"], data["size"], analyzer) for seed in seeds]
+                np.savez(path, **vars(dataset.concatenate(shards)))
+    torch.manual_seed(0)
+    for name in ("autoencoder", "base", "adapters"):
+        stage = getattr(shop, f"{name}_stage")()
+        if name == "autoencoder":
+            stage.start()
+        train(stage, QUICK, shop.folder / name)
+    return shop
+
+
+def dataset_analyzer():
+    from hellomeme.face import FaceAnalyzer
+
+    return FaceAnalyzer()
+
+
+def test_frames_are_labelled_and_reproducible(shop):
+    frames = shop.train_frames
+    assert len(frames) == 8 and frames.found.all()
+    assert frames.images.shape == (8, 128, 128, 3) and frames.poses.any(axis=(1, 2, 3)).all()
+    with dataset_analyzer() as analyzer:
+        again = dataset.render_identity(dataset.FIRST_IDENTITY["train"], 2, 128, analyzer)
+    assert np.array_equal(again.images, frames.images[:2])
+    assert np.array_equal(again.commanded, frames.commanded[:2])
+
+
+def test_splits_share_no_identity(shop):
+    assert not set(shop.train_frames.identity) & set(shop.validation_frames.identity)
+
+
+def test_autoencoder_starts_as_a_working_code(shop):
+    stage = shop.autoencoder_stage()
+    stage.start()
+    with torch.no_grad():
+        error = stage.reconstructions(shop.train_frames.images).astype(float) - shop.train_frames.images
+    assert (error**2).mean() < 0.5 * shop.train_frames.images.astype(float).var()
+
+
+def test_the_base_is_never_changed(shop):
+    stage = shop.adapters_stage()
+    before = {name: p.clone() for name, p in stage.denoising_net.unet.state_dict().items()}
+    adapter = {name: p.clone() for name, p in stage.adapter.state_dict().items()}
+    train(stage, QUICK, shop.folder / "frozen")
+    after = stage.denoising_net.unet.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert not torch.equal(adapter["reference_modules_mid.proj.weight"], stage.adapter.reference_modules_mid.proj.weight)
+    saved = load_averaged(shop.adapters_stage(), shop.folder / "frozen")
+    assert torch.equal(saved.adapter.reference_modules_mid.proj.weight, stage.adapter.reference_modules_mid.proj.weight)
+
+
+def test_a_stage_resumes_where_it_stopped(shop):
+    folder = shop.folder / "resumed"
+    train(shop.base_stage(), QUICK, folder)
+    stage = shop.base_stage()
+    train(stage, replace(QUICK, steps=3), folder)
+    rows = (folder / "log.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["step", "2", "3"]
+
+
+def test_copying_is_where_the_reference_attention_starts():
+    """Before training, the query of row position i scores the reference's position i, or its neighbour, highest."""
+    torch.manual_seed(0)
+    adapter, side = HMReferenceAdapter(block_out_channels=(64, 96, 128, 128), num_attention_heads=4), 16
+    start_by_copying(adapter, side)
+    module = adapter.module_at("up_3")
+    table = module.norm(module.pos_embed.pe[0])
+    queries = module.attn1.to_q(table[:side])
+    keys = module.attn1.to_k(table[side : 2 * side])
+    assert ((queries @ keys.T).argmax(1) - torch.arange(side)).abs().max() <= 1
+
+
+def test_the_export_is_a_release(shop, tmp_path):
+    from hellomeme.releases import load
+
+    shop.export(tmp_path / "model")
+    assert json.loads((tmp_path / "model" / "hm_reference" / "config.json").read_text())["version"] == "v1"
+    pipeline, _, release = load(str(tmp_path / "model"), device="cpu")
+    trained = load_averaged(shop.adapters_stage(), shop.folder / "adapters")
+    for name, tensor in trained.adapter.state_dict().items():
+        assert torch.allclose(pipeline.hm_reference.state_dict()[name], tensor.half().float(), atol=1e-3), name
+    reference = pipeline.prepare_reference(pipeline.encode(torch.zeros(1, 3, 128, 128)))
+    size = release.condition_size
+    result = pipeline(
+        reference, condition=torch.zeros(1, 3, 1, size, size), drive_coeff=torch.zeros(1, 1, 51), num_inference_steps=1
+    )
+    assert result.frames[0].size == (128, 128)

@@ -1,0 +1,179 @@
+"""Stage 3: with the base frozen, the reference adapter and the control nets, by self-reenactment.
+
+Two frames of one identity: the reference gives the appearance, the other frame gives pose and expression and is the
+truth. The base UNet takes part in both passes and is never changed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from hellomeme.networks import HMDenoisingNet, HMReferenceAdapter, HMReferenceNet
+from training.autoencoder import attention_weights, psnr, to_images, to_tensor
+from training.base import make_scheduler
+from training.dataset import CONDITION_SIZE, Frames
+from training.loop import Stage
+
+TARGETS = 3  # frames that share one pass of the reference
+COMMANDED = 0.5  # share of identities whose expressions are given as commanded instead of as detected
+PURE_NOISE = 0.2  # share of targets that start from pure noise, where sampling starts and the layout is decided
+
+
+def start_by_copying(adapter: HMReferenceAdapter, side: int) -> None:
+    """Begin with every position looking at the same position of the reference, and with no effect on the base.
+
+    In the knitted row (hidden | reference) the reference's position i is numbered n + i. The table of positions is
+    made of sines and cosines, so that shift is a rotation: keys that undo it meet the query of position i. From a
+    random start, finding this takes most of a short training.
+
+    side: height and width of the latents in px; the map at a place is smaller by its level.
+    """
+    levels = len(adapter.config.block_out_channels)
+    places = {f"down_{i}": min(i + 1, levels - 1) for i in range(levels)} | {"mid": levels - 1}
+    places |= {f"up_{i}": levels - 1 - i for i in range(levels)}
+    for place, level in places.items():
+        module = adapter.module_at(place)
+        if module is None:
+            continue
+        n, channels = side >> level, module.norm.normalized_shape[0]
+        table = module.pos_embed.pe[0, :, :].double()
+        # The rotation by n positions, from the table itself: pe[n] = rotation @ pe[0], and pe[0] is sin 0, cos 0.
+        sine, cosine = table[n, 0::2], table[n, 1::2]
+        back = torch.zeros(channels, channels, dtype=torch.float64)
+        even, odd = torch.arange(0, channels, 2), torch.arange(1, channels, 2)
+        back[even, even], back[even, odd], back[odd, even], back[odd, odd] = cosine, -sine, sine, cosine
+        for attention in (module.attn1, module.attn2):
+            nn.init.orthogonal_(attention.to_q.weight, gain=2.5)
+            attention.to_k.weight.data.copy_(attention.to_q.weight.double() @ back)
+        nn.init.zeros_(module.proj.weight)
+        nn.init.zeros_(module.proj.bias)
+
+
+class AdapterStage(Stage):
+    """The denoising loss (v-prediction) of a frame, given another frame of the same identity and the frame's motion."""
+
+    name = "adapters"
+
+    def __init__(
+        self,
+        unet,
+        adapter: HMReferenceAdapter,
+        controls: nn.ModuleList,
+        empty_text: torch.Tensor,
+        autoencoder,
+        frames: Frames,
+        latents: torch.Tensor,
+        validation: Frames,
+        validation_latents: torch.Tensor,
+        dropped: float = 0.08,
+    ):
+        super().__init__()
+        unet.requires_grad_(False)
+        self.adapter, self.controls = adapter, controls
+        self.reference_net, self.denoising_net = HMReferenceNet(unet), HMDenoisingNet(unet, adapter)
+        self.autoencoder = autoencoder.requires_grad_(False)
+        self.register_buffer("empty_text", empty_text, persistent=False)  # (1, N, D)
+        self.scheduler = make_scheduler()
+        self.frames, self.latents = frames, latents
+        self.validation, self.validation_latents = validation, validation_latents
+        self.groups = frames.by_identity()
+        self.calibrated = frames.calibrated()
+        self.dropped = dropped
+        side = latents.shape[-1]
+        self.weights = attention_weights(frames.landmarks, frames.found, side).astype(np.float16)
+
+    def draw(self, rng: np.random.Generator, batch: int) -> dict:
+        references, targets = [], []
+        for group in rng.integers(0, len(self.groups), batch):
+            order = rng.permutation(self.groups[group])
+            references.append(order[0])
+            others = order[1:]
+            targets.append(np.resize(others, TARGETS))  # repeats where an identity has too few frames
+        targets = np.stack(targets)  # (B, R)
+        told, read = self.calibrated[targets], self.frames.blendshapes[targets]
+        timesteps = rng.integers(0, 1000, targets.shape)
+        timesteps[rng.random(targets.shape) < PURE_NOISE] = 999
+        return dict(
+            reference=self.latents[references].float(),
+            latents=self.latents[targets].float(),
+            poses=self.conditions(self.frames, targets)["poses"],
+            coefficients=torch.from_numpy(np.where(rng.random((batch, 1, 1)) < COMMANDED, told, read)),
+            weights=torch.from_numpy(self.weights[targets]).float()[:, None],
+            timesteps=torch.from_numpy(timesteps),
+            keep=torch.from_numpy(rng.random(batch) >= self.dropped),
+        )
+
+    @staticmethod
+    def conditions(frames: Frames, chosen: np.ndarray) -> dict[str, torch.Tensor]:
+        """Motion of the frames `chosen` (B, R): pose pictures (B, 3, R, S, S) in [-1, 1], coefficients (B, R, 51)."""
+        poses = to_tensor(frames.poses[chosen.ravel()]).unflatten(0, chosen.shape).transpose(1, 2)
+        return dict(poses=poses, coefficients=torch.from_numpy(frames.blendshapes[chosen]))
+
+    def control(self, poses: torch.Tensor, coefficients: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {key: value for net in self.controls for key, value in net(poses, coefficients).items()}
+
+    def forward(self, batch: dict) -> torch.Tensor:
+        latents, timesteps, keep = batch["latents"], batch["timesteps"], batch["keep"]  # (B, R, C, h, w), (B, R), (B,)
+        noise = torch.randn_like(latents)
+        noisy, velocity = (
+            function(latents.flatten(0, 1), noise.flatten(0, 1), timesteps.flatten()).view_as(latents).transpose(1, 2)
+            for function in (self.scheduler.add_noise, self.scheduler.get_velocity)
+        )
+        # What guidance sees as the negative: an empty reference, no pose, no expression.
+        reference = batch["reference"] * keep[:, None, None, None]
+        poses = torch.where(keep[:, None, None, None, None], batch["poses"], -1.0)
+        coefficients = batch["coefficients"] * keep[:, None, None]
+        predicted = self.predict(noisy, timesteps, self.prepare(reference), poses, coefficients)
+        return (((predicted - velocity) ** 2) * batch["weights"]).mean()
+
+    def prepare(self, reference: torch.Tensor) -> dict:
+        with torch.no_grad():
+            features = self.reference_net(reference, self.empty_text.expand(len(reference), -1, -1))
+        return self.adapter.prepare(features)
+
+    def predict(self, noisy, timesteps, prepared, poses, coefficients) -> torch.Tensor:
+        text = self.empty_text.expand(len(noisy), -1, -1)
+        return self.denoising_net(noisy, timesteps, text, prepared, self.control(poses, coefficients))
+
+    def reenact(self, frames: Frames, latents: torch.Tensor, pairs: np.ndarray, steps: int, seed: int = 0) -> np.ndarray:
+        """Pairs (N, 2) of (reference, driver) indexes to (N, H, W, 3) uint8 pictures, sampled without guidance."""
+        device = self.empty_text.device
+        generator = torch.Generator().manual_seed(seed)
+        scheduler = make_scheduler()
+        scheduler.set_timesteps(steps)
+        pictures = []
+        for part in np.array_split(pairs, -(-len(pairs) // 32)):
+            motion = {k: v.to(device) for k, v in self.conditions(frames, part[:, 1:]).items()}
+            prepared = self.prepare(latents[part[:, 0]].float().to(device))
+            sample = torch.randn((len(part), *latents.shape[1:]), generator=generator).to(device)[:, :, None]
+            for timestep in scheduler.timesteps:
+                velocity = self.predict(sample, timestep.to(device), prepared, motion["poses"], motion["coefficients"])
+                sample = scheduler.step(velocity, timestep, sample).prev_sample
+            decoded = self.autoencoder.decode(sample[:, :, 0] / self.autoencoder.config.scaling_factor).sample
+            pictures.append(to_images(decoded))
+        return np.concatenate(pictures)
+
+    def pairs(self, count: int) -> np.ndarray:
+        """The first two usable frames of each of the first `count` validation identities, as (reference, driver)."""
+        return np.array([group[:2] for group in self.validation.by_identity()[:count]])
+
+    def validate(self) -> dict[str, float]:
+        pairs = self.pairs(48)
+        truth = self.validation.images[pairs[:, 1]]
+        figures = {"copy": psnr(self.validation.images[pairs[:, 0]], truth).mean()}
+        for steps in (1, 4):
+            figures[f"psnr_{steps}"] = psnr(self.reenact(self.validation, self.validation_latents, pairs, steps), truth).mean()
+        return figures
+
+    def picture(self) -> Image.Image:
+        """Rows of: reference, pose picture, result in 1 step, result in 4 steps, truth."""
+        pairs = self.pairs(12)
+        size = self.validation.images.shape[1]
+        tile = size // CONDITION_SIZE
+        poses = self.validation.poses[pairs[:, 1]].repeat(tile, axis=1).repeat(tile, axis=2)
+        results = [self.reenact(self.validation, self.validation_latents, pairs, steps) for steps in (1, 4)]
+        rows = [self.validation.images[pairs[:, 0]], poses, *results, self.validation.images[pairs[:, 1]]]
+        return Image.fromarray(np.vstack([np.hstack(row) for row in rows]))

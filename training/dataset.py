@@ -1,0 +1,211 @@
+"""The training data: seeded toon frames, rendered once and labelled by the analyser that will later read the driver.
+
+Every frame is analysed by MediaPipe exactly as a driver picture is, so the control nets learn the language they
+will hear. What the renderer was told is kept beside it: it is free of noise and knows what the detector cannot read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+CONDITION_SIZE = 32  # px, side of the pose picture that the demo model's control nets see
+RENDER_SIZE = 256  # px, what the analyser sees; the stored frame is its area-averaged reduction
+FIRST_IDENTITY = {"train": 0, "validation": 1_000_000, "heldout": 2_000_000}
+SHARD = 100  # identities to a file
+
+
+@dataclass
+class Frames:
+    """N labelled frames, F of each identity in a row.
+
+    images (N, S, S, 3) uint8; blendshapes (N, 51) as detected and commanded (N, 51) as rendered, in [0, 1];
+    angles (N, 3) commanded yaw, pitch, roll in degrees; rotation (N, 3, 3), origin (N, 2), scale (N,) the head's pose
+    in the pixels of a 512 x 512 crop; poses (N, 32, 32, 3) uint8 pose pictures; landmarks (N, 478, 2) as fractions of
+    the frame; identity (N,) seeds; captions (N,) text; found (N,) whether a face was detected.
+    """
+
+    images: np.ndarray
+    blendshapes: np.ndarray
+    commanded: np.ndarray
+    angles: np.ndarray
+    rotation: np.ndarray
+    origin: np.ndarray
+    scale: np.ndarray
+    poses: np.ndarray
+    landmarks: np.ndarray
+    identity: np.ndarray
+    captions: np.ndarray
+    found: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def calibrated(self, readable: float = 0.5, largest_offset: float = 0.3) -> np.ndarray:
+        """(N, 51) commanded coefficients in the detector's words.
+
+        Where the detector reads a control (correlation above `readable`), its own slope and offset are applied. Where
+        it does not, or reads a straight toon face as far from zero (resting brows as raised, which it does not do on
+        photographs), the command stands as it is: a photograph's reading then means what it says.
+        """
+        commanded, detected = self.commanded[self.found], self.blendshapes[self.found]
+        labels = self.commanded.copy()
+        for k in range(labels.shape[1]):
+            if commanded[:, k].std() < 1e-3 or detected[:, k].std() < 1e-3:
+                continue
+            slope, offset = np.polyfit(commanded[:, k], detected[:, k], 1)
+            if np.corrcoef(commanded[:, k], detected[:, k])[0, 1] > readable and abs(offset) < largest_offset:
+                labels[:, k] = slope * self.commanded[:, k] + offset
+        return labels.clip(0, 1).astype(np.float32)
+
+    def by_identity(self) -> list[np.ndarray]:
+        """Indexes of the frames with a face, grouped by identity; identities with fewer than two are left out."""
+        usable = np.flatnonzero(self.found)
+        starts = np.flatnonzero(np.diff(self.identity[usable])) + 1
+        return [group for group in np.split(usable, starts) if len(group) > 1]
+
+
+def expression_words(commanded: np.ndarray, yaw: float) -> list[str]:
+    """Words for the parts of an expression that a viewer would mention."""
+    from hellomeme.arkit import INDEX
+
+    def level(name: str) -> float:
+        if name in INDEX:
+            return float(commanded[INDEX[name]])
+        return float(commanded[INDEX[name + "Left"]] + commanded[INDEX[name + "Right"]]) / 2
+
+    words = []
+    for name, threshold, word in (
+        ("jawOpen", 0.35, "mouth open"),
+        ("mouthSmile", 0.35, "smiling"),
+        ("mouthFrown", 0.35, "frowning"),
+        ("mouthPucker", 0.4, "kissing"),
+        ("eyeBlink", 0.6, "eyes closed"),
+        ("eyeWide", 0.4, "eyes wide"),
+        ("browDown", 0.4, "angry brows"),
+        ("browInnerUp", 0.4, "raised brows"),
+    ):
+        if level(name) > threshold:
+            words.append(word)
+    if abs(yaw) > 15:
+        words.append("turned right" if yaw > 0 else "turned left")
+    return words
+
+
+def render_identity(seed: int, frames: int, size: int, analyzer) -> Frames:
+    """Render and label `frames` frames of one identity. The frames depend on `seed` alone."""
+    from hellomeme.conditions import pose_picture
+    from hellomeme.crop import Crop
+    from hellomeme.motion import Motion
+    from training.toon import make_identity, random_expression, random_pose, render
+
+    rng = np.random.default_rng([seed, 1])
+    identity = make_identity(seed)
+    whole = Crop(0, 0, RENDER_SIZE)
+    rows = []
+    for number in range(frames):
+        expression, pose = random_expression(rng), random_pose(rng)
+        if number == 0 and rng.random() < 0.3:
+            expression = np.zeros_like(expression)  # some references keep a straight face
+        drawing = render(identity, expression, pose, RENDER_SIZE, supersample=1)
+        faces = analyzer.faces(drawing)
+        words = ", ".join([identity.caption, *expression_words(expression, pose.yaw)])
+        row = dict(
+            images=cv2.resize(drawing, (size, size), interpolation=cv2.INTER_AREA),
+            blendshapes=np.zeros(51, np.float32),
+            commanded=expression,
+            angles=np.array([pose.yaw, pose.pitch, pose.roll], np.float32),
+            rotation=np.eye(3, dtype=np.float32),
+            origin=np.zeros(2, np.float32),
+            scale=np.float32(0),
+            poses=np.zeros((CONDITION_SIZE, CONDITION_SIZE, 3), np.uint8),
+            landmarks=np.zeros((478, 2), np.float32),
+            identity=seed,
+            captions=words,
+            found=bool(faces),
+        )
+        if faces:
+            motion = Motion.from_faces(faces[:1], whole)
+            picture = pose_picture(motion)[0]
+            row |= dict(
+                blendshapes=motion.blendshapes[0],
+                rotation=motion.rotation[0].astype(np.float32),
+                origin=motion.origin[0].astype(np.float32),
+                scale=np.float32(motion.scale[0]),
+                poses=cv2.resize(picture, (CONDITION_SIZE, CONDITION_SIZE), interpolation=cv2.INTER_AREA),
+                landmarks=(faces[0].landmarks / RENDER_SIZE).astype(np.float32),
+            )
+        rows.append(row)
+    return Frames(**{field.name: np.stack([np.asarray(row[field.name]) for row in rows]) for field in fields(Frames)})
+
+
+def concatenate(parts: list[Frames]) -> Frames:
+    return Frames(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Frames)})
+
+
+def _write_shard(job: tuple[Path, range, int, int]) -> Path:
+    from hellomeme.face import FaceAnalyzer
+
+    path, seeds, frames, size = job
+    cv2.setNumThreads(1)
+    with FaceAnalyzer() as analyzer:
+        shard = concatenate([render_identity(seed, frames, size, analyzer) for seed in seeds])
+    unfinished = path.with_suffix(".part.npz")
+    np.savez(unfinished, **vars(shard))
+    unfinished.replace(path)
+    return path
+
+
+def shard_paths(folder: Path, split: str, identities: int, frames: int, size: int) -> list[tuple[Path, range]]:
+    """The files of a split with the identities each holds."""
+    first = FIRST_IDENTITY[split]
+    bounds = range(first, first + identities, SHARD)
+    return [
+        (folder / f"{split}_{size}px_{frames}f_{start}.npz", range(start, min(start + SHARD, first + identities)))
+        for start in bounds
+    ]
+
+
+def build(folder: Path, split: str, identities: int, frames: int, size: int, processes: int) -> None:
+    """Render what is missing of a split; shards already on disk are kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs = [
+        (path, seeds, frames, size)
+        for path, seeds in shard_paths(folder, split, identities, frames, size)
+        if not path.exists()
+    ]
+    # MediaPipe does not survive a fork.
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        for _ in tqdm(pool.imap_unordered(_write_shard, jobs), total=len(jobs), desc=split, unit="shard"):
+            pass
+
+
+def load(folder: Path, split: str, identities: int, frames: int, size: int) -> Frames:
+    """Read a split that `build` has rendered."""
+    parts = []
+    for path, _ in shard_paths(folder, split, identities, frames, size):
+        with np.load(path, allow_pickle=False) as shard:
+            parts.append(Frames(**{f.name: shard[f.name] for f in fields(Frames)}))
+    return concatenate(parts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--split", choices=FIRST_IDENTITY, default="train")
+    parser.add_argument("--identities", type=int, default=4000)
+    parser.add_argument("--frames", type=int, default=4)
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--processes", type=int, default=multiprocessing.cpu_count())
+    args = parser.parse_args()
+    build(args.folder, args.split, args.identities, args.frames, args.size, args.processes)
+
+
+if __name__ == "__main__":
+    main()

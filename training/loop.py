@@ -1,0 +1,169 @@
+"""The training loop that all stages share: resumable, timed, logged, on one or many devices through accelerate."""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from diffusers.training_utils import EMAModel
+from safetensors.torch import load_file, save_file
+from torch import nn
+from tqdm import tqdm
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast. Progress is the larger of steps done and minutes passed, resumed runs included."""
+
+    minutes: float
+    batch: int  # per process
+    learning_rate: float
+    steps: int = 10**9
+    warmup: int = 50
+    ema: float = 0.999
+    validate_minutes: float = 4.0
+    weight_decay: float = 1e-3
+
+
+class Stage(nn.Module):
+    """What a stage of training has to say: `forward(batch)` is the loss, the rest is data and looking.
+
+    Parameters with `requires_grad` are trained, averaged and saved; everything else is left alone.
+    """
+
+    name: str
+
+    def draw(self, rng: np.random.Generator, batch: int) -> dict:
+        """A batch for one process, from random numbers that depend on seed, process and step only."""
+        raise NotImplementedError
+
+    def validate(self) -> dict[str, float]:
+        """Figures for the log, on data never trained on."""
+        raise NotImplementedError
+
+    def picture(self):
+        """A PIL picture that shows what the stage can do now."""
+        raise NotImplementedError
+
+
+def trained(stage: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: p for name, p in stage.named_parameters() if p.requires_grad}
+
+
+def train(stage: Stage, schedule: Schedule, folder: Path, seed: int = 0, mixed_precision: str = "no") -> None:
+    """Train `stage` until its schedule is over, resuming from `folder` if it was begun there.
+
+    Writes to `folder`: `averaged.safetensors` (the result: exponential average of the trained parameters),
+    `last.safetensors` and `last.pt` (to resume), `log.csv` and `grid_*.jpg`.
+    """
+    accelerator = Accelerator(mixed_precision=mixed_precision)
+    folder.mkdir(parents=True, exist_ok=True)
+    parameters = trained(stage)
+    optimizer = torch.optim.AdamW(
+        parameters.values(), schedule.learning_rate, betas=(0.9, 0.98), weight_decay=schedule.weight_decay
+    )
+    average = EMAModel(parameters.values(), decay=schedule.ema, use_ema_warmup=True, power=3 / 4)
+    step, seconds_before = _resume(folder, parameters, optimizer, average)
+    model, optimizer = accelerator.prepare(stage, optimizer)
+    average.to(accelerator.device)
+
+    started, losses = time.monotonic(), []
+    next_look = seconds_before + 30
+    bar = tqdm(total=100, unit="%", desc=stage.name, disable=not accelerator.is_main_process)
+    while True:
+        seconds = seconds_before + time.monotonic() - started
+        # All processes must agree on when to stop, and clocks do not.
+        progress = _agree(accelerator, max(step / schedule.steps, seconds / 60 / schedule.minutes))
+        over = progress >= 1
+        for group in optimizer.param_groups:
+            warm = min(1.0, (step + 1) / schedule.warmup)
+            group["lr"] = schedule.learning_rate * warm * (0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * min(progress, 1))))
+        if (over or seconds > next_look) and accelerator.is_main_process:
+            next_look = seconds + 60 * schedule.validate_minutes
+            _look(stage, parameters, average, folder, step, seconds, losses)
+            _save(folder, parameters, optimizer, average, step, seconds)
+            losses = []
+        if over:
+            break
+        rng = np.random.default_rng([seed, accelerator.process_index, step])
+        torch.manual_seed(int(rng.integers(2**63)))
+        batch = {k: v.to(accelerator.device) for k, v in stage.draw(rng, schedule.batch).items()}
+        with accelerator.autocast():
+            loss = model(batch)
+        optimizer.zero_grad()
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(parameters.values(), 1.0)
+        optimizer.step()
+        average.step(parameters.values())
+        step += 1
+        losses.append(loss.item())
+        bar.update(round(100 * progress, 1) - bar.n)
+        bar.set_postfix(step=step, loss=f"{np.mean(losses[-50:]):.4f}")
+    bar.close()
+    accelerator.wait_for_everyone()
+    average.copy_to(parameters.values())
+
+
+def load_averaged(stage: Stage, folder: Path) -> Stage:
+    """The stage with the averaged parameters that `train` left in `folder`."""
+    weights = load_file(folder / "averaged.safetensors")
+    missing, unexpected = stage.load_state_dict(weights, strict=False)
+    absent = [name for name in missing if name in trained(stage)]
+    if absent or unexpected:
+        raise ValueError(f"{folder} was trained with another configuration ({(absent + unexpected)[0]} differs).")
+    return stage
+
+
+def _agree(accelerator: Accelerator, value: float) -> float:
+    if accelerator.num_processes == 1:
+        return value
+    return accelerator.reduce(torch.tensor(value, device=accelerator.device), "mean").item()
+
+
+def _resume(folder: Path, parameters, optimizer, average) -> tuple[int, float]:
+    if not (folder / "last.pt").exists():
+        return 0, 0.0
+    weights = load_file(folder / "last.safetensors")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(weights[name])
+    state = torch.load(folder / "last.pt", weights_only=True)
+    optimizer.load_state_dict(state["optimizer"])
+    average.load_state_dict(state["average"])
+    return state["step"], state["seconds"]
+
+
+def _save(folder: Path, parameters, optimizer, average, step: int, seconds: float) -> None:
+    averaged = dict(zip(parameters, average.shadow_params, strict=True))
+    for file, tensors in (("last", parameters), ("averaged", averaged)):
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, folder / f"{file}.part")
+        (folder / f"{file}.part").replace(folder / f"{file}.safetensors")
+    state = dict(optimizer=optimizer.state_dict(), average=average.state_dict(), step=step, seconds=seconds)
+    torch.save(state, folder / "last.pt.part")
+    (folder / "last.pt.part").replace(folder / "last.pt")
+
+
+@torch.no_grad()
+def _look(stage: Stage, parameters, average, folder: Path, step: int, seconds: float, losses: list[float]) -> None:
+    average.store(parameters.values())
+    average.copy_to(parameters.values())
+    stage.eval()
+    figures = {k: round(float(v), 4) for k, v in stage.validate().items()}
+    stage.picture().save(folder / f"grid_{step:07d}.jpg", quality=90)
+    stage.train()
+    average.restore(parameters.values())
+    row = dict(step=step, seconds=round(seconds), loss=round(float(np.mean(losses or [math.nan])), 5), **figures)
+    log = folder / "log.csv"
+    fresh = not log.exists()
+    with log.open("a", newline="") as file:
+        writer = csv.DictWriter(file, row)
+        if fresh:
+            writer.writeheader()
+        writer.writerow(row)
+    print("  ".join(f"{k} {v}" for k, v in row.items()), flush=True)

@@ -1,0 +1,186 @@
+"""Train the demo model, stage by stage: data, autoencoder, decoder, base, adapters, export.
+
+Each stage reads what the stages before it left in the work folder, resumes where it stopped, and may be run on several
+processes with `accelerate launch -m training.run ...`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import CLIPTokenizer
+
+from hellomeme.autoencoder import PatchAutoencoder
+from hellomeme.control import HMControlNet, HMV2ControlNet
+from hellomeme.networks import HMReferenceAdapter
+from training import dataset
+from training.adapters import AdapterStage, start_by_copying
+from training.autoencoder import AutoencoderStage, encode_all, scaling_factor
+from training.base import BaseStage, make_scheduler, make_unet, tokenize
+from training.export import export_adapters, export_base
+from training.loop import Schedule, Stage, load_averaged, train
+from training.text import make_text_encoder, make_tokenizer
+
+
+@dataclass
+class Workshop:
+    """A work folder and its configuration: builds the stages in order, each from what lies on disk."""
+
+    folder: Path
+    config: dict
+
+    def frames(self, split: str) -> dataset.Frames:
+        data = self.config["data"]
+        count = data["identities"] if split == "train" else data["validation_identities"]
+        return dataset.load(self.folder / "data", split, count, data["frames"], data["size"])
+
+    @cached_property
+    def train_frames(self) -> dataset.Frames:
+        return self.frames("train")
+
+    @cached_property
+    def validation_frames(self) -> dataset.Frames:
+        return self.frames("validation")
+
+    @property
+    def side(self) -> int:
+        return self.config["data"]["size"] // 8
+
+    def new_autoencoder(self) -> PatchAutoencoder:
+        model, data = self.config["model"], self.config["data"]
+        return PatchAutoencoder(
+            latent_channels=model["latent_channels"], sample_size=data["size"], **model["autoencoder"]
+        )
+
+    def autoencoder_stage(self) -> AutoencoderStage:
+        return AutoencoderStage(self.new_autoencoder(), self.train_frames, self.validation_frames)
+
+    def decoder_stage(self) -> AutoencoderStage:
+        stage = load_averaged(self.autoencoder_stage(), self.folder / "autoencoder")
+        stage.freeze_encoder()
+        return stage
+
+    def finished_autoencoder(self) -> PatchAutoencoder:
+        """The autoencoder with its scaling factor, and with the longer trained decoder if there is one."""
+        autoencoder = self.new_autoencoder()
+        for stage in ("autoencoder", "decoder"):
+            weights = self.folder / stage / "averaged.safetensors"
+            if weights.exists():
+                named = {k.removeprefix("autoencoder."): v for k, v in load_file(weights).items()}
+                autoencoder.load_state_dict(named, strict=stage == "autoencoder")
+        self.latents("train")  # the scale is that of the first latents made
+        autoencoder.register_to_config(**json.loads((self.folder / "latents" / "scale.json").read_text()))
+        return autoencoder.eval()
+
+    def latents(self, split: str) -> torch.Tensor:
+        """Scaled latents (N, C, h, w), float16, of a split; made once."""
+        folder = self.folder / "latents"
+        path = folder / f"{split}.safetensors"
+        if not path.exists():
+            folder.mkdir(exist_ok=True)
+            stage = load_averaged(AutoencoderStage(self.new_autoencoder(), None, None), self.folder / "autoencoder")
+            latents = encode_all(stage.autoencoder.eval(), getattr(self, f"{split}_frames").images)
+            if not (folder / "scale.json").exists():
+                scale = {"scaling_factor": scaling_factor(latents)}
+                (folder / "scale.json").write_text(json.dumps(scale))
+            save_file({"latents": latents}, path)
+        scale = json.loads((folder / "scale.json").read_text())["scaling_factor"]
+        return load_file(path)["latents"] * scale
+
+    @cached_property
+    def tokenizer(self) -> CLIPTokenizer:
+        folder = self.folder / "tokenizer"
+        if not folder.exists():
+            return make_tokenizer([str(caption) for caption in self.train_frames.captions], folder)
+        return CLIPTokenizer.from_pretrained(folder)
+
+    def base_stage(self) -> BaseStage:
+        model = self.config["model"]
+        train_latents, validation_latents = self.latents("train"), self.latents("validation")
+        return BaseStage(
+            make_unet(model["channels"], model["layers"], model["text_width"], model["latent_channels"], self.side),
+            make_text_encoder(self.tokenizer, model["text_width"]),
+            self.tokenizer,
+            self.finished_autoencoder(),
+            train_latents,
+            [str(caption) for caption in self.train_frames.captions],
+            validation_latents,
+            [str(caption) for caption in self.validation_frames.captions],
+        )
+
+    def adapters_stage(self) -> AdapterStage:
+        model = self.config["model"]
+        base = load_averaged(self.base_stage(), self.folder / "base").requires_grad_(False)
+        channels = model["channels"]
+        adapter = HMReferenceAdapter(block_out_channels=channels, num_attention_heads=model["heads"], version="v1")
+        start_by_copying(adapter, self.side)
+        adapter.reference_modules_down[3].requires_grad_(False)  # the method has no use for it
+        # The pose picture has twice the side of the latents. v1's maps begin at half the latents' side, v2's at the whole.
+        width = model["control_width"]
+        down = HMControlNet(scale_factor=2, cross_attention_dim=width, block_out_channels=(32, *channels[:3]))
+        up_widths = (channels[1], channels[2], channels[3], channels[3])
+        up = HMV2ControlNet(scale_factor=1, cross_attention_dim=width, block_out_channels=(32, *up_widths))
+        with torch.no_grad():
+            empty_text = base.text_encoder(tokenize(self.tokenizer, [""])).last_hidden_state
+        return AdapterStage(
+            base.unet.eval(),
+            adapter,
+            nn.ModuleList([down, up]),
+            empty_text,
+            base.autoencoder,
+            self.train_frames,
+            base.latents,
+            self.validation_frames,
+            base.validation_latents,
+        )
+
+    def export(self, folder: Path) -> None:
+        base = load_averaged(self.base_stage(), self.folder / "base")
+        export_base(folder, base.autoencoder, base.unet, base.text_encoder, self.tokenizer, make_scheduler())
+        stage = load_averaged(self.adapters_stage(), self.folder / "adapters")
+        down, up = stage.controls
+        export_adapters(folder, {"hm_reference": stage.adapter, "hm_control": down, "hm_control_up": up})
+
+
+STAGES = ("data", "autoencoder", "decoder", "base", "adapters", "export")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m training.run", description=__doc__.splitlines()[0])
+    parser.add_argument("stage", choices=STAGES, help="the stages run in this order")
+    parser.add_argument("--config", type=Path, default=Path(__file__).parent / "configs" / "cpu_night.json")
+    parser.add_argument("--folder", type=Path, required=True, help="work folder for data, checkpoints and logs")
+    parser.add_argument("--minutes", type=float, help="train this long in all, instead of what the configuration says")
+    parser.add_argument("--processes", type=int, default=2, help="renderers that run side by side (data)")
+    parser.add_argument("--output", type=Path, default=Path("assets/demo"), help="where the model is written (export)")
+    args = parser.parse_args(argv)
+
+    config = json.loads(args.config.read_text())
+    shop = Workshop(args.folder, config)
+    torch.manual_seed(config["seed"])
+    np.random.seed(config["seed"])
+    if args.stage == "data":
+        data = config["data"]
+        for split, count in (("train", data["identities"]), ("validation", data["validation_identities"])):
+            dataset.build(args.folder / "data", split, count, data["frames"], data["size"], args.processes)
+        return
+    if args.stage == "export":
+        shop.export(args.output)
+        return
+    schedule = Schedule(**config[args.stage] | ({"minutes": args.minutes} if args.minutes else {}))
+    stage: Stage = getattr(shop, f"{args.stage}_stage")()
+    if args.stage == "autoencoder":
+        stage.start()
+    train(stage, schedule, args.folder / args.stage, config["seed"], config["mixed_precision"])
+
+
+if __name__ == "__main__":
+    main()

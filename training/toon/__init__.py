@@ -1,0 +1,8 @@
+"""Drawn heads with ARKit controls: the only training data of the demo model."""
+
+from training.toon.camera import Pose
+from training.toon.expression import random_expression, random_pose
+from training.toon.identity import Identity, make_identity
+from training.toon.render import render
+
+__all__ = ["Identity", "Pose", "make_identity", "random_expression", "random_pose", "render"]
