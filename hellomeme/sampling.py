@@ -1,0 +1,74 @@
+"""From noise to a picture: samplers as free functions of one signature.
+
+A sampler takes `(denoise, scheduler, noise, steps, generator, on_step)` and returns clean latents of the shape
+of `noise`. `denoise(latents, timestep)` is all it knows of the networks, `on_step` all it knows of its user.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+
+import torch
+
+Denoise = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+OnStep = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor | None]
+
+
+class Stopped(Exception):
+    """Raised by a callback between two steps to give up the picture; never raised by the samplers themselves."""
+
+
+def fresh(scheduler):
+    """A scheduler of the same kind at its start: schedulers count steps, so each run takes its own."""
+    return type(scheduler).from_config(scheduler.config)
+
+
+def guided(denoise: Denoise, scale: float) -> Denoise:
+    """Classifier-free guidance over a `denoise` that expects the batch [negative, positive].
+
+    The prediction is negative + scale * (positive - negative). At a scale of 1 or less there is no guidance:
+    `denoise` is then taken to expect the positive half only and is returned as it is.
+    """
+    if scale <= 1:
+        return denoise
+
+    def with_guidance(latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        negative, positive = denoise(torch.cat([latents, latents]), timestep).chunk(2)
+        return negative + scale * (positive - negative)
+
+    return with_guidance
+
+
+def sample(
+    denoise: Denoise,
+    scheduler,
+    noise: torch.Tensor,
+    steps: int,
+    generator: torch.Generator | None = None,
+    on_step: OnStep | None = None,
+) -> torch.Tensor:
+    """Run any diffusers scheduler, from standard normal noise to clean latents.
+
+    Args:
+        denoise: takes scaled latents of the shape of `noise` and a timestep, returns the model's prediction.
+        scheduler: a diffusers scheduler; it is left untouched.
+        noise: (B, C, T, h, w), standard normal.
+        steps: number of steps asked for (a scheduler of higher order may make more calls).
+        generator: where a stochastic scheduler takes its noise from.
+        on_step: called as `on_step(i, timestep, latents)` after each step; may return other latents to go on with.
+
+    Returns:
+        Latents (B, C, T, h, w).
+    """
+    scheduler = fresh(scheduler)
+    scheduler.set_timesteps(steps, device=noise.device)
+    seeded = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
+    latents = noise * scheduler.init_noise_sigma
+    for i, timestep in enumerate(scheduler.timesteps):
+        prediction = denoise(scheduler.scale_model_input(latents, timestep), timestep)
+        latents = scheduler.step(prediction, timestep, latents, **seeded).prev_sample
+        if on_step is not None:
+            replaced = on_step(i, timestep, latents)
+            latents = latents if replaced is None else replaced
+    return latents
