@@ -1,0 +1,7 @@
+"""`python -m hellomeme`: see `hellomeme.cli`."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())
