@@ -17,8 +17,15 @@ from tqdm import tqdm
 
 CONDITION_SIZE = 32  # px, side of the pose picture that the demo model's control nets see
 RENDER_SIZE = 256  # px, what the analyser sees; the stored frame is its area-averaged reduction
-FIRST_IDENTITY = {"train": 0, "validation": 1_000_000, "heldout": 2_000_000}
-SHARD = 100  # identities to a file
+FIRST_IDENTITY = {
+    "train": 0,
+    "validation": 1_000_000,
+    "heldout": 2_000_000,
+    "clips": 4_000_000,
+    "validation_clips": 5_000_000,
+    "heldout_clips": 6_000_000,
+}
+SHARD = 400  # frames to a file
 
 
 @dataclass
@@ -98,21 +105,18 @@ def expression_words(commanded: np.ndarray, yaw: float) -> list[str]:
     return words
 
 
-def render_identity(seed: int, frames: int, size: int, analyzer) -> Frames:
-    """Render and label `frames` frames of one identity. The frames depend on `seed` alone."""
+def render_identity(seed: int, frames: int, size: int, analyzer, moving: bool = False) -> Frames:
+    """Render and label `frames` frames of one identity, stills or a moving clip. They depend on `seed` alone."""
     from hellomeme.conditions import pose_picture
     from hellomeme.crop import Crop
     from hellomeme.motion import Motion
-    from training.toon import make_identity, random_expression, random_pose, render
+    from training.toon import make_identity, random_clip, random_stills, render
 
     rng = np.random.default_rng([seed, 1])
     identity = make_identity(seed)
     whole = Crop(0, 0, RENDER_SIZE)
     rows = []
-    for number in range(frames):
-        expression, pose = random_expression(rng), random_pose(rng)
-        if number == 0 and rng.random() < 0.3:
-            expression = np.zeros_like(expression)  # some references keep a straight face
+    for expression, pose in (random_clip if moving else random_stills)(rng, frames):
         drawing = render(identity, expression, pose, RENDER_SIZE, supersample=1)
         faces = analyzer.faces(drawing)
         words = ", ".join([identity.caption, *expression_words(expression, pose.yaw)])
@@ -149,13 +153,13 @@ def concatenate(parts: list[Frames]) -> Frames:
     return Frames(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Frames)})
 
 
-def _write_shard(job: tuple[Path, range, int, int]) -> Path:
+def _write_shard(job: tuple[Path, range, int, int, bool]) -> Path:
     from hellomeme.face import FaceAnalyzer
 
-    path, seeds, frames, size = job
+    path, seeds, frames, size, moving = job
     cv2.setNumThreads(1)
     with FaceAnalyzer() as analyzer:
-        shard = concatenate([render_identity(seed, frames, size, analyzer) for seed in seeds])
+        shard = concatenate([render_identity(seed, frames, size, analyzer, moving) for seed in seeds])
     unfinished = path.with_suffix(".part.npz")
     np.savez(unfinished, **vars(shard))
     unfinished.replace(path)
@@ -164,11 +168,11 @@ def _write_shard(job: tuple[Path, range, int, int]) -> Path:
 
 def shard_paths(folder: Path, split: str, identities: int, frames: int, size: int) -> list[tuple[Path, range]]:
     """The files of a split with the identities each holds."""
-    first = FIRST_IDENTITY[split]
-    bounds = range(first, first + identities, SHARD)
+    first, step = FIRST_IDENTITY[split], max(1, SHARD // frames)
+    end = first + identities
     return [
-        (folder / f"{split}_{size}px_{frames}f_{start}.npz", range(start, min(start + SHARD, first + identities)))
-        for start in bounds
+        (folder / f"{split}_{size}px_{frames}f_{start}.npz", range(start, min(start + step, end)))
+        for start in range(first, end, step)
     ]
 
 
@@ -176,7 +180,7 @@ def build(folder: Path, split: str, identities: int, frames: int, size: int, pro
     """Render what is missing of a split; shards already on disk are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [
-        (path, seeds, frames, size)
+        (path, seeds, frames, size, split.endswith("clips"))
         for path, seeds in shard_paths(folder, split, identities, frames, size)
         if not path.exists()
     ]

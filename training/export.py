@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import torch
 from torch import nn
 
 
 def export_base(folder: Path, autoencoder, unet, text_encoder, tokenizer, scheduler) -> None:
     """The base as Stable Diffusion's folders, fp16 safetensors."""
     for name, part in (("vae", autoencoder), ("unet", unet), ("text_encoder", text_encoder)):
-        part.to(torch.float16).save_pretrained(folder / name, safe_serialization=True)
-        part.to(torch.float32)
+        part.half().save_pretrained(folder / name, safe_serialization=True)
+        part.float()
     tokenizer.save_pretrained(folder / "tokenizer")
     scheduler.save_pretrained(folder / "scheduler")
     index = {
@@ -34,5 +33,5 @@ def export_base(folder: Path, autoencoder, unet, text_encoder, tokenizer, schedu
 def export_adapters(folder: Path, adapters: dict[str, nn.Module]) -> None:
     """Folder name -> adapter or control net, fp16 safetensors."""
     for name, module in adapters.items():
-        module.to(torch.float16).save_pretrained(folder / name, safe_serialization=True)
-        module.to(torch.float32)
+        module.half().save_pretrained(folder / name, safe_serialization=True)
+        module.float()

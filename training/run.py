@@ -1,4 +1,4 @@
-"""Train the demo model, stage by stage: data, autoencoder, decoder, base, adapters, export.
+"""Train the demo model, stage by stage: data, autoencoder, decoder, base, adapters, clips, motion, export.
 
 Each stage reads what the stages before it left in the work folder, resumes where it stopped, and may be run on several
 processes with `accelerate launch -m training.run ...`.
@@ -27,6 +27,7 @@ from training.autoencoder import AutoencoderStage, encode_all, scaling_factor
 from training.base import BaseStage, make_scheduler, make_unet, tokenize
 from training.export import export_adapters, export_base
 from training.loop import Schedule, Stage, load_averaged, train
+from training.motion_module import MotionStage, make_motion_adapter
 from training.text import make_text_encoder, make_tokenizer
 
 
@@ -37,10 +38,26 @@ class Workshop:
     folder: Path
     config: dict
 
-    def frames(self, split: str) -> dataset.Frames:
+    def splits(self, stage: str) -> dict[str, tuple[int, int]]:
+        """The splits that the stage `data` or `clips` renders: name -> (identities, frames of each)."""
         data = self.config["data"]
-        count = data["identities"] if split == "train" else data["validation_identities"]
-        return dataset.load(self.folder / "data", split, count, data["frames"], data["size"])
+        if stage == "data":
+            return {
+                "train": (data["identities"], data["frames"]),
+                "validation": (data["validation_identities"], data["frames"]),
+            }
+        return {
+            "clips": (data["clips"], data["clip_frames"]),
+            "validation_clips": (data["validation_clips"], data["clip_frames"]),
+        }
+
+    def frames(self, split: str) -> dataset.Frames:
+        identities, frames = (self.splits("data") | self.splits("clips"))[split]
+        return dataset.load(self.folder / "data", split, identities, frames, self.config["data"]["size"])
+
+    def render(self, stage: str, processes: int) -> None:
+        for split, (identities, frames) in self.splits(stage).items():
+            dataset.build(self.folder / "data", split, identities, frames, self.config["data"]["size"], processes)
 
     @cached_property
     def train_frames(self) -> dataset.Frames:
@@ -87,7 +104,7 @@ class Workshop:
         if not path.exists():
             folder.mkdir(exist_ok=True)
             stage = load_averaged(AutoencoderStage(self.new_autoencoder(), None, None), self.folder / "autoencoder")
-            latents = encode_all(stage.autoencoder.eval(), getattr(self, f"{split}_frames").images)
+            latents = encode_all(stage.autoencoder.eval(), self.frames(split).images)
             if not (folder / "scale.json").exists():
                 scale = {"scaling_factor": scaling_factor(latents)}
                 (folder / "scale.json").write_text(json.dumps(scale))
@@ -142,15 +159,25 @@ class Workshop:
             base.validation_latents,
         )
 
+    def motion_stage(self) -> MotionStage:
+        model = self.config["model"]
+        motion = make_motion_adapter(model["channels"], model["layers"], model["heads"])
+        adapters = load_averaged(self.adapters_stage(), self.folder / "adapters")
+        splits = [part for name in self.splits("clips") for part in (self.frames(name), self.latents(name))]
+        return MotionStage(adapters, motion, *splits, self.config["data"]["clip_frames"])
+
     def export(self, folder: Path) -> None:
         base = load_averaged(self.base_stage(), self.folder / "base")
         export_base(folder, base.autoencoder, base.unet, base.text_encoder, self.tokenizer, make_scheduler())
         stage = load_averaged(self.adapters_stage(), self.folder / "adapters")
         down, up = stage.controls
         export_adapters(folder, {"hm_reference": stage.adapter, "hm_control": down, "hm_control_up": up})
+        if (self.folder / "motion").exists():
+            moving = load_averaged(self.motion_stage(), self.folder / "motion")
+            moving.denoising_net.unet.half().save_motion_modules(str(folder / "motion"))
 
 
-STAGES = ("data", "autoencoder", "decoder", "base", "adapters", "export")
+STAGES = ("data", "autoencoder", "decoder", "base", "adapters", "clips", "motion", "export")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -167,10 +194,8 @@ def main(argv: list[str] | None = None) -> None:
     shop = Workshop(args.folder, config)
     torch.manual_seed(config["seed"])
     np.random.seed(config["seed"])
-    if args.stage == "data":
-        data = config["data"]
-        for split, count in (("train", data["identities"]), ("validation", data["validation_identities"])):
-            dataset.build(args.folder / "data", split, count, data["frames"], data["size"], args.processes)
+    if args.stage in ("data", "clips"):
+        shop.render(args.stage, args.processes)
         return
     if args.stage == "export":
         shop.export(args.output)
