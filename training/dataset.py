@@ -6,7 +6,6 @@ will hear. What the renderer was told is kept beside it: it is free of noise and
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -197,19 +196,3 @@ def load(folder: Path, split: str, identities: int, frames: int, size: int) -> F
         with np.load(path, allow_pickle=False) as shard:
             parts.append(Frames(**{f.name: shard[f.name] for f in fields(Frames)}))
     return concatenate(parts)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--split", choices=FIRST_IDENTITY, default="train")
-    parser.add_argument("--identities", type=int, default=4000)
-    parser.add_argument("--frames", type=int, default=4)
-    parser.add_argument("--size", type=int, default=128)
-    parser.add_argument("--processes", type=int, default=multiprocessing.cpu_count())
-    args = parser.parse_args()
-    build(args.folder, args.split, args.identities, args.frames, args.size, args.processes)
-
-
-if __name__ == "__main__":
-    main()

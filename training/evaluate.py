@@ -1,7 +1,8 @@
 """How well a model follows the driver, on toon identities it was never trained on.
 
-Self-reenactment: one frame of an identity is the reference, another frame of it drives and is the truth. Both go
-through the public loader and pipeline; expression and pose of the outputs are read by MediaPipe.
+Self-reenactment: one frame of an identity is the reference, another frame of it drives and is the truth. The model's
+column draws in the driver's own frame, so that the outputs can be laid over the truth; the page's column goes through
+`Reenactor` as the page does, crop and all, where only what MediaPipe reads of the outputs can be compared.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from hellomeme.conditions import pose_tensor
 from hellomeme.crop import Crop
 from hellomeme.face import FaceAnalyzer
 from hellomeme.motion import Motion
+from hellomeme.reenactor import Reenactor
 from hellomeme.releases import load
+from hellomeme.settings import Settings
 from training.autoencoder import psnr, to_tensor
 from training.dataset import FIRST_IDENTITY, RENDER_SIZE
 from training.toon import make_identity, random_expression, random_pose, render
@@ -65,6 +68,15 @@ def heldout_pairs(count: int, analyzer: FaceAnalyzer) -> list[dict]:
             motion = Motion.from_faces([faces[1][0]], whole)
             pairs.append(dict(reference=frames[0], driver=frames[1], face=faces[1][0], motion=motion))
     return pairs
+
+
+def through_the_page(reenactor: Reenactor, pairs: list[dict], settings: Settings) -> np.ndarray:
+    """(N, S, S, 3) uint8: every reference with its driver, as the page draws them."""
+    pictures = []
+    for pair in pairs:
+        reenactor.set_reference(pair["reference"])
+        pictures.append(np.asarray(reenactor.image(pair["driver"], settings).picture))
+    return np.stack(pictures)
 
 
 def reenact(pipeline, release, pairs: list[dict], steps: int, guidance: float, seed: int = 0) -> np.ndarray:
@@ -128,8 +140,7 @@ def evaluate(name: str, count: int, steps: int | None = None, guidance: float | 
 
     steps and guidance: the release's own (the page's defaults) if not given.
     """
-    pipeline, _, release = load(name, device="cpu")
-    pipeline.set_progress_bar_config(disable=True)
+    pipeline, _, release = load(name)
     whole = Crop(0, 0, RENDER_SIZE)
     with FaceAnalyzer() as analyzer:
         pairs = heldout_pairs(count, analyzer)
@@ -146,6 +157,8 @@ def evaluate(name: str, count: int, steps: int | None = None, guidance: float | 
             row: likeness(images, truth) | follow(read_back(images, analyzer), pairs)
             for row, images in pictures.items()
         }
+        page = through_the_page(Reenactor(pipeline, release, analyzer=analyzer), pairs, Settings(steps=steps, guidance=guidance))
+        figures["as on the page"] = follow(read_back(page, analyzer), pairs)
     return figures, pictures | {"truth": truth}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import time
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm import tqdm
@@ -24,7 +26,8 @@ class Schedule:
     minutes: float
     batch: int  # per process
     learning_rate: float
-    steps: int = 10**9
+    steps: int = 10**9  # after which the learning rate has come down
+    stop: int = 10**9  # after which to leave off for now
     warmup: int = 50
     ema: float = 0.999
     validate_minutes: float = 4.0
@@ -60,17 +63,17 @@ def train(stage: Stage, schedule: Schedule, folder: Path, seed: int = 0, mixed_p
     """Train `stage` until its schedule is over, resuming from `folder` if it was begun there.
 
     Writes to `folder`: `averaged.safetensors` (the result: exponential average of the trained parameters),
-    `last.safetensors` and `last.pt` (to resume), `log.csv` and `grid_*.jpg`.
+    `last.safetensors` (to resume: weights, average and AdamW's moments), `log.csv` and `grid_*.jpg`.
     """
     accelerator = Accelerator(mixed_precision=mixed_precision)
     folder.mkdir(parents=True, exist_ok=True)
     parameters = trained(stage)
-    optimizer = torch.optim.AdamW(
+    adamw = torch.optim.AdamW(
         parameters.values(), schedule.learning_rate, betas=(0.9, 0.98), weight_decay=schedule.weight_decay
     )
     average = EMAModel(parameters.values(), decay=schedule.ema, use_ema_warmup=True, power=3 / 4)
-    step, seconds_before = _resume(folder, parameters, optimizer, average)
-    model, optimizer = accelerator.prepare(stage, optimizer)
+    step, seconds_before = _resume(folder, parameters, adamw, average)
+    model, optimizer = accelerator.prepare(stage, adamw)
     average.to(accelerator.device)
 
     started, losses = time.monotonic(), []
@@ -80,14 +83,14 @@ def train(stage: Stage, schedule: Schedule, folder: Path, seed: int = 0, mixed_p
         seconds = seconds_before + time.monotonic() - started
         # All processes must agree on when to stop, and clocks do not.
         progress = _agree(accelerator, max(step / schedule.steps, seconds / 60 / schedule.minutes))
-        over = progress >= 1
+        over = progress >= 1 or step >= schedule.stop
         for group in optimizer.param_groups:
             warm = min(1.0, (step + 1) / schedule.warmup)
             group["lr"] = schedule.learning_rate * warm * (0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * min(progress, 1))))
         if (over or seconds > next_look) and accelerator.is_main_process:
             next_look = seconds + 60 * schedule.validate_minutes
             _look(stage, parameters, average, folder, step, seconds, losses)
-            _save(folder, parameters, optimizer, average, step, seconds)
+            _save(folder, parameters, adamw, average, step, seconds)
             losses = []
         if over:
             break
@@ -126,27 +129,35 @@ def _agree(accelerator: Accelerator, value: float) -> float:
     return accelerator.reduce(torch.tensor(value, device=accelerator.device), "mean").item()
 
 
+MOMENTS = ("exp_avg", "exp_avg_sq")  # what AdamW keeps of each parameter
+
+
 def _resume(folder: Path, parameters, optimizer, average) -> tuple[int, float]:
-    if not (folder / "last.pt").exists():
+    """Steps done and seconds passed, with weights, moments and average as they were; 0, 0 for a fresh start."""
+    path = folder / "last.safetensors"
+    if not path.exists():
         return 0, 0.0
-    weights = load_file(folder / "last.safetensors")
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(weights[name])
-    state = torch.load(folder / "last.pt", weights_only=True)
-    optimizer.load_state_dict(state["optimizer"])
-    average.load_state_dict(state["average"])
-    return state["step"], state["seconds"]
+    with safe_open(path, "pt") as file, torch.no_grad():
+        progress = json.loads(file.metadata()["progress"])
+        for i, (name, parameter) in enumerate(parameters.items()):
+            parameter.copy_(file.get_tensor(f"weights.{name}"))
+            average.shadow_params[i].copy_(file.get_tensor(f"average.{name}"))
+            moments = {moment: file.get_tensor(f"{moment}.{name}").to(parameter.device) for moment in MOMENTS}
+            optimizer.state[parameter] = moments | {"step": torch.tensor(float(progress["step"]))}
+    average.optimization_step = progress["step"]
+    return progress["step"], progress["seconds"]
 
 
 def _save(folder: Path, parameters, optimizer, average, step: int, seconds: float) -> None:
     averaged = dict(zip(parameters, average.shadow_params, strict=True))
-    for file, tensors in (("last", parameters), ("averaged", averaged)):
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, folder / f"{file}.part")
+    last = {f"weights.{name}": p for name, p in parameters.items()} | {f"average.{n}": p for n, p in averaged.items()}
+    for name, parameter in parameters.items():
+        state = optimizer.state[parameter]
+        last |= {f"{moment}.{name}": state.get(moment, torch.zeros_like(parameter)) for moment in MOMENTS}
+    progress = {"progress": json.dumps({"step": step, "seconds": seconds})}
+    for file, tensors in (("averaged", averaged), ("last", last)):
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, folder / f"{file}.part", progress)
         (folder / f"{file}.part").replace(folder / f"{file}.safetensors")
-    state = dict(optimizer=optimizer.state_dict(), average=average.state_dict(), step=step, seconds=seconds)
-    torch.save(state, folder / "last.pt.part")
-    (folder / "last.pt.part").replace(folder / "last.pt")
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ processes with `accelerate launch -m training.run ...`.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import CLIPTokenizer
@@ -93,24 +95,26 @@ class Workshop:
             if weights.exists():
                 named = {k.removeprefix("autoencoder."): v for k, v in load_file(weights).items()}
                 autoencoder.load_state_dict(named, strict=stage == "autoencoder")
-        self.latents("train")  # the scale is that of the first latents made
-        autoencoder.register_to_config(**json.loads((self.folder / "latents" / "scale.json").read_text()))
+        autoencoder.register_to_config(scaling_factor=self.scaling_factor)
         return autoencoder.eval()
 
-    def latents(self, split: str) -> torch.Tensor:
-        """Scaled latents (N, C, h, w), float16, of a split; made once."""
-        folder = self.folder / "latents"
-        path = folder / f"{split}.safetensors"
+    def unscaled_latents(self, split: str) -> torch.Tensor:
+        """Latents (N, C, h, w), float16, of a split; made once for the autoencoder that lies on disk."""
+        weights = (self.folder / "autoencoder" / "averaged.safetensors").read_bytes()
+        path = self.folder / "latents" / hashlib.sha256(weights).hexdigest()[:12] / f"{split}.safetensors"
         if not path.exists():
-            folder.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             stage = load_averaged(AutoencoderStage(self.new_autoencoder(), None, None), self.folder / "autoencoder")
-            latents = encode_all(stage.autoencoder.eval(), self.frames(split).images)
-            if not (folder / "scale.json").exists():
-                scale = {"scaling_factor": scaling_factor(latents)}
-                (folder / "scale.json").write_text(json.dumps(scale))
-            save_file({"latents": latents}, path)
-        scale = json.loads((folder / "scale.json").read_text())["scaling_factor"]
-        return load_file(path)["latents"] * scale
+            save_file({"latents": encode_all(stage.autoencoder.eval(), self.frames(split).images)}, path)
+        return load_file(path)["latents"]
+
+    @cached_property
+    def scaling_factor(self) -> float:
+        return scaling_factor(self.unscaled_latents("train"))
+
+    def latents(self, split: str) -> torch.Tensor:
+        """What is denoised: latents of unit spread."""
+        return self.unscaled_latents(split) * self.scaling_factor
 
     @cached_property
     def tokenizer(self) -> CLIPTokenizer:
@@ -201,7 +205,8 @@ def main(argv: list[str] | None = None) -> None:
         shop.export(args.output)
         return
     schedule = Schedule(**config[args.stage] | ({"minutes": args.minutes} if args.minutes else {}))
-    stage: Stage = getattr(shop, f"{args.stage}_stage")()
+    with Accelerator().main_process_first():  # it makes the latents and the tokenizer; the others read them
+        stage: Stage = getattr(shop, f"{args.stage}_stage")()
     if args.stage == "autoencoder":
         stage.start()
     train(stage, schedule, args.folder / args.stage, config["seed"], config["mixed_precision"])

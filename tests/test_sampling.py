@@ -1,0 +1,62 @@
+"""The sampler against the released schedule: tables and trajectories of a made-up model."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import EulerDiscreteScheduler
+from safetensors import safe_open
+
+from hellomeme.releases import EULER
+from hellomeme.sampling import Stopped, guided, sample
+
+FIXTURE = Path(__file__).parent / "fixtures" / "parity" / "s_schedulers_euler.safetensors"
+
+
+@pytest.fixture(scope="module")
+def released():
+    with safe_open(FIXTURE, "pt") as file:
+        assert json.loads(file.metadata()["json"])["kwargs"] == EULER
+        return {name: file.get_tensor(name) for name in file.keys()}
+
+
+@pytest.mark.parametrize("steps", [10, 25, 50])
+def test_tables_are_the_released_ones(released, steps):
+    scheduler = EulerDiscreteScheduler(**EULER)
+    scheduler.set_timesteps(steps)
+    assert torch.equal(scheduler.timesteps, released[f"euler{steps}.timesteps"])
+    assert torch.allclose(scheduler.sigmas, released[f"euler{steps}.sigmas"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("steps", [10, 25])
+def test_trajectories_are_the_released_ones(released, steps):
+    trajectory = released[f"traj.euler{steps}"]
+    states = []
+
+    def denoise(latents, timestep):  # the made-up model of the record
+        return 0.3 * latents + 0.5 * released["traj.fix"]
+
+    sample(denoise, EulerDiscreteScheduler(**EULER), released["traj.x0"], steps, on_step=lambda i, timestep, latents: states.append(latents))
+    worst = max((ours - theirs).abs().max() / trajectory.abs().max() for ours, theirs in zip(states, trajectory[1:]))
+    assert len(states) == steps and worst < 1e-5
+
+
+def test_guidance_weighs_negative_and_positive():
+    def denoise(latents, timestep):
+        return torch.cat([torch.full_like(latents[:1], 1.0), torch.full_like(latents[:1], 3.0)])
+
+    latents = torch.zeros(1, 2)
+    assert torch.equal(guided(denoise, 2.5)(latents, 0), torch.full((1, 2), 6.0))  # 1 + 2.5 * (3 - 1)
+    assert guided(denoise, 1.0) is denoise
+
+
+def test_a_callback_can_stop_the_run():
+    def stop(i, timestep, latents):
+        if i == 1:
+            raise Stopped
+
+    calls = []
+    with pytest.raises(Stopped):
+        sample(lambda x, t: calls.append(t) or x, EulerDiscreteScheduler(**EULER), torch.zeros(1, 2), 5, on_step=stop)
+    assert len(calls) == 2
