@@ -143,7 +143,7 @@ class FaceAnalyzer:
 
         Raises NoFaceError without a face, HelloMemeError without that many; `name` names the picture in both.
         """
-        faces = self.faces(frame, thorough=index is not None)
+        faces = self.faces(frame, thorough=bool(index))  # the largest needs no second search
         if not faces:
             raise NoFaceError(f"No face found in the {name} picture: choose one that shows a face clearly, "
                               "upright and not too small.")

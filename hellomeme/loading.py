@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "model.safetensors")
 HALF_WEIGHTS = tuple(name.replace(".safetensors", ".fp16.safetensors") for name in WEIGHTS)
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(?<!\.safetensors)")  # not ./a, ../a or a/b.safetensors: those are paths
 REMAINS = "the bundled demo model needs no network"
 
 CONFIG_FILES = ("model_index.json", "*/config.json", "scheduler/*.json", "tokenizer/*.json", "tokenizer/*.txt")
@@ -47,7 +47,7 @@ def fetch(source: str, files: tuple[str, ...] = NETWORK_FILES) -> Path:
     except errors.GatedRepoError as error:
         why = f"{source} asks for a login: accept its terms on the hub and run `hf auth login`."
         raise HelloMemeError(why) from error
-    except errors.RepositoryNotFoundError as error:
+    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
         raise HelloMemeError(f"There is no folder and no public hub repository {source}: check the name.") from error
     except (httpx.TransportError, OSError) as error:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
@@ -64,7 +64,7 @@ def cached(source: str, files: tuple[str, ...] = NETWORK_FILES) -> bool:
 
     try:
         folder = Path(snapshot_download(source, allow_patterns=list(files), local_files_only=True))
-    except (errors.LocalEntryNotFoundError, OSError):
+    except (errors.LocalEntryNotFoundError, errors.HFValidationError, OSError):
         return False
     return any(folder.rglob("*.safetensors"))
 

@@ -213,7 +213,9 @@ def test_other_kinds_of_base_are_refused_before_they_are_loaded(copy, tmp_path):
     save_file({"some.weight": torch.zeros(1)}, single)
     assert "it holds no UNet" in refusal(v1(), base=str(single))
     assert "There is no file" in refusal(v1(), base=str(tmp_path / "none.safetensors"))
-    assert "There is no folder or file" in refusal(v1(), base="no/such/model")
+    for typed in ("no/such/model", "./model", "../model", "a/model.safetensors"):
+        assert refusal(v1(), base=typed).startswith("There is no ")
+    assert "There is no folder or file ./style" in refusal(v1(), loras=["./style"])
 
 
 def test_without_a_network_the_demo_remains(monkeypatch, tmp_path):
