@@ -13,6 +13,7 @@ from hellomeme.face import FaceAnalyzer
 from hellomeme.networks import HMReferenceAdapter
 from training import dataset
 from training.adapters import start_by_copying
+from training.export import take_apart
 from training.loop import Schedule, load_averaged, train, trained
 from training.run import Workshop
 
@@ -96,7 +97,7 @@ def test_a_stage_resumes_where_it_stopped(shop, monkeypatch):
     """Interrupted and resumed is the same as never interrupted: weights, moments, average and draws."""
     monkeypatch.setattr("training.loop._look", lambda *everything: None)
     straight, broken = shop.folder / "straight", shop.folder / "broken"
-    constant = replace(QUICK, warmup=1, steps=10**6, learning_rate=1e-2)
+    constant = replace(QUICK, minutes=1e9, warmup=1, steps=10**6, learning_rate=1e-2)
     torch.manual_seed(0)
     start = {name: p.clone() for name, p in trained(shop.base_stage()).items()}
     for folder, stops in ((straight, (4,)), (broken, (2, 4))):
@@ -152,3 +153,16 @@ def test_the_export_is_a_release(shop, tmp_path):
         reference, condition=torch.zeros(1, 3, 1, size, size), drive_coeff=torch.zeros(1, 1, 51), num_inference_steps=1
     )
     assert result.frames[0].size == (128, 128)
+
+
+def test_an_exported_model_can_be_trained_further(shop, tmp_path):
+    shop.export(tmp_path / "model")
+    other = Workshop(tmp_path / "work", CONFIG)
+    (other.folder / "data").mkdir(parents=True)
+    for path in (shop.folder / "data").iterdir():
+        (other.folder / "data" / path.name).symlink_to(path)
+    take_apart(tmp_path / "model", other.folder)
+    train(other.adapters_stage(), replace(QUICK, stop=0), other.folder / "adapters")
+    begun = load_file(other.folder / "adapters" / "last.safetensors")
+    exported = load_averaged(shop.adapters_stage(), shop.folder / "adapters").adapter.reference_modules_mid
+    assert torch.allclose(begun["weights.adapter.reference_modules_mid.proj.weight"], exported.proj.weight, atol=1e-3)

@@ -1,10 +1,12 @@
-"""Write a trained demo model in the layout of a released one: a base folder, and a folder for each adapter."""
+"""Write a trained demo model in the layout of a released one, and take one apart again to train it further."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 
@@ -35,3 +37,33 @@ def export_adapters(folder: Path, adapters: dict[str, nn.Module]) -> None:
     for name, module in adapters.items():
         module.half().save_pretrained(folder / name, safe_serialization=True)
         module.float()
+
+
+# stage of training: where its parts lie in a model folder, and what its parameters are called there
+PARTS = {
+    "autoencoder": {"vae/diffusion_pytorch_model": "autoencoder."},
+    "base": {"unet/diffusion_pytorch_model": "unet.", "text_encoder/model": "text_encoder."},
+    "adapters": {
+        "hm_reference/diffusion_pytorch_model": "adapter.",
+        "hm_control/diffusion_pytorch_model": "controls.0.",
+        "hm_control_up/diffusion_pytorch_model": "controls.1.",
+    },
+}
+
+
+def take_apart(model: Path, work: Path) -> None:
+    """Put an exported model into a work folder as the results of its stages, from which training goes on.
+
+    A stage that has been begun in the work folder is left as it is.
+    """
+    for stage, parts in PARTS.items():
+        result = work / stage / "averaged.safetensors"
+        if result.exists():
+            continue
+        tensors = {}
+        for file, prefix in parts.items():
+            weights = load_file(model / f"{file}.safetensors")
+            tensors |= {prefix + name: tensor.float() for name, tensor in weights.items()}
+        result.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, result)
+    shutil.copytree(model / "tokenizer", work / "tokenizer", dirs_exist_ok=True)

@@ -116,10 +116,10 @@ def train(stage: Stage, schedule: Schedule, folder: Path, seed: int = 0, mixed_p
 def load_averaged(stage: Stage, folder: Path) -> Stage:
     """The stage with the averaged parameters that `train` left in `folder`."""
     weights = load_file(folder / "averaged.safetensors")
-    missing, unexpected = stage.load_state_dict(weights, strict=False)
+    missing, _ = stage.load_state_dict(weights, strict=False)
     absent = [name for name in missing if name in trained(stage)]
-    if absent or unexpected:
-        raise ValueError(f"{folder} was trained with another configuration ({(absent + unexpected)[0]} differs).")
+    if absent:
+        raise ValueError(f"{folder} was trained with another configuration ({absent[0]} is missing).")
     return stage
 
 
@@ -133,9 +133,18 @@ MOMENTS = ("exp_avg", "exp_avg_sq")  # what AdamW keeps of each parameter
 
 
 def _resume(folder: Path, parameters, optimizer, average) -> tuple[int, float]:
-    """Steps done and seconds passed, with weights, moments and average as they were; 0, 0 for a fresh start."""
-    path = folder / "last.safetensors"
+    """Steps done and seconds passed, with weights, moments and average as they were.
+
+    0, 0 for a fresh start: from the result that lies in the folder, if there is one, or else from nothing.
+    """
+    path, result = folder / "last.safetensors", folder / "averaged.safetensors"
     if not path.exists():
+        if result.exists():
+            weights = load_file(result)
+            with torch.no_grad():
+                for i, (name, parameter) in enumerate(parameters.items()):
+                    parameter.copy_(weights[name])
+                    average.shadow_params[i].copy_(weights[name])
         return 0, 0.0
     with safe_open(path, "pt") as file, torch.no_grad():
         progress = json.loads(file.metadata()["progress"])

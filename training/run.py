@@ -24,10 +24,10 @@ from hellomeme.autoencoder import PatchAutoencoder
 from hellomeme.control import HMControlNet, HMV2ControlNet
 from hellomeme.networks import HMReferenceAdapter
 from training import dataset
-from training.adapters import AdapterStage, start_by_copying
+from training.adapters import AdapterStage, start_by_copying, start_by_listening
 from training.autoencoder import AutoencoderStage, encode_all, scaling_factor
 from training.base import BaseStage, make_scheduler, make_unet, tokenize
-from training.export import export_adapters, export_base
+from training.export import export_adapters, export_base, take_apart
 from training.loop import Schedule, Stage, load_averaged, train
 from training.motion_module import MotionStage, make_motion_adapter
 from training.text import make_text_encoder, make_tokenizer
@@ -149,6 +149,8 @@ class Workshop:
         down = HMControlNet(scale_factor=2, cross_attention_dim=width, block_out_channels=(32, *channels[:3]))
         up_widths = (channels[1], channels[2], channels[3], channels[3])
         up = HMV2ControlNet(scale_factor=1, cross_attention_dim=width, block_out_channels=(32, *up_widths))
+        for net in (down, up):
+            start_by_listening(net)
         with torch.no_grad():
             empty_text = base.text_encoder(tokenize(self.tokenizer, [""])).last_hidden_state
         return AdapterStage(
@@ -181,17 +183,17 @@ class Workshop:
             moving.denoising_net.unet.half().save_motion_modules(str(folder / "motion"))
 
 
-STAGES = ("data", "autoencoder", "decoder", "base", "adapters", "clips", "motion", "export")
+STAGES = ("import", "data", "autoencoder", "decoder", "base", "adapters", "clips", "motion", "export")
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m training.run", description=__doc__.splitlines()[0])
-    parser.add_argument("stage", choices=STAGES, help="the stages run in this order")
+    parser.add_argument("stage", choices=STAGES, help="they run in this order; `import` begins from an exported model")
     parser.add_argument("--config", type=Path, default=Path(__file__).parent / "configs" / "cpu_night.json")
     parser.add_argument("--folder", type=Path, required=True, help="work folder for data, checkpoints and logs")
     parser.add_argument("--minutes", type=float, help="train this long in all, instead of what the configuration says")
     parser.add_argument("--processes", type=int, default=2, help="renderers that run side by side (data)")
-    parser.add_argument("--output", type=Path, default=Path("assets/demo"), help="where the model is written (export)")
+    parser.add_argument("--model", type=Path, default=Path("assets/demo"), help="the exported model (import, export)")
     args = parser.parse_args(argv)
 
     config = json.loads(args.config.read_text())
@@ -201,8 +203,11 @@ def main(argv: list[str] | None = None) -> None:
     if args.stage in ("data", "clips"):
         shop.render(args.stage, args.processes)
         return
+    if args.stage == "import":
+        take_apart(args.model, args.folder)
+        return
     if args.stage == "export":
-        shop.export(args.output)
+        shop.export(args.model)
         return
     schedule = Schedule(**config[args.stage] | ({"minutes": args.minutes} if args.minutes else {}))
     with Accelerator().main_process_first():  # it makes the latents and the tokenizer; the others read them
