@@ -25,6 +25,7 @@ _HOME = {  # class -> submodule
     "FaceAnalyzer": "face",
     "Motion": "motion",
     "Settings": "settings",
+    "ClipSettings": "settings",
     "HelloMemePipeline": "pipeline",
     "Reenactor": "reenactor",
 }

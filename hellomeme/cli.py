@@ -1,4 +1,4 @@
-"""The command line: `python -m hellomeme image REFERENCE DRIVER OUTPUT`.
+"""The command line: `python -m hellomeme image REFERENCE DRIVER OUTPUT`; see also `cli_batch` and `cli_video`.
 
 Exit status 0: the picture is written and its path printed. 2: bad input, told in one line on standard
 error; no output file. 130: interrupted. Anything else is a fault of ours and ends with a traceback.
@@ -11,15 +11,15 @@ import contextlib
 import dataclasses
 import os
 import sys
-import tempfile
 from pathlib import Path
 
+from . import metadata
 from .errors import HelloMemeError
+from .metadata import FORMATS
 from .settings import Settings
 
 # Every setting but `translation`, which moves clips only.
 FIELDS = [field for field in dataclasses.fields(Settings) if field.name != "translation"]
-FORMATS = {".png": {}, ".jpg": {"quality": 95}, ".jpeg": {"quality": 95}, ".webp": {"quality": 95}}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,20 +27,19 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     with contextlib.nullcontext(sys.stderr) if options.verbose else _quiet() as standard_error:
         try:
-            options.command(options, standard_error)
+            return options.command(options, standard_error) or 0
         except HelloMemeError as error:
             print(f"hellomeme: {' '.join(str(error).split())}", file=standard_error, flush=True)
             return 2
         except KeyboardInterrupt:
             print("hellomeme: interrupted, nothing was written.", file=standard_error, flush=True)
             return 130
-    return 0
 
 
 def image(options: argparse.Namespace, standard_error) -> None:
     """Draws one picture and writes it to `options.output`."""
     settings = Settings(**{field.name: getattr(options, field.name) for field in FIELDS})
-    output = _new_file(options.output, options.overwrite, (options.reference, options.driver))
+    output = new_file(options.output, options.overwrite, (options.reference, options.driver))
 
     # Pictures first: they are read in no time, while torch and the weights take seconds.
     from .pictures import read_picture
@@ -53,11 +52,20 @@ def image(options: argparse.Namespace, standard_error) -> None:
     reenactor = Reenactor.from_release(options.release, base=options.base, device=options.device, loras=options.lora)
     reenactor.set_reference(reference, face=settings.reference_face)
     result = reenactor.image(driver, settings, progress=_counter(standard_error))
-    _save(result.picture, output)
+    write(result, output, options)
     print(output)
 
 
+def write(result, output: Path, options: argparse.Namespace) -> None:
+    """Writes a `reenactor.Result` as the options ask for it, with its settings in the file."""
+    picture = result.original_size() if options.original_size else result.picture
+    stamp = dataclasses.replace(result.stamp, labelled=not options.no_label)
+    metadata.save(picture, output, stamp, getattr(options, "overwrite", False))
+
+
 def _parser() -> argparse.ArgumentParser:
+    from . import cli_batch, cli_video
+
     parser = _OneLineParser(prog="python -m hellomeme", description="One face drives another.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     command = commands.add_parser(
@@ -70,17 +78,36 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("driver", metavar="DRIVER", help="picture of the face to follow")
     command.add_argument("output", metavar="OUTPUT", help=f"new picture ({', '.join(FORMATS)})")
     command.add_argument("--overwrite", action="store_true", help="replace OUTPUT if it exists")
+    add_model_options(command)
+    add_result_options(command)
+    add_settings(command)
+    cli_batch.add(commands)
+    cli_video.add(commands)
+    return parser
+
+
+def add_model_options(command: argparse.ArgumentParser) -> None:
+    """Which model draws, and where."""
     command.add_argument("--release", default="demo", help="name of a release, or a folder in its layout (default: demo)")
     command.add_argument("--base", help="base model: hub id, diffusers folder or .safetensors file")
     command.add_argument("--lora", action="append", default=[], metavar="FILE", help="LoRA file for the base; may be repeated")
     command.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best there is)")
     command.add_argument("-v", "--verbose", action="store_true", help="let the libraries log to standard error")
+
+
+def add_result_options(command: argparse.ArgumentParser) -> None:
+    """What is written of a result."""
+    command.add_argument("--original-size", action="store_true", help="write the whole reference picture, with the result pasted into it")
+    command.add_argument("--no-label", action="store_true", help=f'leave "{metadata.LABEL}" out of the metadata of the file')
+
+
+def add_settings(command: argparse.ArgumentParser) -> None:
+    """An option for each setting of a picture."""
     for field in FIELDS:
-        command.add_argument(f"--{field.name.replace('_', '-')}", **_argument(field))
-    return parser
+        command.add_argument(f"--{field.name.replace('_', '-')}", **argument(field))
 
 
-def _argument(field: dataclasses.Field) -> dict:
+def argument(field: dataclasses.Field) -> dict:
     """What argparse should know about one setting; its range is checked by `Settings` itself."""
     facts = field.metadata
     text = facts["help"].replace("%", "%%")
@@ -126,11 +153,11 @@ def _counter(stream):
     return count
 
 
-def _new_file(name: str, overwrite: bool, inputs: tuple[str, ...]) -> Path:
+def new_file(name: str, overwrite: bool, inputs: tuple[str, ...], formats: tuple[str, ...] = tuple(FORMATS)) -> Path:
     """The path of a file that may be written; raises HelloMemeError, before any work, for one that may not."""
     path = Path(name)
-    if path.suffix.lower() not in FORMATS:
-        raise HelloMemeError(f"The output {name} must end in one of {', '.join(FORMATS)}.")
+    if path.suffix.lower() not in formats:
+        raise HelloMemeError(f"The output {name} must end in {'one of ' if formats[1:] else ''}{', '.join(formats)}.")
     if path.is_dir():
         raise HelloMemeError(f"The output {name} is a folder: give the name of a file.")
     if not path.parent.is_dir():
@@ -143,21 +170,3 @@ def _new_file(name: str, overwrite: bool, inputs: tuple[str, ...]) -> Path:
         if not overwrite:
             raise HelloMemeError(f"The output {name} exists: choose another name or add --overwrite.")
     return path
-
-
-def _save(picture, path: Path) -> None:
-    """Writes the picture beside its place first and then moves it there, so that no half file is ever seen."""
-    suffix = path.suffix.lower()
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=suffix)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            picture.save(file, format={".jpg": "jpeg"}.get(suffix, suffix[1:]), **FORMATS[suffix])
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(draft, 0o666 & ~umask)  # mkstemp's own mode would hide the picture from other users
-        os.replace(draft, path)
-    except BaseException as error:
-        Path(draft).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise HelloMemeError(f"The output {path} could not be written: {error.strerror or error}.") from error
-        raise

@@ -7,7 +7,9 @@ with one sentence, before any picture is looked at.
 from __future__ import annotations
 
 import errno
+import inspect
 import json
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +23,9 @@ PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "model.safetensors")
 HALF_WEIGHTS = tuple(name.replace(".safetensors", ".fp16.safetensors") for name in WEIGHTS)
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(?<!\.safetensors)")  # not ./a, ../a or a/b.safetensors: those are paths
+LARGEST_SCALE = 10  # of a LoRA
+LARGEST_SIZE = 1 << 16  # of anything a config.json counts; the largest there is counts 49,408 words
+FEWEST_WORDS = 100  # of a tokenizer: the bytes alone are more
 REMAINS = "the bundled demo model needs no network"
 
 CONFIG_FILES = ("model_index.json", "*/config.json", "scheduler/*.json", "tokenizer/*.json", "tokenizer/*.txt")
@@ -35,8 +40,8 @@ def fetch(source: str, files: tuple[str, ...] = NETWORK_FILES) -> Path:
     The hub is huggingface_hub's (HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE and tokens count). Raises HelloMemeError
     where there is no such folder or repository, or no network to ask.
     """
-    if Path(source).expanduser().is_dir():
-        return Path(source).expanduser()
+    if os.path.isdir(local(source)):
+        return local(source)
     if not HUB_ID.fullmatch(source):
         raise HelloMemeError(f"There is no folder or file {source}: check the path, or give the id of a repository.")
     import httpx
@@ -56,6 +61,13 @@ def fetch(source: str, files: tuple[str, ...] = NETWORK_FILES) -> Path:
             f"{source} is not on this computer and the hub cannot be reached: connect to a network, or choose "
             f"another model ({REMAINS})."
         ) from error
+
+
+def local(source: str | Path) -> Path:
+    """A source as a path. Ask `os.path` whether it exists: Path's own methods raise for names that no file can have."""
+    if not isinstance(source, (str, Path)):
+        raise HelloMemeError(f"A model is named by a text, not {type(source).__name__}: give a path or the id of a repository.")
+    return Path(os.path.expanduser(source))
 
 
 def cached(source: str, files: tuple[str, ...] = NETWORK_FILES) -> bool:
@@ -87,6 +99,16 @@ def check_weights(path: Path) -> None:
         raise HelloMemeError(f"The weights {path} are damaged or incomplete: download them again.") from error
 
 
+def _check_values(path: Path) -> None:
+    """Refuse weights that are not numbers: whatever they touch would come out black."""
+    import torch
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        if not all(torch.isfinite(file.get_tensor(key)).all() for key in file.keys()):
+            raise HelloMemeError(f"{path.name} holds values that are not numbers: get it from its author again.")
+
+
 def read_config(folder: Path, name: str = "config.json") -> dict:
     """The JSON of a model folder."""
     path = folder / name
@@ -98,7 +120,7 @@ def read_config(folder: Path, name: str = "config.json") -> dict:
     except FileNotFoundError as error:
         why = f"The model folder {folder} has no {name}: download it again, or check the path."
         raise HelloMemeError(why) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise HelloMemeError(f"{path} is damaged: download it again.") from error
 
 
@@ -108,7 +130,7 @@ def load_module(kind: type, folder: Path, dtype: torch.dtype):
     Every tensor of the network must be in the file, and our own networks allow none besides: a wrong class or
     version would otherwise pass unnoticed as random weights.
     """
-    read_config(folder)
+    _check_sizes(folder)
     found = [folder / name for name in WEIGHTS + HALF_WEIGHTS if (folder / name).is_file()]
     if not found:
         pickled = any(path.suffix in PICKLES for path in folder.iterdir())
@@ -124,16 +146,32 @@ def load_module(kind: type, folder: Path, dtype: torch.dtype):
             local_files_only=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, TypeError, RuntimeError, KeyError) as error:
+    except Exception as error:  # what a config.json asks for can go wrong in any way
         why = f"The weights in {folder} do not fit its config.json for {kind.__name__}: {_short(error)}"
         raise HelloMemeError(why) from error
     ours = kind.__module__.split(".")[0] == __package__
     wrong = [*report["missing_keys"], *report.get("mismatched_keys", ()), *(report["unexpected_keys"] if ours else ())]
+    numbers = [name for name, fact in inspect.signature(kind).parameters.items() if type(fact.default) in (int, float)]
+    absurd = [f"{name} {network.config[name]}" for name in numbers if not _is_positive(network.config[name])] if ours else []
+    if absurd:
+        raise HelloMemeError(f"{folder / 'config.json'} is damaged, it asks for {absurd[0]}: download it again.")
     if wrong:
         raise HelloMemeError(
             f"The weights in {folder} are not those of {kind.__name__}: {len(wrong)} tensors differ, {wrong[0]} is one."
         )
     return network.eval().requires_grad_(False)
+
+
+def _check_sizes(folder: Path) -> None:
+    """Refuse a config.json that asks for networks of absurd size, before memory is taken for them."""
+    for name, value in read_config(folder).items():
+        numbers = value if isinstance(value, list) else [value]
+        if any(type(number) in (int, float) and number > LARGEST_SIZE for number in numbers):
+            raise HelloMemeError(f"{folder / 'config.json'} is damaged, its {name} is too large: download it again.")
+
+
+def _is_positive(value) -> bool:
+    return type(value) in (int, float) and value > 0
 
 
 def load_base(source: str, dtype: torch.dtype, configs: str, widths: list[int], text_width: int | None) -> dict:
@@ -145,8 +183,8 @@ def load_base(source: str, dtype: torch.dtype, configs: str, widths: list[int], 
         widths: the block widths that the reference adapter is made for; another base is refused before it is loaded.
         text_width: the width of text states the release was trained with (768 for SD1.5); None allows any.
     """
-    path = Path(source).expanduser()
-    if path.is_file() or path.suffix.lower() in (".safetensors", *PICKLES):
+    path = local(source)
+    if os.path.isfile(path) or path.suffix.lower() in (".safetensors", *PICKLES):
         return _load_single_file(path, dtype, fetch(configs, CONFIG_FILES), text_width)
 
     from transformers import CLIPTextModel, CLIPTokenizer
@@ -167,7 +205,9 @@ def load_base(source: str, dtype: torch.dtype, configs: str, widths: list[int], 
         )
     try:
         tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        if len(tokenizer) < FEWEST_WORDS:  # without its files it is made all the same, but knows no words
+            raise ValueError("no words")
+    except Exception as error:
         raise HelloMemeError(f"The tokenizer of {source} cannot be read: download the model again.") from error
     return {
         "unet": load_module(_unet(), folder / "unet", dtype),
@@ -186,22 +226,29 @@ def load_scheduler(folder: Path):
     kind = getattr(diffusers, str(config.get("_class_name")), None)
     if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
         raise HelloMemeError(f"{folder} names no scheduler of diffusers: {config.get('_class_name')}.")
-    return kind.from_config(config)
+    try:
+        return kind.from_config(config)
+    except Exception as error:
+        why = f"The scheduler_config.json in {folder} does not fit {kind.__name__}: {_short(error)}"
+        raise HelloMemeError(why) from error
 
 
 def load_loras(pipeline, sources) -> None:
     """LoRA files, folders or hub ids, each optionally a pair with its scale (1), through diffusers' own loader."""
     names, scales = [], []
     for source in sources:
-        source, scale = (source, 1.0) if isinstance(source, (str, Path)) else source
-        path = Path(source).expanduser()
-        if not path.is_file():
+        source, scale = source if isinstance(source, (tuple, list)) and len(source) == 2 else (source, 1.0)
+        if not isinstance(scale, (int, float)) or not -LARGEST_SCALE <= scale <= LARGEST_SCALE:
+            raise HelloMemeError(f"The scale of a LoRA must be a number from -{LARGEST_SCALE} to {LARGEST_SCALE}.")
+        path = local(source)
+        if not os.path.isfile(path):
             folder = fetch(str(source), ("*.safetensors",))
             files = sorted(folder.glob("*.safetensors"))
             if len(files) != 1:
                 raise HelloMemeError(f"{source} holds {len(files)} .safetensors files: name the one LoRA file to use.")
             path = files[0]
         check_weights(path)
+        _check_values(path)
         name = f"lora_{len(names)}"
         try:
             pipeline.load_lora_weights(str(path.parent), weight_name=path.name, use_safetensors=True, adapter_name=name)

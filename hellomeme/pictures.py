@@ -40,9 +40,9 @@ def read_picture(source, name: str = "reference") -> np.ndarray:
 
 
 def _open(path: Path, name: str) -> Image.Image:
-    if path.is_dir():
+    if os.path.isdir(path):  # not Path's own, which raises for names that are too long
         raise HelloMemeError(f"The {name} picture {path} is a folder: choose a picture in it.")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise HelloMemeError(f"The {name} picture {path} does not exist: check the path.")
     Image.init()
     try:

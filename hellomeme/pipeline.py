@@ -15,8 +15,8 @@ from torch import Tensor
 from . import autoencoder  # noqa: F401
 from .control import HMControlNet, HMControlNet2, HMV2ControlNet, HMV2ControlNet2
 from .errors import HelloMemeError
-from .networks import HMDenoisingNet, HMReferenceAdapter, HMReferenceNet
-from .sampling import guided, sample
+from .networks import HMDenoisingNet, HMReferenceAdapter, HMReferenceNet, with_motion
+from .sampling import Denoise, guided, sample
 
 ControlNet = HMControlNet | HMControlNet2 | HMV2ControlNet | HMV2ControlNet2
 BLACK = -1.0  # the condition picture of the negative half
@@ -60,12 +60,12 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             and their maps add up.
         reference_unet, reference_text_encoder, reference_vae: what sees the reference picture, where that is another
             model than the one that draws; None means the same one.
+        motion_adapter: motion modules for `unet`, with which the frames of a clip are drawn together.
     """
 
-    model_cpu_offload_seq = "text_encoder->unet->vae"
-    _callback_tensor_inputs = ["latents"]
     _optional_components = [
         "hm_control", "hm_control2", "hm_control_up", "reference_unet", "reference_text_encoder", "reference_vae",
+        "motion_adapter",
     ]  # fmt: skip
 
     def __init__(
@@ -82,6 +82,7 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         reference_unet=None,
         reference_text_encoder=None,
         reference_vae=None,
+        motion_adapter=None,
     ):
         super().__init__()
         self.register_modules(
@@ -97,6 +98,7 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             reference_unet=reference_unet,
             reference_text_encoder=reference_text_encoder,
             reference_vae=reference_vae,
+            motion_adapter=motion_adapter,
         )
 
     @property
@@ -182,44 +184,69 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         Raises:
             HelloMemeError: an expression code that the control nets need is missing.
         """
-        device, dtype = self.unet.device, self.unet.dtype
-        use_guidance = guidance_scale > 1
-
         # 1. Text, and what the two halves of the batch are told about pose and expression
         text = self.encode_prompt(prompt, negative_prompt)
-        expression = (drive_coeff, face_parts, emotion, negative_emotion)
-        control = self._control_maps(condition.to(device), *expression, use_guidance)
-        if not use_guidance:
-            text = text[1:]
+        expression = {"drive_coeff": drive_coeff, "face_parts": face_parts, "emotion": emotion}
+        denoise = self.denoiser(
+            reference, text, guidance_scale, condition=condition, negative_emotion=negative_emotion, **expression
+        )
 
         # 2. Noise: after the draw for the reference, from the same generator, as the released pipelines do
         batch, channels, height, width = reference.latents.shape
         if noise is None:
             shape = (batch, channels, condition.shape[2], height, width)
             noise = torch.randn(shape, generator=generator, device=generator.device if generator else "cpu")
-        noise = noise.to(device, dtype)
+        noise = noise.to(self.unet.device, self.unet.dtype)
 
         # 3. Denoising
-        net = HMDenoisingNet(self.unet, self.hm_reference)
-        prepared = reference.half(use_guidance)
-
-        def denoise(latents: Tensor, timestep: Tensor) -> Tensor:
-            return net(latents.to(dtype), timestep, text, reference=prepared, control=control)
-
         def on_step(i: int, timestep: Tensor, latents: Tensor) -> Tensor | None:
             if callback_on_step_end is not None:
                 changed = callback_on_step_end(self, i, timestep, {"latents": latents}) or {}
                 return changed.get("latents")
 
-        latents = sample(
-            guided(denoise, guidance_scale), self.scheduler, noise, num_inference_steps, generator, on_step
-        )
+        latents = sample(denoise, self.scheduler, noise, num_inference_steps, generator, on_step)
 
         # 4. Decoding
         if output_type == "latent":
             return HelloMemeOutput(frames=None, latents=latents)
         frames = self.decode(latents)
         return HelloMemeOutput(frames=frames if output_type == "pt" else to_pictures(frames), latents=latents)
+
+    def denoiser(
+        self,
+        reference: Reference,
+        text: Tensor,
+        guidance_scale: float,
+        *,
+        condition: Tensor,
+        drive_coeff: Tensor | None = None,
+        face_parts: Tensor | None = None,
+        emotion: Tensor | None = None,
+        negative_emotion: Tensor | None = None,
+        unet=None,
+    ) -> Denoise:
+        """What the sampler asks for T frames: latents (1, C, T, h, w) and a timestep -> the guided prediction.
+
+        text: both halves, from `encode_prompt`. unet: the one that draws, if it is not `self.unet` itself.
+        The other arguments are those of a call.
+        """
+        unet = unet or self.unet
+        dtype = unet.dtype
+        use_guidance = guidance_scale > 1
+        expression = (drive_coeff, face_parts, emotion, negative_emotion)
+        control = self._control_maps(condition.to(unet.device), *expression, use_guidance)
+        net = HMDenoisingNet(unet, self.hm_reference)
+        prepared = reference.half(use_guidance)
+        text = text if use_guidance else text[1:]
+
+        def denoise(latents: Tensor, timestep: Tensor) -> Tensor:
+            return net(latents.to(dtype), timestep, text, reference=prepared, control=control)
+
+        return guided(denoise, guidance_scale)
+
+    def motion_unet(self):
+        """The UNet that draws, with the motion modules in it; `motion_adapter` must be there."""
+        return with_motion(self.unet, self.motion_adapter)
 
     def _control_maps(
         self, condition, drive_coeff, face_parts, emotion, negative_emotion, use_guidance

@@ -1,8 +1,8 @@
-"""Reenactor: pictures in, pictures out. The reference is set once, then driven any number of times."""
+"""Reenactor: pictures and clips in, pictures and clips out. The reference is set once, then driven any number of times."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,15 +13,18 @@ from PIL import Image
 from . import releases
 from .conditions import emotion_input, pose_picture, pose_tensor
 from .crop import Crop
+from .edit import Turn, edited
 from .emotion import FanEncoder
 from .errors import HelloMemeError
 from .face import Face, FaceAnalyzer
+from .metadata import Stamp
 from .motion import Motion
+from .paste import paste
 from .pictures import read_picture
 from .pipeline import HelloMemePipeline, Reference
 from .releases import Release
 from .sampling import Stopped
-from .settings import Settings
+from .settings import ClipSettings, Settings
 
 __all__ = ["Portrait", "ReferencePortrait", "Reenactor", "Result", "Stopped"]
 
@@ -31,11 +34,16 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Portrait:
-    """A face as the networks are told of it: its crop, the face in pixels of the whole picture, its motion."""
+    """A face as the networks are told of it: the cropped picture, the face in pixels of the whole frame, its motion.
+
+    frame: (H, W, 3) uint8, the whole picture as it was read. crop: where in it the cropped picture lies.
+    """
 
     picture: Image.Image
     face: Face
     motion: Motion
+    crop: Crop
+    frame: np.ndarray = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -49,17 +57,31 @@ class ReferencePortrait(Portrait):
 @dataclass(frozen=True)
 class Result:
     """picture: what was drawn. reference, driver: the crops it was drawn from. pose: the pose picture that steered
-    it, 512 px. settings: those used, with every choice made."""
+    it, 512 px. settings: those used, with every choice made. release: by name. driver is None for an edited face.
+    frame, crop: the whole reference picture (H, W, 3) uint8, and where in it the face was."""
 
     picture: Image.Image
     reference: Image.Image
-    driver: Image.Image
+    driver: Image.Image | None
     pose: Image.Image
     settings: Settings
+    release: str
+    frame: np.ndarray = field(repr=False)
+    crop: Crop
 
     @property
     def seed(self) -> int:
         return self.settings.seed
+
+    @property
+    def stamp(self) -> Stamp:
+        """What a file of this result should carry; see `metadata.save`."""
+        return Stamp(self.settings, self.release)
+
+    def original_size(self, feather: float | None = None) -> Image.Image:
+        """The whole reference picture with what was drawn pasted back; feather 0..1 as in the settings."""
+        feather = self.settings.feather if feather is None else feather
+        return Image.fromarray(paste(self.frame, self.crop, np.asarray(self.picture), feather))
 
 
 class Reenactor:
@@ -82,6 +104,7 @@ class Reenactor:
         self.emotion_encoder = emotion_encoder
         self.analyzer = analyzer or FaceAnalyzer()
         self.reference: ReferencePortrait | None = None
+        self._negative: torch.Tensor | None = None
 
     @classmethod
     def from_release(
@@ -107,7 +130,7 @@ class Reenactor:
         portrait = self.portrait(image, "reference", face)
         # The mean of the encoder's Gaussian, not a draw: one reference then serves every seed.
         latents = self.pipeline.encode(_pixels(np.asarray(portrait.picture)))
-        self.reference = ReferencePortrait(portrait.picture, portrait.face, portrait.motion, latents)
+        self.reference = ReferencePortrait(**vars(portrait), latents=latents)
         return self.reference
 
     def image(
@@ -123,15 +146,59 @@ class Reenactor:
         step, from 1; raise `Stopped` in it to give up. reference: a portrait other than the one set last.
         Raises NoFaceError, or HelloMemeError for a driver that cannot be read or when no reference was set.
         """
-        reference = reference or self.reference
-        if reference is None:
-            raise HelloMemeError("There is no reference picture yet: set one first.")
+        reference = self.chosen(reference)
         settings = settings.resolved(self.release)
         portrait = self.portrait(driver, "driver", settings.driver_face)
         motion = portrait.motion.onto(reference.motion, settings.expression, settings.head, settings.translation)
-        picture = self._draw(reference, motion, settings, progress)[0]
-        pose = Image.fromarray(pose_picture(motion)[0])
-        return Result(picture, reference.picture, portrait.picture, pose, settings)
+        return self._result(reference, portrait.picture, motion, settings, progress)
+
+    def expression(
+        self,
+        coefficients: Mapping[str, float] | np.ndarray | None = None,
+        turn: Turn = Turn(),
+        settings: Settings = Settings(),
+        progress: Progress | None = None,
+        reference: ReferencePortrait | None = None,
+    ) -> Result:
+        """Draw the reference with an edited face, without a driver.
+
+        coefficients: ARKit names and values 0..1, where names left out keep the reference's own; or all 51 as an
+        array. turn: of the head, from the reference's own pose. The strengths in `settings` count as for a driver;
+        the other arguments are those of `image`. See `edit` for groups of names, presets and values to start from.
+        Raises HelloMemeError for other names or values, or if the control nets know no ARKit coefficients.
+        """
+        reference = self.chosen(reference)
+        settings = settings.resolved(self.release)
+        if self.emotion_encoder is not None:
+            raise HelloMemeError("These control nets know no ARKit coefficients: load the release with the code "
+                                 "drive_coeff to edit a face.")
+        motion = edited(reference.motion, coefficients, turn)
+        motion = motion.onto(reference.motion, settings.expression, settings.head, settings.translation)
+        return self._result(reference, None, motion, settings, progress)
+
+    def video(
+        self,
+        driver: str | Path | Motion,
+        output: str | Path,
+        settings: Settings = Settings(),
+        clip: ClipSettings = ClipSettings(),
+        progress: Callable[[str, int, int], None] | None = None,
+        reference: ReferencePortrait | None = None,
+        labelled: bool = True,
+    ):
+        """Draw the reference moved by a driver clip or motion file, as an MP4 file with the driver's sound.
+
+        Returns a `clip.Report`; see `clip.make_clip` for the arguments and what is raised.
+        """
+        from .clip import make_clip
+
+        return make_clip(self, driver, output, settings, clip, progress, reference, labelled)
+
+    def chosen(self, reference: ReferencePortrait | None) -> ReferencePortrait:
+        """The given portrait, or the one set last; HelloMemeError if there is neither."""
+        if reference is None and self.reference is None:
+            raise HelloMemeError("There is no reference picture yet: set one first.")
+        return reference or self.reference
 
     def portrait(self, image: PictureSource, name: str = "driver", face: int | None = None) -> Portrait:
         """Read a picture, find the face, crop around it, measure its motion; `name` is what errors call it."""
@@ -140,30 +207,30 @@ class Reenactor:
         crop = Crop.of([found], frame.shape, self.release.crop_scale)
         motion = Motion.from_faces([found], crop)
         if self.emotion_encoder is not None:
-            motion = motion.with_emotion(self._emotion(emotion_input(frame, found)))
-        return Portrait(Image.fromarray(crop.apply(frame, self.release.size)), found, motion)
+            motion = motion.with_emotion(self.emotion(frame, found))
+        return Portrait(Image.fromarray(crop.apply(frame, self.release.size)), found, motion, crop, frame)
+
+    def _result(self, reference: ReferencePortrait, driver: Image.Image | None, motion: Motion, settings: Settings,
+                progress: Progress | None) -> Result:
+        """One picture of the reference, moved by a motion of one frame."""
+        picture = self._draw(reference, motion, settings, progress)[0]
+        pose = Image.fromarray(pose_picture(motion)[0])
+        return Result(picture, reference.picture, driver, pose, settings, self.release.name, reference.frame,
+                      reference.crop)
 
     def _draw(
         self, reference: ReferencePortrait, motion: Motion, settings: Settings, progress: Progress | None
     ) -> list[Image.Image]:
         """T frames of the reference, moved by `motion`; a picture is a clip of one frame."""
-        prompt = ", ".join(filter(None, (settings.prompt.strip(), self.release.prompt)))
-        negative = settings.negative_prompt.strip()
-        if (prompt, negative) not in reference.prepared:
-            reference.prepared.clear()  # one pair of prompts at a time: some 0.1 GB at SD1.5 size
-            ready = self.pipeline.prepare_reference(reference.latents, prompt, negative)
-            reference.prepared[prompt, negative] = ready
-
-        # The released pipelines draw the reference's latents first: skipped over, the noise of a seed is theirs.
-        generator = torch.Generator().manual_seed(settings.seed)
-        torch.randn(reference.latents.shape, generator=generator)
+        prompt, negative = self.prompts(settings)
+        generator = self.generator(reference, settings)
 
         def on_step(pipeline, step: int, timestep, tensors: dict) -> None:
             if progress is not None:
                 progress(step + 1, settings.steps)
 
         return self.pipeline(
-            reference.prepared[prompt, negative],
+            self.prepared(reference, settings),
             pose_tensor(motion, self.release.condition_size)[None],
             prompt=prompt,
             negative_prompt=negative,
@@ -171,22 +238,46 @@ class Reenactor:
             guidance_scale=settings.guidance,
             generator=generator,
             callback_on_step_end=on_step,
-            **self._expression(motion),
+            **self.code(motion),
         ).frames
 
-    def _expression(self, motion: Motion) -> dict[str, torch.Tensor]:
+    # What a picture and a clip have in common
+
+    def prompts(self, settings: Settings) -> tuple[str, str]:
+        """The user's words in front of the release's, and the negative ones."""
+        prompt = ", ".join(filter(None, (settings.prompt.strip(), self.release.prompt)))
+        return prompt, settings.negative_prompt.strip()
+
+    def prepared(self, reference: ReferencePortrait, settings: Settings) -> Reference:
+        """The reference's keys and values for the prompts of the settings, made unless they are at hand."""
+        prompts = self.prompts(settings)
+        if prompts not in reference.prepared:
+            reference.prepared.clear()  # one pair of prompts at a time: some 0.1 GB at SD1.5 size
+            reference.prepared[prompts] = self.pipeline.prepare_reference(reference.latents, *prompts)
+        return reference.prepared[prompts]
+
+    @staticmethod
+    def generator(reference: ReferencePortrait, settings: Settings) -> torch.Generator:
+        """The generator of a seed, past the draw for the reference's latents, which the released pipelines make
+        first: the noise that follows is then theirs."""
+        generator = torch.Generator().manual_seed(settings.seed)
+        torch.randn(reference.latents.shape, generator=generator)
+        return generator
+
+    def code(self, motion: Motion) -> dict[str, torch.Tensor]:
         """The expression code that the loaded control nets take, as arguments of the pipeline."""
         if self.emotion_encoder is None:
             return {"drive_coeff": torch.from_numpy(motion.blendshapes)[None]}
-        with torch.no_grad():
-            negative = self.emotion_encoder.negative()[None]  # (1, 1, 548)
-        return {"emotion": torch.from_numpy(motion.emotion)[None], "negative_emotion": negative}
+        if self._negative is None:
+            with torch.no_grad():
+                self._negative = self.emotion_encoder.negative()[None]  # (1, 1, 548)
+        return {"emotion": torch.from_numpy(motion.emotion)[None], "negative_emotion": self._negative}
 
     @torch.no_grad()
-    def _emotion(self, aligned: np.ndarray) -> np.ndarray:
-        """(3, 224, 224) in [-1, 1] -> (1, 548) float32."""
+    def emotion(self, frame: np.ndarray, face: Face) -> np.ndarray:
+        """The emotion code (1, 548) float32 of a face in a frame (H, W, 3) uint8."""
         encoder = self.emotion_encoder
-        codes = encoder(torch.from_numpy(aligned)[None].to(encoder.device, encoder.dtype))
+        codes = encoder(torch.from_numpy(emotion_input(frame, face))[None].to(encoder.device, encoder.dtype))
         return codes.float().cpu().numpy()
 
 

@@ -6,13 +6,14 @@ A row is data; nothing else in the package asks which release it is working for.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import HelloMemeError
-from .loading import BASE_FILES, REMAINS, WEIGHTS, cached, fetch, load_base, load_loras, load_module, read_config
+from .loading import BASE_FILES, REMAINS, WEIGHTS, cached, fetch, load_base, load_loras, load_module, local, read_config
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +40,9 @@ class Release:
     crop_scale: side of the crop in extents of the face. scheduler: settings of EulerDiscreteScheduler, or None for
     the scheduler in the base's own folder. controls: the first one's code is used unless another is asked for.
     text_width: of the base model's text states. gigabytes: the download, base model included.
+    motion: the motion adapter for clips, fetched with the first clip; None, or a folder missing beside the bundled
+    networks, means that each frame of a clip is drawn alone. first_pass: whether frames are drawn one after the other
+    before they are drawn together; without, all begin with the same noise.
     """
 
     name: str
@@ -57,6 +61,8 @@ class Release:
     prompt: str = ""
     gigabytes: float = 0.0
     root: Path | None = None
+    motion: str | None = None
+    first_pass: bool = True
 
     @property
     def code(self) -> str:
@@ -87,20 +93,21 @@ RELEASES: tuple[Release, ...] = (
             Control("hm_control_up", "hm_control_up", "drive_coeff"),
         ), emotion=None, size=128, condition_size=32,
         crop_scale=2.0, steps=4, guidance=1.5, scheduler=None, text_width=None,
+        motion="motion", first_pass=False,  # its schedule ends in pure noise, under which nothing of a first pass is left
     ),
     Release(
         name="v1", title="HelloMeme v1: Stable Diffusion 1.5, 512 px", reference="songkey/hm_reference",
         controls=(
             Control("hm_control2", "songkey/hm_control2", "pd_fpg"),
             Control("hm_control", "songkey/hm_control", "drive_coeff"),
-        ), gigabytes=4.8, **SD15_ROW,
+        ), gigabytes=4.8, motion="songkey/hm_animatediff_frame12", **SD15_ROW,
     ),
     Release(
         name="v2", title="HelloMeme v2: Stable Diffusion 1.5, 512 px", reference="songkey/hm2_reference",
         controls=(
             Control("hm_control2", "songkey/hm2_control2", "pd_fpg"),
             Control("hm_control", "songkey/hm2_control", "drive_coeff"),
-        ), gigabytes=4.9, **SD15_ROW,
+        ), gigabytes=4.9, motion="songkey/hm2_animatediff_frame12", **SD15_ROW,
     ),
 )  # fmt: skip
 
@@ -115,8 +122,8 @@ def find(name: str) -> Release:
     for row in RELEASES:
         if row.name == name:
             return row
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
+    folder = local(name)
+    if not os.path.isdir(folder):
         known = ", ".join(row.name for row in RELEASES)
         raise HelloMemeError(f"There is no release or folder called {name}: choose from {known}, or a model folder.")
     has_base = (folder / "unet").is_dir()
@@ -195,6 +202,25 @@ def load(
     pipeline = HelloMemePipeline(hm_reference=adapter, **controls, **parts)
     load_loras(pipeline, loras)
     return pipeline.to(device), emotion and emotion.to(device), row
+
+
+def add_motion(pipeline: HelloMemePipeline, row: Release) -> bool:
+    """Give the pipeline its row's motion adapter unless it has one; False if the row has none.
+
+    Raises HelloMemeError, with one sentence, when it cannot be had or does not fit.
+    """
+    from diffusers import MotionAdapter
+
+    from .networks import with_motion
+
+    if pipeline.motion_adapter is not None:
+        return True
+    if row.motion is None or ("/" not in row.motion and not (row.root and (row.root / row.motion).is_dir())):
+        return False
+    adapter = load_module(MotionAdapter, fetch(row.locate(row.motion)), pipeline.unet.dtype)
+    with_motion(pipeline.unet, adapter)  # refuses one of another shape
+    pipeline.register_modules(motion_adapter=adapter.to(pipeline.unet.device))
+    return True
 
 
 def choose_device(device: str | torch.device | None = None) -> torch.device:

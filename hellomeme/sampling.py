@@ -19,9 +19,11 @@ class Stopped(Exception):
     """Raised by a callback between two steps to give up the picture; never raised by the samplers themselves."""
 
 
-def fresh(scheduler):
-    """A scheduler of the same kind at its start: schedulers count steps, so each run takes its own."""
-    return type(scheduler).from_config(scheduler.config)
+def ready(scheduler, steps: int, device=None):
+    """A scheduler of the same kind, set to `steps`: schedulers count steps, so each run takes its own."""
+    scheduler = type(scheduler).from_config(scheduler.config)
+    scheduler.set_timesteps(steps, device=device)
+    return scheduler
 
 
 def guided(denoise: Denoise, scale: float) -> Denoise:
@@ -47,6 +49,7 @@ def sample(
     steps: int,
     generator: torch.Generator | None = None,
     on_step: OnStep | None = None,
+    start: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Run any diffusers scheduler, from standard normal noise to clean latents.
 
@@ -57,18 +60,30 @@ def sample(
         steps: number of steps asked for (a scheduler of higher order may make more calls).
         generator: where a stochastic scheduler takes its noise from.
         on_step: called as `on_step(i, timestep, latents)` after each step; may return other latents to go on with.
+        start: clean latents to which the noise is added, instead of beginning with noise alone.
 
     Returns:
         Latents (B, C, T, h, w).
     """
-    scheduler = fresh(scheduler)
-    scheduler.set_timesteps(steps, device=noise.device)
-    seeded = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
-    latents = noise * scheduler.init_noise_sigma
+    scheduler = ready(scheduler, steps, noise.device)
+    latents = noised(scheduler, noise, start)
     for i, timestep in enumerate(scheduler.timesteps):
         prediction = denoise(scheduler.scale_model_input(latents, timestep), timestep)
-        latents = scheduler.step(prediction, timestep, latents, **seeded).prev_sample
+        latents = step(scheduler, prediction, timestep, latents, generator)
         if on_step is not None:
             replaced = on_step(i, timestep, latents)
             latents = latents if replaced is None else replaced
     return latents
+
+
+def noised(scheduler, noise: torch.Tensor, start: torch.Tensor | None = None) -> torch.Tensor:
+    """What a scheduler with its timesteps set begins with: noise alone, or clean latents `start` under it."""
+    if start is None:
+        return noise * scheduler.init_noise_sigma
+    return scheduler.add_noise(start, noise, scheduler.timesteps[:1])
+
+
+def step(scheduler, prediction: torch.Tensor, timestep, latents: torch.Tensor, generator=None) -> torch.Tensor:
+    """The latents after one step; a stochastic scheduler takes its noise from `generator`."""
+    seeded = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
+    return scheduler.step(prediction, timestep, latents, **seeded).prev_sample

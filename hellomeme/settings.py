@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from .releases import Release
 
 MAX_SEED = 2**31 - 1
+LONGEST_TEXT = 2000  # letters; the text encoder reads some 75 words
 
 
-def _number(kind: type, default: Any, low: float, high: float, step: float, label: str, help: str):
+def number(kind: type, default: Any, low: float, high: float, step: float, label: str, help: str):
     """A field for a number of type `kind` in [low, high]; a default of None means "not chosen"."""
     metadata = {"kind": kind, "min": low, "max": high, "step": step, "default": default, "label": label, "help": help}
     return dataclasses.field(default=default, metadata=metadata)
@@ -49,38 +50,41 @@ class Settings:
     with one sentence. `guidance` and `steps` are None until chosen: `resolved` fills in the release's own.
     """
 
-    expression: float = _number(
+    expression: float = number(
         float, 1.0, 0.0, 2.0, 0.05, "Expression",
         "0 keeps the reference's own expression, 1 is the driver's, above 1 exaggerates.",
     )
-    head: float = _number(
+    head: float = number(
         float, 1.0, 0.0, 1.5, 0.05, "Head turn",
         "0 keeps the reference's own head pose, 1 is the driver's, above 1 turns further.",
     )
-    translation: float = _number(
+    translation: float = number(
         float, 0.0, 0.0, 1.0, 0.05, "Head shift",
         "How far the head moves about the picture with the driver's; only clips move.",
     )
-    guidance: float | None = _number(
+    guidance: float | None = number(
         float, None, 1.0, 10.0, 0.1, "Guidance",
         "How strongly reference, pose and prompt steer; 1 switches guidance off and is twice as fast.",
     )
-    steps: int | None = _number(int, None, 1, 50, 1, "Steps", "Denoising steps: more are slower and finer.")
-    seed: int = _number(int, 0, 0, MAX_SEED, 1, "Seed", "The same seed and input give the same picture.")
-    reference_face: int | None = _number(
+    steps: int | None = number(int, None, 1, 50, 1, "Steps", "Denoising steps: more are slower and finer.")
+    seed: int = number(int, 0, 0, MAX_SEED, 1, "Seed", "The same seed and input give the same picture.")
+    reference_face: int | None = number(
         int, None, 0, 99, 1, "Face in the reference",
         "Which face, counted from 0 by size; the largest if not given.",
     )
-    driver_face: int | None = _number(
+    driver_face: int | None = number(
         int, None, 0, 99, 1, "Face in the driver",
         "Which face, counted from 0 by size; the largest if not given.",
+    )
+    feather: float = number(
+        float, 0.5, 0.0, 1.0, 0.05, "Soft edge",
+        "How softly the result goes over into the original picture, where it is pasted back into it; 0 is a hard edge.",
     )
     prompt: str = _text("Prompt", "Words put in front of the model's own prompt.")
     negative_prompt: str = _text("Negative prompt", "Words to steer away from.")
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, _checked(field, getattr(self, field.name)))
+        check(self)
 
     def resolved(self, release: Release) -> Settings:
         """These settings with every choice made: guidance and steps of `release` where none was chosen."""
@@ -95,11 +99,11 @@ class Settings:
 class ClipSettings:
     """What a user may choose for a clip besides `Settings`. Checked when made, in the same way."""
 
-    frames: int = _number(
+    frames: int = number(
         int, 0, 0, 100_000, 1, "Frames",
         "How many frames to make; 0 makes all. Without a start they are spread evenly over the clip.",
     )
-    start: float | None = _number(
+    start: float | None = number(
         float, None, 0.0, 86_400.0, 0.1, "Start",
         "Seconds into the driver at which to begin; frames then follow each other.",
     )
@@ -107,21 +111,23 @@ class ClipSettings:
         ("source", "8", "12", "15", "24", "25", "30"), "Frames a second",
         "The driver's own rate, or another; frames spread over the clip play at it faster than life, without sound.",
     )
-    smoothing: float = _number(
+    smoothing: float = number(
         float, 0.5, 0.0, 1.0, 0.05, "Smoothing", "Calms what trembles while the head is still; 0 switches it off.",
     )
     relative: bool = _switch(
         False, "Relative motion", "Adds the driver's changes to the reference's own pose instead of copying the pose.",
     )
-    neutral: int | None = _number(
+    neutral: int | None = number(
         int, None, 0, 100_000, 1, "Neutral frame",
         "The frame from which relative motion counts, from 0; the calmest one if not given.",
     )
     region: str = _choice(
         ("all", "expression", "head", "eyes", "mouth"), "Region", "Which part of the driver's motion counts.",
     )
-    motion: bool = _switch(True, "Motion module", "Looks across frames, where the model can, so that they flicker less.")
-    overlap: int = _number(
+    motion: bool = _switch(
+        True, "Motion module", "Looks across frames, where the model can, so that they flicker less.",
+    )
+    overlap: int = number(
         int, 4, 0, 8, 1, "Overlap", "Frames that neighbouring windows of 12 share: more are smoother and slower.",
     )
     fast: bool = _switch(
@@ -130,8 +136,14 @@ class ClipSettings:
     side_by_side: bool = _switch(False, "Side by side", "Shows the driver and its pose beside the result.")
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, _checked(field, getattr(self, field.name)))
+        check(self)
+
+
+def check(settings: Any) -> None:
+    """Brings the fields of a frozen dataclass of settings to their own types; raises `HelloMemeError` with a sentence
+    for the first that is not one of its values."""
+    for field in dataclasses.fields(settings):
+        object.__setattr__(settings, field.name, _checked(field, getattr(settings, field.name)))
 
 
 def _checked(field: dataclasses.Field, value: Any) -> Any:
@@ -142,23 +154,33 @@ def _checked(field: dataclasses.Field, value: Any) -> Any:
         return None
     if wanted["kind"] is bool:
         if not isinstance(value, bool):
-            raise HelloMemeError(f"{label} must be on or off, not {value!r}.")
+            raise HelloMemeError(f"{label} must be on or off, not {_shown(value)}.")
         return value
     if "choices" in wanted and str(value) not in wanted["choices"]:
-        raise HelloMemeError(f"{label} must be one of {', '.join(wanted['choices'])}, not {value!r}.")
+        raise HelloMemeError(f"{label} must be one of {', '.join(wanted['choices'])}, not {_shown(value)}.")
     if wanted["kind"] is str:
         value = str(value) if "choices" in wanted else value
         if not isinstance(value, str):
-            raise HelloMemeError(f"{label} must be text, not {value!r}.")
+            raise HelloMemeError(f"{label} must be text, not {_shown(value)}.")
+        if len(value) > LONGEST_TEXT:
+            raise HelloMemeError(f"{label} is {len(value)} letters long: shorten it to {LONGEST_TEXT}.")
+        if any("\ud800" <= letter <= "\udfff" for letter in value):  # half a letter, which no file can hold
+            raise HelloMemeError(f"{label} holds a broken letter: type it again.")
         return value
     low, high = wanted["min"], wanted["max"]
     whole = wanted["kind"] is int
     described = f"{label} must be a {'whole ' if whole else ''}number from {low:g} to {high if whole else f'{high:g}'}"
     # A slider delivers 4.0 for 4 and numpy its own number types: what matters is the value.
     try:
-        number = math.nan if isinstance(value, (bool, str, bytes)) else float(value)
+        found = math.nan if isinstance(value, (bool, str, bytes)) else float(value)
     except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if not low <= number <= high or (whole and number != int(number)):
-        raise HelloMemeError(f"{described}, not {value!r}.")
-    return wanted["kind"](number)
+        found = math.nan
+    if not low <= found <= high or (whole and found != int(found)):
+        raise HelloMemeError(f"{described}, not {_shown(value)}.")
+    return wanted["kind"](found)
+
+
+def _shown(value: Any) -> str:
+    """A value on one line, cut off where it is long."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:60]}..."

@@ -1,13 +1,17 @@
 """The page in a real browser: Chromium, as Debian packages it, driven by Playwright."""
 
 import shutil
+import time
+from fractions import Fraction
 
 import photos
 import pytest
 from PIL import Image
 
 import app
-from hellomeme import releases
+from hellomeme import releases, sampling
+from hellomeme.video import ClipWriter
+from page import parts, studio as studios
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: on Debian, apt-get install chromium")
@@ -27,8 +31,8 @@ def examples(tmp_path_factory):
 def served(studio, examples):
     """Yields the address of the page, in another thread of this process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(app, "STUDIO", studio)
-        patch.setattr(app, "EXAMPLES", examples)
+        patch.setattr(studios, "STUDIO", studio)
+        patch.setattr(parts, "EXAMPLES", examples)
         page = app.build()
         _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", run_history=False, **app.LOOKS)
         yield url
@@ -37,7 +41,7 @@ def served(studio, examples):
 
 @pytest.fixture(scope="module")
 def url(model_folder, examples):
-    yield from served(app.Studio(str(model_folder), device="cpu"), examples)
+    yield from served(studios.Studio(str(model_folder), device="cpu"), examples)
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +82,13 @@ def set_number(page, label, value):
     box.press("Tab")
 
 
-def result(page):
+def open_tab(page, name):
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def result(page, place="#result"):
     """The result's size in pixels of the picture, once it is there."""
-    picture = page.wait_for_selector("#result img")
+    picture = page.wait_for_selector(f"{place} img")
     return picture.evaluate("async img => { await img.decode(); return [img.naturalWidth, img.naturalHeight] }")
 
 
@@ -100,7 +108,11 @@ def test_an_example_is_chosen_run_and_seen(visit, url, scheme, tmp_path):
         assert picture.width == 1280 and len(picture.convert("RGB").getcolors(1 << 24)) > 1000
 
 
-def test_progress_and_stop(visit, url):
+def test_progress_and_stop(visit, url, monkeypatch):
+    def unhurried(denoise, *more, **options):  # the tiny model would be done before a busy browser has clicked
+        return sampling.sample(lambda *state: (time.sleep(0.2), denoise(*state))[1], *more, **options)
+
+    monkeypatch.setattr("hellomeme.pipeline.sample", unhurried)
     page = visit(url)
     page.get_by_text("Model and more settings").click()
     set_number(page, "Steps", 50)
@@ -149,9 +161,77 @@ def test_a_phone_scrolls_down_only(visit, url):
     assert result(page) == [128, 128]
 
 
+def test_a_result_dropped_back_restores_its_settings(visit, url, tmp_path):
+    page = visit(url)
+    page.get_by_text("Model and more settings").click()
+    set_number(page, "Steps", 2)
+    page.locator("#seed input").fill("77")
+    page.locator("#seed input").press("Tab")
+    page.click("#run")
+    assert result(page) == [128, 128]
+    with page.expect_download() as download:
+        page.get_by_label("Download").locator("visible=true").first.click()
+    download.value.save_as(tmp_path / "result.png")
+    page.reload()
+    page.get_by_text("Model and more settings").click()
+    page.set_input_files("#restore input[type=file]", tmp_path / "result.png")
+    page.wait_for_function("document.querySelector('#seed input').value == '77'")
+    assert page.get_by_label("number input for Steps").input_value() == "2"
+
+
+def test_a_preset_moves_the_sliders_and_a_released_slider_draws(visit, url):
+    page = visit(url)
+    open_tab(page, "Expression")
+    page.click("#preset-laugh")
+    page.wait_for_function("document.querySelector('#slider-mouthSmileLeft input').value == '0.95'")
+    assert result(page, "#expression-result") == [128, 128]
+    before = page.locator("#expression-result img").get_attribute("src")
+    page.locator("#turn-yaw input[type=range]").focus()
+    page.keyboard.press("Home")  # as from the keyboard
+    page.wait_for_function("before => document.querySelector('#expression-result img').src != before", arg=before)
+    assert page.locator("#turn-yaw input").first.input_value() == "-60"
+
+
+def test_a_clip_is_made_and_plays(visit, url, tmp_path):
+    with ClipWriter(tmp_path / "driver.mp4", Fraction(12)) as writer:
+        for frame in range(4):
+            writer.write(photos.toon(5, yaw=4 * frame))
+    page = visit(url)
+    page.get_by_text("Model and more settings").click()
+    set_number(page, "Steps", 1)
+    open_tab(page, "Video")
+    page.set_input_files("#video-driver input[type=file]", tmp_path / "driver.mp4")
+    page.wait_for_selector("#estimate >> text=4 frames")
+    page.click("#video-run")
+    film = page.wait_for_selector("#video-result video")
+    page.wait_for_function("film => film.readyState >= 2", arg=film)
+    assert film.evaluate("film => [film.videoWidth, film.videoHeight, film.error]") == [128, 128, None]
+
+
+def test_a_cell_of_the_grid_opens_in_the_image_tab(visit, url):
+    page = visit(url, viewport=PHONE)
+    page.get_by_text("Model and more settings").click()
+    set_number(page, "Steps", 1)
+    open_tab(page, "Gallery")
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    page.click("#gallery-run")
+    page.wait_for_selector("#gallery-about >> text=4 / 4")
+    set_number(page, "Steps", 2)
+    page.get_by_label("Thumbnail 4 of 4").click()
+    assert result(page) == [128, 128]
+    page.wait_for_function("document.querySelector('#reference img').src.includes('4.png')")
+    assert page.get_by_label("number input for Steps").input_value() == "1"
+
+
+def test_chinese(visit, url):
+    page = visit(url, locale="zh-CN")
+    assert page.locator("#run").inner_text() == "让它活起来"
+    assert page.get_by_role("tab").all_inner_texts() == ["图片", "视频", "表情", "画廊"]
+
+
 @pytest.mark.skipif(not releases.DEMO.is_dir(), reason="the demo model is not in assets/demo")
 def test_the_bundled_demo_draws(visit, examples):
-    for url in served(app.Studio(device="cpu"), examples):
+    for url in served(studios.Studio(device="cpu"), examples):
         page = visit(url)
         page.click("#run")
         assert result(page) == [128, 128]

@@ -24,7 +24,7 @@ def made(frames, seed, emotion=True):
     turns = np.stack([turn(*rng.uniform(-40, 40, 3)) for _ in range(frames)])
     return Motion(rng.random((frames, 51), np.float32), turns,
                   rng.uniform(200, 300, (frames, 2)), rng.uniform(45, 65, frames), np.ones(frames, bool),
-                  rng.normal(size=(frames, 548)).astype(np.float32) if emotion else None)
+                  rng.normal(size=(frames, 548)).astype(np.float32) if emotion else None, np.array([30000, 1001]))
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_translation(reference, driver):
         result = driver.onto(reference, translation=ratio)
         expected = reference.translation + ratio * (driver.translation - driver.translation[:1])
         np.testing.assert_allclose(result.translation, expected, atol=1e-9)
-    same = driver.onto(driver_first := Motion(*(getattr(driver, f.name)[:1] for f in fields(Motion))), translation=1)
+    same = driver.onto(driver_first := driver.at([0]), translation=1)
     np.testing.assert_allclose(same.origin, driver.origin, atol=1e-9)
     np.testing.assert_allclose(same.scale, driver.scale, atol=1e-9)
     assert len(driver_first) == 1
@@ -191,6 +191,7 @@ def bad_files(folder):
         "mirrors": changed(rotation=np.tile(np.diag([1.0, 1, -1]), (4, 1, 1))),
         "behind the camera": changed(scale=-np.ones(4)),
         "out of range": changed(blendshapes=np.full((4, 51), 7, np.float32)),
+        "no time": changed(rate=np.array([25, 0])),
         "no frames": {**{n: v[:0] for n, v in changed().items() if n != "format"}, "format": "hellomeme motion 1"},
         "a single number": changed(blendshapes=np.float32(0)),
     }

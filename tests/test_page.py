@@ -9,8 +9,10 @@ import photos
 import pytest
 
 import app
-from hellomeme import releases
-from hellomeme.settings import Settings
+from hellomeme import metadata, releases
+from hellomeme.arkit import ARKIT_NAMES
+from hellomeme.settings import ClipSettings, Settings
+from page import chinese, common, expression_tab, gallery_tab, i18n, image_tab, parts, studio as studios, video_tab
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +23,21 @@ def pictures(tmp_path_factory):
 @pytest.fixture(scope="module")
 def studio(model_folder):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(app, "STUDIO", app.Studio(str(model_folder), device="cpu"))
-        yield app.STUDIO
+        patch.setattr(studios, "STUDIO", studios.Studio(str(model_folder), device="cpu"))
+        yield studios.STUDIO
+
+
+@pytest.fixture(scope="module")
+def toon_clip(tmp_path_factory):
+    from fractions import Fraction
+
+    from hellomeme.video import ClipWriter
+
+    path = tmp_path_factory.mktemp("clips") / "driver.mp4"
+    with ClipWriter(path, Fraction(12)) as writer:
+        for frame in range(4):
+            writer.write(photos.toon(5, yaw=4 * frame))
+    return path
 
 
 @pytest.fixture
@@ -34,7 +49,7 @@ def draw(studio, pictures):
             expression=1, head=1, guidance=1, steps=2, seed=0, reference_face=None, driver_face=None, prompt="", negative_prompt=""
         )
         files = (name and str(pictures / name) for name in (reference, driver))
-        return app.make_image(studio.release, *files, **values | changes)
+        return image_tab.make_image(studio.release, *files, **values | changes)
 
     return draw
 
@@ -44,7 +59,8 @@ def events(page):
 
 
 def test_a_picture(draw):
-    picture, reference, driver, pose, line = draw(seed=7)
+    picture, reference, driver, pose, (before, after), whole, line = draw(seed=7)
+    assert before.size == after.size == (128, 128) and not whole["visible"]
     assert picture.size == reference.size == driver.size == (128, 128)
     assert pose.size == (512, 512)
     assert "2 steps · guidance 1 · seed 7" in line
@@ -82,7 +98,7 @@ def test_what_is_missing_or_out_of_range(draw, changes, sentence):
 
 
 def test_a_fault_of_ours_is_logged_and_its_details_kept(draw, studio, monkeypatch, caplog):
-    def broken(release):
+    def broken(release, code=None):
         raise RuntimeError("secret detail")
 
     monkeypatch.setattr(studio, "reenactor", broken)
@@ -117,40 +133,124 @@ def test_models_that_cannot_run_here_say_why(studio):
     assert studio.models[studio.release] == (f"{releases.find(studio.release).name}: your model folder", None)
     reason = studio.models["v1"][1]
     assert reason and reason == dict((name, why) for name, _, why in releases.available())["v1"]
-    guidance, steps, words, note = app.choose_model("v1")
+    guidance, steps, words, note = common.choose_model("v1")
     assert (guidance, steps) == (releases.find("v1").guidance, releases.find("v1").steps)
     assert words["visible"] and note["visible"] and reason in note["value"]
-    assert not app.choose_model(studio.release)[3]["visible"]
+    assert not common.choose_model(studio.release)[3]["visible"]
 
 
 def test_the_page_is_built_from_the_settings(studio, monkeypatch, tmp_path):
-    monkeypatch.setattr(app, "EXAMPLES", tmp_path)  # an empty folder: the page does without examples
+    monkeypatch.setattr(parts, "EXAMPLES", tmp_path)  # an empty folder: the page does without examples
     page = app.build()
-    shown = {block.label: block for block in page.blocks.values() if isinstance(block, (gr.Slider, gr.Number, gr.Textbox))}
+    kinds = (gr.Slider, gr.Number, gr.Textbox, gr.Checkbox, gr.Dropdown)
+    shown = {str(getattr(block.label, "key", block.label)): block for block in page.blocks.values() if isinstance(block, kinds)}
     row = releases.find(studio.release)
-    for field in dataclasses.fields(Settings):
-        if field.name != "translation":  # moves clips only
-            block, facts = shown[field.metadata["label"]], field.metadata
-            expected = getattr(row, field.name) if field.name in ("guidance", "steps") else field.default
-            assert block.value == ("" if facts["kind"] is str else expected or 0) and block.info == facts["help"]
-            if facts["kind"] is not str:
-                assert (block.minimum, block.maximum) == (facts["min"], facts["max"])
+    for field in (*dataclasses.fields(Settings), *dataclasses.fields(ClipSettings)):
+        block, facts = shown[field.metadata["label"]], field.metadata
+        expected = getattr(row, field.name) if field.name in ("guidance", "steps") else field.default
+        assert block.value == expected or (expected is None and block.value in (0, "")) and block.info.key == facts["help"]
+        if isinstance(block, (gr.Slider, gr.Number)):
+            assert (block.minimum, block.maximum) == (facts["min"], facts["max"])
+        if isinstance(block, gr.Dropdown):
+            assert [value for _, value in block.choices] == list(facts["choices"])
+    assert {name for name in ARKIT_NAMES if name in shown} == set(ARKIT_NAMES)
+
+
+def test_every_word_of_the_page_has_its_chinese(studio):
+    app.build()
+    assert i18n.SAID - set(chinese.CHINESE) == set()
+    assert all(text and "{" not in text and "}" not in text for text in chinese.CHINESE)  # which Gradio could not read
+
+
+def test_pasted_back_with_its_settings_and_restored_from_it(draw, studio, pictures, tmp_path):
+    picture, *_, (before, after), whole, _ = draw(seed=5, expression=0.5, feather=0.25, paste=True)
+    assert before.size == after.size == whole["value"].size == (256, 256) and picture.size == (128, 128)
+    with gr.Blocks():
+        file = gr.Image(format="png").postprocess(whole["value"]).path  # as a visitor downloads it
+        dropped, slider, model = gr.File(), gr.Slider(), gr.Dropdown()
+        controls = {"expression": slider, "seed": gr.Number(), "feather": gr.Slider()}
+        restore = common.restores(dropped, controls, model).fn
+    assert metadata.read(file).labelled
+    assert restore(file) == [studio.release, 0.5, 5, 0.25]
+    with pytest.raises(gr.Error, match="carries no settings"):
+        restore(str(pictures / "face.png"))
+
+
+def test_several_faces_are_numbered(studio, pictures, tmp_path):
+    from PIL import Image
+
+    from page import faces
+
+    face = Image.open(pictures / "face.png").convert("RGB")
+    both = Image.new("RGB", (640, 300), "white")
+    both.paste(face.resize((300, 300)), (0, 0))
+    both.paste(face.resize((200, 200)), (400, 50))
+    both.save(tmp_path / "two.png")
+    shown, places = faces.numbered(str(tmp_path / "two.png"), "driver")
+    assert len(places) == 2 and shown.size == both.size
+    assert places[0][2] < 320 < places[1][0]  # the larger one first
+    assert len(faces.numbered(str(pictures / "face.png"), "driver")[1]) == 1
+
+
+@pytest.fixture
+def move(studio, pictures):
+    """Calls an event of the Expression tab: `values` are turns and coefficients by name."""
+
+    def move(event=expression_tab.make_expression, steps=2, **values):
+        numbers = [values.get(name, 0) for name in (*expression_tab.TURNS, *ARKIT_NAMES)]
+        return event(studio.release, str(pictures / "reference.png"), 0, 1, steps, 3, *numbers, None)
+
+    return move
+
+
+def test_an_expression_without_a_driver(move):
+    calm, line = move()
+    assert calm.size == (128, 128) and "2 steps · guidance 1 · seed 3" in line
+    assert np.any(np.asarray(calm) != np.asarray(move(jawOpen=1)[0]))
+    assert np.any(np.asarray(calm) != np.asarray(move(yaw=40)[0]))
+    with pytest.raises(gr.Error, match="jawOpen must be a number from 0 to 1"):
+        move(jawOpen=2)
+    with pytest.raises(gr.Error, match="Yaw must be"):
+        move(yaw=90)
+
+
+def test_where_the_sliders_begin(studio, pictures):
+    own = expression_tab.own_face(studio.release, str(pictures / "reference.png"))
+    assert len(own) == 3 + 51 and own[:3] == [0, 0, 0] and any(own)
+    assert expression_tab.own_face(studio.release, str(pictures / "no face.png")) == [0] * 54
+    driver = expression_tab.driver_face(studio.release, str(pictures / "reference.png"), str(pictures / "face.png"))
+    assert driver[0] == pytest.approx(12, abs=6)  # that head is turned
+    assert expression_tab.preset("laugh")[3 + ARKIT_NAMES.index("jawOpen")] > 0.5
+
+
+def test_a_grid_is_drawn_row_by_row_and_kept(studio, monkeypatch):
+    arguments = (studio.release, ["mila", "otto"], ["sad", "wink"], 1, 1, 1, 1, 0)
+    states = list(gallery_tab.make_gallery(*arguments))
+    assert [line for _, line in states] == ["2 / 4", "4 / 4"]
+    captions = [caption for _, caption in states[-1][0]["value"]]
+    assert captions == ["mila · sad", "mila · wink", "otto · sad", "otto · wink"]
+    monkeypatch.setattr(studio, "portrait", None)  # would fail if anything were drawn again
+    assert len(list(gallery_tab.make_gallery(*arguments))) == 2
+    for characters, sentence in (([], "The grid is empty"), (["/etc/passwd"], "There is no example called /etc/passwd")):
+        with pytest.raises(gr.Error, match=sentence):
+            list(gallery_tab.make_gallery(studio.release, characters, ["sad"], 1, 1, 1, 1, 0))
 
 
 def test_queue_and_names_of_the_events(studio):
     page = app.build()
     named = events(page)
-    assert {"image", "stop", "model"} <= set(named)
-    assert named["image"].concurrency_id == "model" and named["image"].concurrency_limit == 1
+    assert {"image", "video", "expression", "gallery", "stop", "model", "estimate", "motion", "restore"} <= set(named)
+    for name in ("image", "video", "motion", "expression", "preview", "gallery"):
+        assert named[name].concurrency_id == "model" and named[name].concurrency_limit == 1
     assert page._queue.max_size == 20
     assert all(fn.api_name for fn in page.fns.values() if fn.fn is not None)
 
 
-def test_over_http_files_arrive_as_they_are(studio, pictures, monkeypatch, tmp_path):
+def test_over_http_files_arrive_as_they_are(studio, pictures, toon_clip, monkeypatch, tmp_path):
     """Gradio itself would fail on the text file without a word, and convert the others."""
     from gradio_client import Client, exceptions, handle_file
 
-    monkeypatch.setattr(app, "EXAMPLES", tmp_path)
+    monkeypatch.setattr(parts, "EXAMPLES", tmp_path)
     page = app.build()
     _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", run_history=False)
     try:
@@ -166,5 +266,14 @@ def test_over_http_files_arrive_as_they_are(studio, pictures, monkeypatch, tmp_p
         assert open(image("turned by exif.png")[0], "rb").read() == open(image("face.png")[0], "rb").read()
         with pytest.raises(exceptions.AppError):
             image("face.png", model="/etc")  # only what the drop-down offers can be loaded
+        reference = handle_file(pictures / "reference.png")
+        drawn = client.predict(reference=reference, steps=1, guidance=1, jawOpen=0.7, yaw=10, api_name="/expression")
+        assert metadata.read(drawn[0]).settings.steps == 1
+        clip = handle_file(toon_clip)
+        told = client.predict(driver=clip, steps=1, frames=2, api_name="/estimate")
+        assert told.startswith("2 frames")
+        film, line = client.predict(reference=reference, driver=clip, steps=1, guidance=1, frames=2, api_name="/video")
+        stamp = metadata.read(film["video"] if isinstance(film, dict) else film)
+        assert stamp.clip.frames == 2 and "2 frames" in line
     finally:
         page.close()

@@ -1,0 +1,219 @@
+"""A driver clip or motion file in, a clip of the reference out, with memory that does not grow with its length.
+
+The driver is read twice as a stream: for its motion, of which only numbers are kept, and again only if it is to be
+shown beside the result. Frames are drawn, decoded and written a few at a time.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from . import releases
+from .clip_sampling import ClipPlan, draw_clip
+from .conditions import pose_picture, pose_tensor
+from .crop import Crop
+from .errors import HelloMemeError
+from .face import FaceAnalyzer
+from .metadata import Stamp
+from .motion import Motion
+from .retarget import retarget
+from .settings import ClipSettings, Settings
+from .smoothing import bridged, smoothed
+from .tracking import Emotion, analyse
+from .video import ClipWriter, Sound, probe, read_frames
+
+if TYPE_CHECKING:
+    from .reenactor import Reenactor, ReferencePortrait
+
+Progress = Callable[[str, int, int], None]
+MOTION_RATE = Fraction(25)  # frames a second of a motion file that does not say
+
+
+@dataclass(frozen=True)
+class Report:
+    """frames: how many were made, at `rate` a second. without_face: how many of them the driver shows no face in.
+    seconds: what it took. settings, clip: those used, with every choice made."""
+
+    path: Path
+    frames: int
+    without_face: int
+    rate: Fraction
+    seconds: float
+    settings: Settings
+    clip: ClipSettings
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Frames of a driver: `count` (None: to its end) from `start` seconds on, `taken` in a second of the driver and
+    `played` in a second of the result."""
+
+    start: Fraction
+    taken: Fraction
+    count: int
+    played: Fraction
+
+    @classmethod
+    def of(cls, seconds: Fraction, rate: Fraction, clip: ClipSettings) -> Selection:
+        """What the settings choose of a clip of that length and rate; HelloMemeError for a start beyond its end."""
+        wanted = rate if clip.rate == "source" else Fraction(clip.rate)
+        start = Fraction(clip.start or 0).limit_denominator(1000)
+        if start >= seconds:
+            raise HelloMemeError(f"The start of {float(start):g} s is beyond the end of the driver, which lasts "
+                                 f"{float(seconds):.2f} s: choose an earlier one.")
+        there = max(round((seconds - start) * wanted), 1)
+        if not 0 < clip.frames < there:
+            return cls(start, wanted, there, wanted)
+        if clip.start is not None:
+            return cls(start, wanted, clip.frames, wanted)
+        spread = Fraction(clip.frames) / seconds
+        return cls(start, spread, clip.frames, spread if clip.rate == "source" else wanted)
+
+    @property
+    def in_time(self) -> bool:
+        """Whether the result runs as fast as the driver does: only then its sound fits."""
+        return self.taken == self.played
+
+
+def make_clip(
+    reenactor: Reenactor,
+    driver: str | Path | Motion,
+    output: str | Path,
+    settings: Settings = Settings(),
+    clip: ClipSettings = ClipSettings(),
+    progress: Progress | None = None,
+    reference: ReferencePortrait | None = None,
+    labelled: bool = True,
+) -> Report:
+    """Draw the reference with the driver's expression and head pose, frame by frame, and write an MP4 file.
+
+    driver: path of a clip or of a motion file (.npz), or a Motion. output: the new file; it appears when all is done.
+    progress: called as `progress(phase, done, total)` in frames, after every frame of the phase "analysing" and every
+    step of the phase "drawing"; raise `Stopped` in it to give up. reference: a portrait other than the one set last.
+    labelled: whether the file says that it was AI-generated; its settings it carries in any case.
+    Raises HelloMemeError, or NoFaceError where the driver does not show a face in its first second or in most frames.
+    """
+    began = time.monotonic()
+    progress = progress or (lambda *_: None)
+    reference = reenactor.chosen(reference)
+    settings = settings.resolved(reenactor.release)
+    output = _checked_output(output, driver)
+
+    # 1. What the driver does
+    emotion = reenactor.emotion if reenactor.emotion_encoder is not None else None
+    scale = reenactor.release.crop_scale
+    motion, crop, selection = read_motion(driver, settings, clip, reenactor.analyzer, scale, emotion, progress)
+    lost = int((~motion.valid).sum())
+    if emotion is None:
+        motion = replace(motion, emotion=None)
+    elif motion.emotion is None:
+        raise HelloMemeError(f"The motion file holds no emotion codes, which {reenactor.release.name} needs: make it "
+                             "again from the driver with this release.")
+    motion = smoothed(bridged(motion), float(selection.taken), clip.smoothing)
+    motion = retarget(motion, reference.motion, settings, clip)
+
+    # 2. Drawing and writing, a few frames at a time
+    sound = None
+    if crop is not None and selection.in_time:
+        sound = Sound(Path(driver), selection.start, len(motion) / selection.taken)
+    strip = _beside(driver, crop, selection, motion, reenactor.release.size) if clip.side_by_side else None
+    frames = _drawn(reenactor, reference, motion, settings, clip, progress)
+    stamp = Stamp(settings, reenactor.release.name, clip, labelled)
+    with ClipWriter(output, selection.played, sound, stamp.clip_arguments()) as writer:
+        for frame in frames:
+            writer.write(frame if strip is None else np.concatenate([*next(strip), frame], axis=1))
+    return Report(output, writer.frames, lost, selection.played, time.monotonic() - began, settings, clip)
+
+
+def read_motion(
+    driver: str | Path | Motion,
+    settings: Settings,
+    clip: ClipSettings,
+    analyzer: FaceAnalyzer,
+    crop_scale: float,
+    emotion: Emotion | None = None,
+    progress: Progress = lambda *_: None,
+) -> tuple[Motion, Crop | None, Selection]:
+    """The driver's own motion, as measured, in the frames that the settings choose.
+
+    crop_scale: a release's; emotion: reads the code of a face for releases that take one, see `tracking.analyse`. Of a
+    motion or motion file the frames are chosen only; there is then no crop. The other arguments are `make_clip`'s.
+    """
+    if not isinstance(driver, Motion) and Path(driver).suffix.lower() == ".npz":
+        driver = Motion.load(driver)
+    if isinstance(driver, Motion):
+        rate = MOTION_RATE if driver.rate is None else Fraction(*driver.rate.tolist())
+        selection = Selection.of(len(driver) / rate, rate, clip)
+        moments = (selection.start + k / selection.taken for k in range(selection.count))
+        motion = driver.at([min(math.floor(moment * rate), len(driver) - 1) for moment in moments])
+        return replace(motion, rate=_array(selection.played)), None, selection
+    info = probe(driver)
+    selection = Selection.of(info.seconds, info.rate, clip)
+    frames = read_frames(driver, selection.taken, selection.start, selection.count)
+    motion, crop = analyse(
+        frames, selection.taken, analyzer, crop_scale, settings.driver_face, emotion,
+        lambda done: progress("analysing", min(done, selection.count), selection.count),
+    )  # fmt: skip
+    return replace(motion, rate=_array(selection.played)), crop, selection
+
+
+def _array(rate: Fraction) -> np.ndarray:
+    return np.array([rate.numerator, rate.denominator], np.int64)
+
+
+def _drawn(reenactor, reference, motion: Motion, settings, clip: ClipSettings, progress) -> Iterator[np.ndarray]:
+    """The frames of the result, (size, size, 3) uint8."""
+    release, pipeline = reenactor.release, reenactor.pipeline
+    together = clip.motion and releases.add_motion(pipeline, release)
+    plan = ClipPlan(
+        len(motion), settings.steps, settings.guidance, together, release.first_pass, clip.overlap, clip.fast
+    )
+
+    def tell(frames: np.ndarray) -> dict:
+        told = motion.at(frames)
+        return {"condition": pose_tensor(told, release.condition_size)[None], **reenactor.code(told)}
+
+    def on_work(share: float) -> None:
+        progress("drawing", int(share * len(motion)), len(motion))
+
+    clip_latents = draw_clip(
+        pipeline, reenactor.prepared(reference, settings), tell, plan,
+        pipeline.encode_prompt(*reenactor.prompts(settings)), reenactor.generator(reference, settings), on_work,
+    )  # fmt: skip
+    for latents in clip_latents:
+        pictures = pipeline.decode(latents)[0].permute(1, 2, 3, 0)  # (T, H, W, 3) in [0, 1]
+        yield from (pictures * 255).round().byte().cpu().numpy()
+
+
+def _beside(driver, crop: Crop | None, selection: Selection, motion: Motion, size: int) -> Iterator[list[np.ndarray]]:
+    """What stands to the left of each frame: the driver, unless only its motion is known, and the pose picture."""
+    seen = None
+    if crop is not None:
+        seen = (crop.apply(f, size) for f in read_frames(driver, selection.taken, selection.start, selection.count))
+    for t in range(len(motion)):
+        pose = Image.fromarray(pose_picture(motion.at([t]))[0]).resize((size, size), Image.Resampling.BOX)
+        yield [*([] if seen is None else [next(seen)]), np.asarray(pose)]
+
+
+def _checked_output(output: str | Path, driver) -> Path:
+    output = Path(output)
+    if output.suffix.lower() != ".mp4":
+        raise HelloMemeError(f"The output {output} must end in .mp4.")
+    if not output.parent.is_dir():
+        raise HelloMemeError(f"The folder {output.parent} for the output does not exist: make it first.")
+    if output.is_dir():
+        raise HelloMemeError(f"The output {output} is a folder: give the name of a file.")
+    known = not isinstance(driver, Motion) and Path(driver).exists()
+    if known and output.exists() and os.path.samefile(output, driver):
+        raise HelloMemeError(f"The output {output} is the driver itself: choose another name.")
+    return output

@@ -1,0 +1,170 @@
+"""What a result's file says of itself: its settings, so that they can be restored, and that it was AI-generated.
+
+PNG files carry it in text chunks, JPEG and WebP files in EXIF, clips in the comment of the container. Only numbers
+and the user's own words are stored: no paths, no names of files, nothing of the pictures that went in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import HelloMemeError
+from .settings import ClipSettings, Settings
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+LABEL = "AI-generated"
+KEY = "hellomeme"  # of the PNG chunk, and what the JSON begins with
+VERSION = 1
+LONGEST = 1 << 16  # letters: a stamp has some 1,000
+FORMATS = {".png": {}, ".jpg": {"quality": 95}, ".jpeg": {"quality": 95}, ".webp": {"quality": 95}}
+CLIPS = (".mp4", ".mov", ".m4v")
+DESCRIPTION, SOFTWARE, EXIF, COMMENT = 0x010E, 0x0131, 0x8769, 0x9286  # EXIF tags; COMMENT lies in the EXIF block
+ASCII = b"ASCII\0\0\0"  # how an EXIF user comment says its encoding
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """settings: with every choice made. release: its name. clip: of a clip only.
+    labelled: whether the file says that it was AI-generated."""
+
+    settings: Settings
+    release: str
+    clip: ClipSettings | None = None
+    labelled: bool = True
+
+    @property
+    def text(self) -> str:
+        """The stamp as one line of ASCII: JSON, which also says that the file was AI-generated."""
+        facts = {KEY: VERSION, "release": self.release, "settings": dataclasses.asdict(self.settings)}
+        if self.clip is not None:
+            facts["clip"] = dataclasses.asdict(self.clip)
+        return json.dumps({**facts, "label": LABEL} if self.labelled else facts)
+
+    @classmethod
+    def parse(cls, text: str) -> Stamp | None:
+        """The stamp of a text, None for a text of something else; HelloMemeError for a damaged one."""
+        if not text.startswith(f'{{"{KEY}":'):
+            return None
+        try:
+            if len(text) > LONGEST:
+                raise ValueError("too long")
+            facts = json.loads(text)
+            release, clip = facts["release"], facts.get("clip")
+            if facts[KEY] != VERSION or not isinstance(release, str) or len(release) > 200:
+                raise ValueError("version or release")
+            return cls(_made(Settings, facts["settings"]), release, None if clip is None else _made(ClipSettings, clip),
+                       facts.get("label") == LABEL)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise HelloMemeError("The settings in this file are damaged or of another version: set them by hand.") from error
+
+    def clip_arguments(self) -> list[str]:
+        """For ffmpeg, in front of an output file: what an MP4 file should say of itself."""
+        title = ["-metadata", f"description={LABEL} with HelloMeme"] if self.labelled else []
+        return [*title, "-metadata", f"comment={self.text}"]
+
+
+def save(picture: Image.Image, path: str | Path, stamp: Stamp | None, overwrite: bool = False) -> None:
+    """Writes a PNG, JPEG or WebP picture with its stamp.
+
+    It is written beside its place first and then moved there, so that no half file is ever seen. Raises
+    HelloMemeError if that fails, or if the file exists and `overwrite` is not set.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    try:
+        handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:40]}-", suffix=suffix)
+    except OSError as error:
+        raise HelloMemeError(f"The output {path} could not be written: {error.strerror or error}.") from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            kind = {".jpg": "jpeg"}.get(suffix, suffix[1:])
+            picture.save(file, format=kind, **FORMATS[suffix], **({} if stamp is None else _options(kind, stamp)))
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(draft, 0o666 & ~umask)  # mkstemp's own mode would hide the picture from other users
+        if not overwrite and os.path.lexists(path):
+            raise HelloMemeError(f"The output {path} exists: choose another name.")
+        os.replace(draft, path)
+    except BaseException as error:
+        Path(draft).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise HelloMemeError(f"The output {path} could not be written: {error.strerror or error}.") from error
+        raise
+
+
+def read(path: str | Path) -> Stamp | None:
+    """The stamp of a picture or clip, None if it has none; HelloMemeError for a damaged one or no such file."""
+    path = Path(path)
+    if not os.path.isfile(path):
+        raise HelloMemeError(f"There is no file {path}: check the path.")
+    for text in _clip_texts(path) if path.suffix.lower() in CLIPS else _picture_texts(path):
+        if (stamp := Stamp.parse(text)) is not None:
+            return stamp
+    return None
+
+
+def _made(kind: type, values: dict):
+    """Settings of values by name. Names of a later version are passed over, values are checked."""
+    known = {field.name for field in dataclasses.fields(kind)}
+    return kind(**{name: value for name, value in values.items() if name in known})
+
+
+def _options(kind: str, stamp: Stamp) -> dict:
+    """Arguments of PIL's `save` that put the stamp into a file."""
+    if kind == "png":
+        from PIL.PngImagePlugin import PngInfo
+
+        info = PngInfo()
+        info.add_text("Software", "HelloMeme")
+        if stamp.labelled:
+            info.add_text("Comment", LABEL)
+        info.add_text(KEY, stamp.text)
+        return {"pnginfo": info}
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[SOFTWARE] = "HelloMeme"
+    if stamp.labelled:
+        exif[DESCRIPTION] = LABEL
+    exif.get_ifd(EXIF)[COMMENT] = ASCII + stamp.text.encode("ascii")
+    return {"exif": exif}
+
+
+def _picture_texts(path: Path) -> list[str]:
+    """Where the stamp of a picture may stand; nothing for a file that is no picture."""
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as picture:
+            texts = [picture.info.get(KEY)]
+            comment = picture.getexif().get_ifd(EXIF).get(COMMENT)
+    except Exception:  # decoders of damaged files raise nearly anything
+        return []
+    if isinstance(comment, bytes):
+        texts.append(comment.removeprefix(ASCII).decode("ascii", "replace"))
+    return [text for text in texts if isinstance(text, str)]
+
+
+def _clip_texts(path: Path) -> list[str]:
+    """The comment of a clip; nothing for a file that is no clip."""
+    from .video import _ffmpeg, _input
+
+    command = [*_ffmpeg(), *_input(path), "-f", "ffmetadata", "-"]
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        told = process.stdout.read(4 * LONGEST).decode("utf-8", "replace")
+        process.kill()
+    # A line each; the format puts a backslash before what has a meaning to it, ends of lines included.
+    found = re.search(r"^comment=((?:[^\\\n]|\\.)*)", told, re.MULTILINE | re.DOTALL)
+    return [re.sub(r"\\(.)", r"\1", found[1], flags=re.DOTALL)] if found else []

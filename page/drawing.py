@@ -1,0 +1,162 @@
+"""What needs the GPU. Arguments and results are such as can be pickled, since on Spaces they go to another
+process and back; faces are found before, clips and files are coded after."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from hellomeme import releases
+from hellomeme.settings import ClipSettings, Settings
+
+from . import studio
+from .spaces_gpu import ON_SPACES, check, gpu, seconds
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from hellomeme.clip import Report
+    from hellomeme.edit import Turn
+    from hellomeme.reenactor import Portrait, Result
+
+
+def needed(release: str, settings: Settings, pictures: int = 1) -> int:
+    """Seconds of GPU time for so many pictures; HelloMemeError where Spaces would not give them."""
+    row = releases.find(release)
+    settings = settings.resolved(row)
+    time_needed = seconds(pictures * settings.steps, settings.guidance, row.size)
+    check(time_needed, "the steps")
+    return time_needed
+
+
+@gpu(duration=lambda release, reference, driver, settings, flag: needed(release, settings))
+def picture(release: str, reference: Portrait, driver: Portrait, settings: Settings, flag: str) -> Result | None:
+    """The reference with the driver's face, or None if the file `flag` appeared meanwhile."""
+    return _one(release, None, reference, settings, flag, lambda reenactor, **more: reenactor.image(driver, settings, **more))
+
+
+@gpu(duration=lambda release, reference, coefficients, turn, settings, flag: needed(release, settings))
+def expression(release: str, reference: Portrait, coefficients: dict, turn: Turn, settings: Settings, flag: str) -> Result | None:
+    """The reference with these ARKit coefficients and this turn of the head, or None as above."""
+
+    def draw(reenactor, **more) -> Result:
+        return reenactor.expression(coefficients, turn, settings, **more)
+
+    return _one(release, "drive_coeff", reference, settings, flag, draw)
+
+
+@gpu(duration=lambda release, reference, drivers, settings, flag: needed(release, settings, len(drivers)))
+def row(release: str, reference: Portrait, drivers: list[Portrait], settings: Settings, flag: str) -> list[Result] | None:
+    """The reference with each driver's face, or None as above."""
+    results = []
+    for driver in drivers:
+        result = _one(release, None, reference, settings, flag, lambda model, **more: model.image(driver, settings, **more), False)
+        if result is None:
+            return None
+        results.append(result)
+    return results
+
+
+def _one(release, code, reference, settings, flag, draw: Callable[..., Result], shown: bool = True) -> Result | None:
+    from hellomeme.reenactor import Stopped
+
+    own, told = studio.STUDIO, gr.Progress()
+
+    def step_done(step: int, steps: int) -> None:
+        if shown:
+            told((step, steps), desc="Drawing", unit="steps")
+
+    with own.turn:
+        reenactor = own.reenactor(release, code)
+        ready = own.reference(release, reference, code)
+        settings = settings.resolved(reenactor.release)
+        started = time.perf_counter()
+        try:
+            result = draw(reenactor, reference=ready, progress=studio.stopper(flag, step_done))
+        except Stopped:
+            return None
+        own.measured(release, settings.steps, settings.guidance, time.perf_counter() - started)
+    return result
+
+
+def predictions(release: str, frames: int, settings: Settings, clip: ClipSettings) -> int:
+    """How many frames the network predicts for a clip, all steps and overlaps counted."""
+    from hellomeme.clip_sampling import FIRST_STEPS, WINDOW, ClipPlan
+
+    row = releases.find(release)
+    has_module = row.motion is not None and ("/" in row.motion or bool(row.root and (row.root / row.motion).is_dir()))
+    if not (clip.motion and has_module):
+        return frames * settings.steps
+    plan = ClipPlan(frames, settings.steps, settings.guidance, True, row.first_pass, clip.overlap, clip.fast)
+    first = frames * min(FIRST_STEPS, settings.steps) if row.first_pass else 0
+    return first + plan.windows * WINDOW * settings.steps
+
+
+def clip_needed(release: str, frames: int, settings: Settings, clip: ClipSettings) -> int:
+    """Seconds of GPU time for a clip; HelloMemeError where Spaces would not give them. Settings are resolved ones."""
+    time_needed = seconds(predictions(release, frames, settings, clip), settings.guidance, releases.find(release).size)
+    check(time_needed, "the number of frames or the steps")
+    return time_needed
+
+
+def clip(
+    release: str, reference: Portrait, driver: str, output: Path, settings: Settings, clip: ClipSettings, flag: str
+) -> Report | None:
+    """Makes the clip `output`, or returns None if the file `flag` appeared meanwhile."""
+    from hellomeme.clip import make_clip
+    from hellomeme.reenactor import Stopped
+
+    own, told = studio.STUDIO, gr.Progress()
+    began = None
+
+    def frame_done(phase: str, done: int, total: int) -> None:
+        nonlocal began
+        left = ""
+        if phase == "drawing":
+            began = began or time.perf_counter()
+            if done:
+                left = f", {(time.perf_counter() - began) * (total - done) / done:.0f} s left"
+        told((done, total), desc=phase.capitalize() + left, unit="frames")
+
+    with own.turn:
+        reenactor = own.reenactor(release)
+        if ON_SPACES:
+            where = {"reference": reference, "draw": functools.partial(_lent, release, flag)}
+        else:
+            where = {"reference": own.reference(release, reference)}
+        try:
+            report = make_clip(reenactor, driver, output, settings, clip, studio.stopper(flag, frame_done), **where)
+        except Stopped:
+            return None
+    if began is not None:
+        count = predictions(release, report.frames, report.settings, clip)
+        own.measured(release, count, report.settings.guidance, time.perf_counter() - began)
+    return report
+
+
+def _lent(release: str, flag: str, reenactor, reference: Portrait, motion, settings, clip, progress) -> Sequence[np.ndarray]:
+    """The frames of a clip, drawn in another process while that has the GPU."""
+    frames = _frames(release, reference, motion, settings, clip, flag)
+    if frames is None:
+        from hellomeme.reenactor import Stopped
+
+        raise Stopped
+    return frames
+
+
+@gpu(duration=lambda release, reference, motion, settings, clip, flag: clip_needed(release, len(motion), settings, clip))
+def _frames(release: str, reference: Portrait, motion, settings, clip, flag: str) -> list[np.ndarray] | None:
+    from hellomeme.clip import drawn
+    from hellomeme.reenactor import Stopped
+
+    own, told = studio.STUDIO, gr.Progress()
+    progress = studio.stopper(flag, lambda phase, done, total: told((done, total), desc=phase.capitalize(), unit="frames"))
+    try:
+        return list(drawn(own.reenactor(release), own.reference(release, reference), motion, settings, clip, progress))
+    except Stopped:
+        return None

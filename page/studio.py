@@ -1,0 +1,181 @@
+"""The models that are loaded, the faces found last, and who pressed Stop."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import logging
+import os
+import tempfile
+import threading
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from hellomeme import releases
+from hellomeme.errors import HelloMemeError
+from hellomeme.settings import Settings
+
+from .spaces_gpu import ON_SPACES
+
+if TYPE_CHECKING:
+    from hellomeme.face import FaceAnalyzer
+    from hellomeme.reenactor import Portrait, Reenactor, ReferencePortrait
+
+REMEMBERED = 6  # faces, and references made ready: enough for the few visitors who take turns
+log = logging.getLogger("hellomeme.page")
+
+
+class Studio:
+    """What the page was started with, and what it holds for its visitors.
+
+    release, base, loras, device: as for `hellomeme.releases.load`; base and LoRA files belong to that release only.
+    """
+
+    def __init__(self, release: str = "demo", base: str | None = None, loras: tuple[str, ...] = (), device: str | None = None):
+        self.release, self.base, self.loras, self.device = release, base, tuple(loras), device
+        self.reenactors, self.stops, self.turn = {}, {}, threading.RLock()
+        self.portraits, self.references = OrderedDict(), OrderedDict()
+        self.pace: dict[str, float] = {}  # release -> s for one prediction of one frame, as last measured here
+
+    @functools.cached_property
+    def models(self) -> dict[str, tuple[str, str | None]]:
+        """Name -> (title, why it cannot run here or None), as found when the page was started."""
+        models = {name: (title, reason) for name, title, reason in releases.available()}
+        if self.release not in models:
+            models[self.release] = (f"{releases.find(self.release).name}: your model folder", None)
+        return models
+
+    def reenactor(self, release: str, code: str | None = None) -> Reenactor:
+        """The reenactor of a release, loaded when it is first asked for; `code` if not the release's first one."""
+        code = code or releases.find(release).code
+        with self.turn:
+            if (release, code) not in self.reenactors:
+                own = {"base": self.base, "loras": self.loras} if release == self.release else {}
+                reenactor = _reenactor_class().from_release(release, device=self.device, code=code, **own)
+                reenactor.analyzer = self.analyzer
+                if ON_SPACES and reenactor.emotion_encoder is not None:
+                    reenactor.emotion_encoder.float().cpu()  # faces are looked at without the GPU
+                self.reenactors[release, code] = reenactor
+            return self.reenactors[release, code]
+
+    @functools.cached_property
+    def analyzer(self) -> FaceAnalyzer:
+        """One for all reenactors."""
+        from hellomeme.face import FaceAnalyzer
+
+        return FaceAnalyzer()
+
+    def warm_up(self) -> None:
+        """Loads the first model ahead of the first visitor; what is wrong with it will be told to the visitor."""
+        with contextlib.suppress(HelloMemeError):
+            self.reenactor(self.release)
+
+    def try_out(self, reference: str, driver: str) -> None:
+        """Draws one picture, so that the first visitor does not wait for what is done once, and the pace is known."""
+        from . import drawing
+
+        with contextlib.suppress(HelloMemeError), self.stoppable(None) as flag:
+            faces = (self.portrait(self.release, path, name, None) for path, name in ((reference, "reference"), (driver, "driver")))
+            drawing.picture(self.release, *faces, Settings(steps=2), flag)
+
+    def portrait(self, release: str, path: str, name: str, face: int | None, code: str | None = None) -> Portrait:
+        """The face of a picture file, the "reference" or the "driver". Needs no GPU."""
+        key = (release, code, path, os.stat(path).st_mtime_ns if os.path.exists(path) else None, name, face)
+        if key not in self.portraits:
+            portrait = self.reenactor(release, code).portrait(path, name, face)
+            if name != "reference":  # of which the whole picture is needed too, to paste the result into it
+                portrait = dataclasses.replace(portrait, frame=portrait.frame[:0])
+            _remember(self.portraits, key, portrait)
+        return self.portraits[key]
+
+    def reference(self, release: str, portrait: Portrait, code: str | None = None) -> ReferencePortrait:
+        """The portrait made ready to be driven. Needs the GPU, where there is one."""
+        pictures = hashlib.sha256(portrait.picture.tobytes() + portrait.frame.tobytes())
+        key = (release, code, pictures.hexdigest())
+        if key not in self.references:
+            _remember(self.references, key, self.reenactor(release, code).set_reference(portrait))
+        return self.references[key]
+
+    def measured(self, release: str, predictions: int, guidance: float, seconds: float) -> None:
+        """Keeps the pace of a run for estimates, with guidance taken as two predictions."""
+        pace = seconds / (predictions * (2 if guidance > 1 else 1))
+        self.pace[release] = pace if release not in self.pace else 0.5 * (pace + self.pace[release])
+
+    @contextlib.contextmanager
+    def stoppable(self, session: str | None) -> Iterator[str]:
+        """Yields the path of a file that is not there until the visitor presses Stop. It is a file because on Spaces
+        another process draws."""
+        flag = Path(tempfile.gettempdir(), f"hellomeme-stop-{uuid.uuid4().hex}")
+        self.stops[session] = flag
+        try:
+            yield str(flag)
+        finally:
+            flag.unlink(missing_ok=True)
+            if self.stops.get(session) is flag:  # not that of a run started since
+                del self.stops[session]
+
+    def stop(self, session: str | None) -> None:
+        if flag := self.stops.get(session):
+            flag.touch()
+
+
+STUDIO = Studio()
+
+
+@functools.cache
+def _reenactor_class() -> type[Reenactor]:
+    from hellomeme.reenactor import Portrait, Reenactor
+
+    class Studied(Reenactor):
+        """Takes portraits, found before, wherever pictures are taken."""
+
+        def portrait(self, image, name: str = "driver", face: int | None = None) -> Portrait:
+            return image if isinstance(image, Portrait) else super().portrait(image, name, face)
+
+    return Studied
+
+
+def _remember(kept: OrderedDict, key, value) -> None:
+    kept[key] = value
+    while len(kept) > REMEMBERED:
+        kept.popitem(last=False)
+
+
+@contextlib.contextmanager
+def told_to_the_visitor():
+    """Bad input becomes its sentence; a fault of ours becomes one general sentence, its traceback goes to the log."""
+    try:
+        yield
+    except gr.Error:
+        raise
+    except HelloMemeError as error:
+        raise gr.Error(str(error), duration=30, print_exception=False) from error
+    except Exception as error:
+        log.exception("while drawing")
+        sentence = "Something broke on our side; the log of the server says what. Trying again may help."
+        raise gr.Error(sentence, duration=30, print_exception=False) from error
+
+
+def stopper(flag: str, then: Callable | None = None) -> Callable:
+    """A progress callback that ends the run once the file `flag` is there, after calling `then` with its arguments."""
+    from hellomeme.reenactor import Stopped
+
+    def progress(*done) -> None:
+        if then is not None:
+            then(*done)
+        if os.path.exists(flag):
+            raise Stopped
+
+    return progress
+
+
+def stop(request: gr.Request):
+    """Ends the visitor's own run at its next step."""
+    STUDIO.stop(request.session_hash)

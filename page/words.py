@@ -1,0 +1,26 @@
+"""What the 51 ARKit coefficients do, in a few words. Left is the person's own left, on the right of the picture."""
+
+ARKIT = {
+    "browDownLeft": "lowers the left brow", "browDownRight": "lowers the right brow",
+    "browInnerUp": "raises the inner brows", "browOuterUpLeft": "raises the outer left brow",
+    "browOuterUpRight": "raises the outer right brow",
+    "cheekPuff": "puffs the cheeks", "cheekSquintLeft": "lifts the left cheek", "cheekSquintRight": "lifts the right cheek",
+    "eyeBlinkLeft": "closes the left eye", "eyeBlinkRight": "closes the right eye",
+    "eyeLookDownLeft": "left eye looks down", "eyeLookDownRight": "right eye looks down",
+    "eyeLookInLeft": "left eye looks to the nose", "eyeLookInRight": "right eye looks to the nose",
+    "eyeLookOutLeft": "left eye looks outwards", "eyeLookOutRight": "right eye looks outwards",
+    "eyeLookUpLeft": "left eye looks up", "eyeLookUpRight": "right eye looks up",
+    "eyeSquintLeft": "narrows the left eye", "eyeSquintRight": "narrows the right eye",
+    "eyeWideLeft": "opens the left eye wide", "eyeWideRight": "opens the right eye wide",
+    "jawForward": "pushes the jaw forward", "jawLeft": "jaw to the left", "jawOpen": "opens the mouth",
+    "jawRight": "jaw to the right",
+    "mouthClose": "closes the lips over an open jaw", "mouthDimpleLeft": "left corner back", "mouthDimpleRight": "right corner back",
+    "mouthFrownLeft": "left corner down", "mouthFrownRight": "right corner down", "mouthFunnel": "lips into a funnel",
+    "mouthLeft": "mouth to the left", "mouthLowerDownLeft": "lower lip down, left", "mouthLowerDownRight": "lower lip down, right",
+    "mouthPressLeft": "presses the lips, left", "mouthPressRight": "presses the lips, right", "mouthPucker": "lips to a kiss",
+    "mouthRight": "mouth to the right", "mouthRollLower": "rolls the lower lip in", "mouthRollUpper": "rolls the upper lip in",
+    "mouthShrugLower": "pushes the lower lip up", "mouthShrugUpper": "pushes the upper lip up",
+    "mouthSmileLeft": "smiles, left", "mouthSmileRight": "smiles, right", "mouthStretchLeft": "stretches the left corner",
+    "mouthStretchRight": "stretches the right corner", "mouthUpperUpLeft": "upper lip up, left",
+    "mouthUpperUpRight": "upper lip up, right", "noseSneerLeft": "wrinkles the nose, left", "noseSneerRight": "wrinkles the nose, right",
+}  # fmt: skip

@@ -1,0 +1,304 @@
+"""Pictures from a table: what is checked, drawn, passed over and told."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import photos
+import pytest
+
+from hellomeme import batch, cli, cli_batch, metadata, releases
+from hellomeme.batch import Job, draw, is_done, read_table
+from hellomeme.errors import HelloMemeError
+from hellomeme.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    return photos.write_pictures(tmp_path_factory.mktemp("pictures"))
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Writes a table beside three files that stand for pictures, and returns its path."""
+    for name in ("toon.png", "me.jpg", "du.jpg"):
+        (tmp_path / name).write_text("a picture")
+
+    def write(text, name="jobs.csv"):
+        (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+        return tmp_path / name
+
+    return write
+
+
+def plan(path, **defaults):
+    return read_table(path, path.parent / "out", Settings(**defaults))
+
+
+def test_a_table_of_jobs(table, tmp_path):
+    found = plan(table("Reference,driver,output,Steps,driver-face,prompt\n"
+                       "toon.png,me.jpg,smile.png,7,1,a hat\n\n"
+                       'toon.png,du.jpg,sub/b.webp,,,"red, blue"\n'
+                       f"{tmp_path / 'toon.png'},me.jpg\n"), steps=3)
+    out = tmp_path / "out"
+    assert found.bad == {} and not out.exists()
+    assert found.jobs == [
+        Job(2, tmp_path / "toon.png", tmp_path / "me.jpg", out / "smile.png", Settings(steps=7, driver_face=1, prompt="a hat")),
+        Job(4, tmp_path / "toon.png", tmp_path / "du.jpg", out / "sub/b.webp", Settings(steps=3, prompt="red, blue")),
+        Job(5, tmp_path / "toon.png", tmp_path / "me.jpg", out / "toon-me.png", Settings(steps=3)),
+    ]
+
+
+def test_names_are_made_up_where_none_is_given(table):
+    found = plan(table("reference,driver,seed\n" + "".join(f"toon.png,me.jpg,{seed}\n" for seed in range(3))))
+    assert [job.output.name for job in found.jobs] == ["toon-me.png", "toon-me-2.png", "toon-me-3.png"]
+
+
+@pytest.mark.parametrize("text", [
+    "\ufeffreference;driver;prompt\r\ntoon.png;me.jpg;a, b\r\n", "reference\tdriver\tprompt\ntoon.png\tme.jpg\ta, b\n",
+    'driver,prompt,reference\n me.jpg ,"a, b", toon.png\n',
+])  # fmt: skip
+def test_tables_as_spreadsheets_write_them(table, text):
+    found = plan(table(text))
+    assert found.bad == {} and found.jobs[0].settings.prompt == "a, b" and found.jobs[0].reference.name == "toon.png"
+
+
+UNREADABLE = "The table jobs.csv cannot be read: save it as CSV in UTF-8."
+KNOWN = ", ".join([*batch.PATHS, *batch.FIELDS])
+
+
+@pytest.mark.parametrize("text, sentence", [
+    ("", "The table jobs.csv has no column reference: its first row must name the columns."),
+    ("reference,output\na,b\n", "The table jobs.csv has no column driver: its first row must name the columns."),
+    ("reference,driver\n", "The table jobs.csv has no rows: write one for each picture."),
+    ("reference,driver\n , \n", "The table jobs.csv has no rows: write one for each picture."),
+    ("reference,driver,driver\na,b,c\n", "The table jobs.csv has two columns driver: leave one out."),
+    ("reference,driver,colour\na,b,c\n", f"The table jobs.csv has a column 'colour', which means nothing: choose from {KNOWN}."),
+    (b"reference,driver\n\xff\xfe,b\n", UNREADABLE),
+    (b"PK\x03\x04" + bytes(range(256)), UNREADABLE),
+    ('reference,driver\n"a,b\n', UNREADABLE),
+    ("reference,driver\n" + "a" * 200_000 + ",b\n", UNREADABLE),
+])  # fmt: skip
+def test_tables_that_cannot_be_used(table, text, sentence):
+    with pytest.raises(HelloMemeError) as caught:
+        plan(table(text))
+    assert str(caught.value) == sentence
+
+
+def test_a_missing_and_a_huge_table(table, tmp_path, monkeypatch):
+    for path in (tmp_path / "none.csv", tmp_path):
+        with pytest.raises(HelloMemeError) as caught:
+            plan(path)
+        assert str(caught.value) == f"There is no table {path}: check the path."
+    monkeypatch.setattr(batch, "LARGEST_TABLE", 10)
+    with pytest.raises(HelloMemeError, match="^The table jobs.csv is larger than 0 MB"):
+        plan(table("reference,driver\ntoon.png,me.jpg\n"))
+
+
+@pytest.mark.parametrize("cells, sentence", [
+    ({"reference": ""}, "The row names no reference picture: fill in its path."),
+    ({"driver": "none.jpg"}, "The driver picture {folder}/none.jpg does not exist: check the path."),
+    ({"driver": "."}, "The driver picture {folder} does not exist: check the path."),
+    ({"driver": "a" * 300}, "The driver picture {folder}/" + "a" * 300 + " does not exist: check the path."),
+    ({"steps": "many"}, "Steps must be a whole number from 1 to 50, not 'many'."),
+    ({"steps": "4.5"}, "Steps must be a whole number from 1 to 50, not '4.5'."),
+    ({"steps": "51"}, "Steps must be a whole number from 1 to 50, not 51."),
+    ({"expression": "nan"}, "Expression must be a number from 0 to 2, not nan."),
+    ({"output": "../me.png"}, "The output '../me.png' must be a plain name in the output folder."),
+    ({"output": "a/../../me.png"}, "The output 'a/../../me.png' must be a plain name in the output folder."),
+    ({"output": "/tmp/me.png"}, "The output '/tmp/me.png' must be a plain name in the output folder."),
+    ({"output": "C:\\me.png"}, "The output 'C:\\\\me.png' must be a plain name in the output folder."),
+    ({"output": "a\0.png"}, "The output 'a\\x00.png' must be a plain name in the output folder."),
+    ({"output": "me.gif"}, "The output me.gif must end in one of .png, .jpg, .jpeg, .webp."),
+    ({"output": ".png"}, "The output .png must end in one of .png, .jpg, .jpeg, .webp."),
+    ({"output": "link/me.png"}, "The output link/me.png leads out of the output folder: choose another name."),
+    ({"output": "link.png"}, "The output link.png is a folder or a link: choose another name."),
+    ({"output": "folder.png"}, "The output folder.png is a folder or a link: choose another name."),
+    ({"output": "GOOD.png"}, "The output GOOD.png is that of row 2 already: choose another name."),
+    ({"": "more"}, "The row has more cells than there are columns: put a text with a comma in quotes."),
+])  # fmt: skip
+def test_bad_rows_are_told_and_the_others_stay(table, tmp_path, cells, sentence):
+    (tmp_path / "out/folder.png").mkdir(parents=True)
+    (tmp_path / "out/link").symlink_to(tmp_path)
+    (tmp_path / "out/link.png").symlink_to(tmp_path / "me.jpg")
+    names = ["reference", "driver", "output", "steps", "expression"]
+    row = {"reference": "toon.png", "driver": "me.jpg", **cells}
+    lines = [",".join(names), "toon.png,me.jpg,good.png", ",".join(row.get(name, "") for name in [*names, ""]).rstrip(","),
+             "toon.png,du.jpg,other.png"]
+    before = sorted(tmp_path.rglob("*"))
+    found = plan(table("\n".join(lines)))
+    assert found.bad == {3: sentence.format(folder=tmp_path)} and [job.row for job in found.jobs] == [2, 4]
+    assert sorted(tmp_path.rglob("*")) == sorted([*before, tmp_path / "jobs.csv"])
+
+
+class Counting:
+    """Stands for a reenactor: a name with "bad" in it shows no face."""
+
+    def __init__(self):
+        self.references = []
+
+    def set_reference(self, picture, face=None):
+        self.references.append((picture.name, face))
+        if "bad" in picture.name:
+            raise HelloMemeError("No face in the reference.")
+
+    def image(self, driver, settings):
+        if "bad" in driver.name:
+            raise HelloMemeError("No face in the driver.")
+        if "huge" in driver.name:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB.\nmore lines")
+        return f"{self.references[-1][0]} as {driver.name}"
+
+
+def job(reference, driver, face=None):
+    return Job(0, Path(reference), Path(driver), Path("out"), Settings(reference_face=face))
+
+
+def test_a_reference_is_set_once_for_its_neighbours():
+    counting = Counting()
+    jobs = [job("a", "1"), job("a", "bad"), job("a", "huge"), job("a", "2"), job("bad", "1"), job("bad", "2"),
+            job("a", "1"), job("a", "1", face=1)]
+    results = [str(result) for _, result in draw(counting, jobs)]
+    assert counting.references == [("a", None), ("bad", None), ("a", None), ("a", 1)]
+    assert results == ["a as 1", "No face in the driver.", "Drawing failed: CUDA out of memory. Tried to allocate 2 GiB.",
+                       "a as 2", "No face in the reference.", "No face in the reference.", "a as 1", "a as 1"]
+
+
+@pytest.fixture
+def run(model_folder, pictures, tmp_path, capfd):
+    """Runs `batch` on a table of pictures; returns status, names of the files there are and both streams."""
+
+    def run(text, *options):
+        path = pictures / "jobs.csv"
+        path.write_text(text)
+        quick = ["--release", str(model_folder), "--device", "cpu", "--steps", "1", "--guidance", "1"]
+        try:
+            status = cli.main(["batch", str(path), str(tmp_path / "out"), *quick, *options])
+        except SystemExit as exit:
+            status = exit.code
+        files = sorted(path.name for path in tmp_path.glob("out/**/*") if path.is_file())
+        return status, files, *capfd.readouterr()
+
+    return run
+
+
+def test_a_batch_goes_on_and_is_gone_on_with(run, tmp_path, model_folder, monkeypatch):
+    table = ("reference,driver,output,seed\nreference.png,face.png,a.png,1\nreference.png,no face.png,b.png,2\n"
+             "reference.png,missing.png,c.png,3\nreference.png,face.png,sub/d.jpg,4\n")
+    status, files, out, err = run(table)
+    assert status == 1 and files == ["a.png", "d.jpg"]
+    assert out.splitlines() == [str(tmp_path / "out/a.png"), str(tmp_path / "out/sub/d.jpg")]
+    summary, *rows = err.splitlines()
+    assert summary == "hellomeme: 2 made, 0 there already, 2 failed."
+    assert rows[0] == f"hellomeme: row 3: {photos.NO_FACE}" and rows[1].startswith("hellomeme: row 4: The driver picture ")
+    stamp = metadata.read(tmp_path / "out/a.png")
+    assert stamp.settings == Settings(steps=1, guidance=1, seed=1) and stamp.release == model_folder.name and stamp.labelled
+
+    before = (tmp_path / "out/a.png").stat()
+    monkeypatch.setattr("hellomeme.reenactor.Reenactor.from_release", lambda *_, **__: pytest.fail("nothing is left to draw"))
+    good = "".join(line for line in table.splitlines(True) if "no face" not in line and "missing" not in line)
+    status, files, out, err = run(good)
+    assert (status, out, err) == (0, "", "hellomeme: 0 made, 2 there already, 0 failed.\n")
+    assert (tmp_path / "out/a.png").stat() == before
+
+    # the row now asks for something else: its picture is neither passed over nor replaced
+    status, files, out, err = run(good.replace("a.png,1", "a.png,5"))
+    assert status == 1 and "1 there already, 1 failed" in err
+    assert err.splitlines()[1] == (f"hellomeme: row 2: The output {tmp_path / 'out/a.png'} exists, but is not a picture of this "
+                                   "release and these settings: choose another name or move it away.")
+    assert (tmp_path / "out/a.png").stat() == before
+
+
+def test_options_for_the_whole_batch(run, tmp_path):
+    from PIL import Image
+
+    status, files, _, _ = run("reference,driver\nreference.png,face.png\n", "--original-size", "--no-label", "--seed", "9")
+    assert status == 0 and files == ["reference-face.png"]
+    stamp = metadata.read(tmp_path / "out/reference-face.png")
+    assert stamp.settings.seed == 9 and not stamp.labelled
+    with Image.open(tmp_path / "out/reference-face.png") as picture:
+        assert picture.size == (256, 256)
+
+
+def test_an_unusable_table_or_folder_does_nothing(run, tmp_path):
+    status, files, out, err = run("a,b\n1,2\n")
+    assert (status, files, out) == (2, [], "") and err == (
+        "hellomeme: The table jobs.csv has no column reference: its first row must name the columns.\n")
+    assert not (tmp_path / "out").exists()
+    assert run("reference,driver\nreference.png,face.png\n", "--steps", "99")[0] == 2
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "out").write_text("mine")
+    status, _, _, err = run("reference,driver\nreference.png,face.png\n")
+    assert status == 2 and err.startswith("hellomeme: The folder ") and (tmp_path / "out").read_text() == "mine"
+
+
+def test_an_interrupted_batch_keeps_what_is_made(run, monkeypatch):
+    write, calls = cli.write, []
+
+    def second_time(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        write(*arguments)
+
+    monkeypatch.setattr(cli, "write", second_time)
+    table = "reference,driver,seed\n" + "".join(f"reference.png,face.png,{seed}\n" for seed in range(3))
+    status, files, _, err = run(table)
+    assert (status, files) == (130, ["reference-face.png"])
+    assert err == "hellomeme: interrupted, 1 pictures were made; start again to go on.\n"
+    assert run(table)[:2] == (0, ["reference-face-2.png", "reference-face-3.png", "reference-face.png"])
+
+
+def test_processes_share_the_rows(run, monkeypatch):
+    table = "reference,driver,output\nnone.png,face.png,x.png\n" + "".join(f"reference.png,face.png,{n}.png\n" for n in range(3))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    assert run(table)[:2] == (0, ["1.png"])  # the bad row is told by the first process
+    monkeypatch.setenv("RANK", "0")
+    assert run(table)[:2] == (1, ["0.png", "1.png", "2.png"])
+    monkeypatch.setenv("RANK", "2")
+    status, _, _, err = run(table)
+    assert status == 2 and err.startswith("hellomeme: RANK and WORLD_SIZE in the environment do not fit together")
+
+
+SHARE = """
+import json, os
+from hellomeme import cli_batch
+rank = int(os.environ["RANK"])
+print(json.dumps(cli_batch._shares((rank, 0, {rank: "bad"}), 2)))
+"""
+
+
+def test_processes_wait_for_each_other_and_tell_together():
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "PYTHONPATH": os.pathsep.join(sys.path)}
+    started = [subprocess.Popen([sys.executable, "-c", SHARE], cwd=ROOT, env={**os.environ, **place, "RANK": rank},
+                                stdout=subprocess.PIPE, text=True) for rank in "01"]
+    told = [json.loads(process.communicate()[0]) for process in started]
+    assert told[0] == told[1] == [[0, 0, {"0": "bad"}], [1, 0, {"1": "bad"}]]
+
+
+def test_is_done_only_with_the_same_release_and_settings(tmp_path):
+    from PIL import Image
+
+    release = releases.find("demo")
+    wanted = Job(2, tmp_path, tmp_path, tmp_path / "a.png", Settings(seed=4))
+    assert not is_done(wanted, release)
+    picture = Image.new("RGB", (8, 8))
+    metadata.save(picture, wanted.output, metadata.Stamp(wanted.settings.resolved(release), "demo"))
+    assert is_done(wanted, release)
+    for stamp in (metadata.Stamp(Settings(seed=5).resolved(release), "demo"),
+                  metadata.Stamp(wanted.settings.resolved(release), "v1"), None):
+        metadata.save(picture, wanted.output, stamp, overwrite=True)
+        with pytest.raises(HelloMemeError, match="exists, but is not a picture of this release and these settings"):
+            is_done(wanted, release)
+    assert cli_batch._place() == (0, 1)

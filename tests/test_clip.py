@@ -1,0 +1,230 @@
+"""Clips from a driver's motion to the written file, on a tiny random model with a stand-in for MediaPipe."""
+
+import dataclasses
+import shutil
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from clips import H264, NTSC, ffmpeg, has_sound, stamps
+from conftest import WIDTHS
+from diffusers import MotionAdapter
+
+from hellomeme import clip, releases
+from hellomeme.clip import Selection
+from hellomeme.clip_sampling import ClipPlan, draw_clip
+from hellomeme.errors import HelloMemeError, NoFaceError
+from hellomeme.face import Face
+from hellomeme.motion import Motion
+from hellomeme.reenactor import Reenactor, Stopped
+from hellomeme.settings import ClipSettings, Settings
+from hellomeme.tracking import analyse
+from hellomeme.video import read_frames
+
+QUICK = Settings(steps=1, guidance=1)
+
+
+def face_at(centre, half, red, green):
+    cos, sin = np.cos(green), np.sin(green)
+    angles = np.linspace(0, 2 * np.pi, 478)
+    landmarks = centre + half * np.stack([np.cos(angles), np.sin(angles)], 1)
+    rotation = np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
+    box = np.array([*(centre - half), *(centre + half)])
+    return Face(landmarks.astype(np.float32), np.full(51, red, np.float32), rotation, np.asarray(centre), half / 1.5, box)
+
+
+class ColourAnalyzer:
+    """A face in the middle of any picture that is not dark: red opens everything, green turns the head."""
+
+    def faces(self, frame, thorough=False):
+        red, green, _ = frame.reshape(-1, 3).mean(0) / 255
+        height, width = frame.shape[:2]
+        centre = np.array([width, height]) / 2
+        return [] if red < 0.15 else [face_at(centre, 0.15 * min(width, height), red, green)]
+
+    def face(self, frame, name="driver", index=None):
+        return self.faces(frame)[0]
+
+
+class Several:
+    """Each frame is a number: which list of faces it shows."""
+
+    def __init__(self, *faces):
+        self.shown = faces
+
+    def faces(self, frame, thorough=False):
+        return self.shown[frame[0, 0, 0]]
+
+
+def frames(*numbers):
+    return (np.full((200, 300, 3), number, np.uint8) for number in numbers)
+
+
+@pytest.fixture(scope="module")
+def moving_folder(model_folder, tmp_path_factory):
+    """The tiny model with a motion module of random numbers."""
+    folder = shutil.copytree(model_folder, tmp_path_factory.mktemp("models") / "moving")
+    torch.manual_seed(1)
+    adapter = MotionAdapter(block_out_channels=WIDTHS, motion_layers_per_block=1, motion_norm_num_groups=8,
+                            motion_num_attention_heads=4, use_motion_mid_block=False)
+    for parameter in adapter.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter)
+    adapter.save_pretrained(folder / "motion")
+    return folder
+
+
+def ready(folder):
+    pipeline, encoder, release = releases.load(str(folder), device="cpu")
+    reenactor = Reenactor(pipeline, release, encoder, ColourAnalyzer())
+    reenactor.set_reference(np.full((160, 160, 3), (100, 60, 120), np.uint8))
+    return reenactor
+
+
+@pytest.fixture(scope="module")
+def plain(model_folder):
+    return ready(model_folder)
+
+
+@pytest.fixture(scope="module")
+def moving(moving_folder):
+    return ready(moving_folder)
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory):
+    """One second at 29.97 with longer sound; red rises, and two frames in the middle are black."""
+    path = tmp_path_factory.mktemp("clips") / "driver.mp4"
+    colour = "geq=r='if(between(N,14,15),0,80+4*N)':g='if(between(N,14,15),0,60)':b=60"
+    ffmpeg("-f", "lavfi", "-i", f"nullsrc=size=96x96:rate=30000/1001:duration=1,format=gbrp,{colour}",
+           "-f", "lavfi", "-i", "sine=duration=2", *H264, path)
+    return path
+
+
+def pictures(path, rate=NTSC):
+    return np.stack(list(read_frames(path, rate)))
+
+
+def test_a_clip_keeps_rate_length_and_sound(plain, driver, tmp_path):
+    told = []
+    report = plain.video(driver, tmp_path / "out.mp4", QUICK, progress=lambda *step: told.append(step))
+    assert (report.frames, report.without_face, report.rate) == (30, 2, NTSC)
+    assert stamps(report.path)[0] == [k / NTSC for k in range(30)]
+    ends = (times[-1] + lengths[-1] for times, lengths in (stamps(report.path, "v"), stamps(report.path, "a")))
+    assert abs(next(ends) - next(ends)) < 1 / NTSC
+    assert pictures(report.path).shape == (30, 128, 128, 3)
+    assert [step for step in told if step[0] == "analysing"] == [("analysing", k, 30) for k in range(1, 31)]
+    drawing = [step[1:] for step in told if step[0] == "drawing"]
+    assert drawing[-1] == (30, 30) and drawing == sorted(drawing) and len(drawing) >= 7
+    assert report.settings.steps == 1 and report.seconds > 0
+
+
+def test_a_motion_file_drives_like_the_clip_itself(plain, driver, tmp_path):
+    first = plain.video(driver, tmp_path / "a.mp4", QUICK)
+    motion, _ = analyse(read_frames(driver, NTSC), NTSC, plain.analyzer, plain.release.crop_scale)
+    motion.save(tmp_path / "motion.npz")
+    again = plain.video(tmp_path / "motion.npz", tmp_path / "b.mp4", QUICK)
+    assert (again.frames, again.without_face, again.rate) == (30, 2, NTSC)
+    assert has_sound(first.path) and not has_sound(again.path)
+    np.testing.assert_array_equal(pictures(first.path), pictures(again.path))
+
+
+def test_the_motion_module_counts_and_the_settings_reach_the_plan(moving, driver, tmp_path, monkeypatch):
+    plans = []
+    monkeypatch.setattr(clip, "draw_clip", lambda *a: plans.append(a[3]) or draw_clip(*a))
+
+    def made(name, **chosen):
+        chosen = ClipSettings(frames=5, start=0, **chosen)
+        return pictures(moving.video(driver, tmp_path / f"{name}.mp4", QUICK, chosen).path)
+
+    first = made("a")
+    np.testing.assert_array_equal(first, made("again"))
+    assert (made("b", motion=False, overlap=6, fast=True) != first).any()
+    plan = ClipPlan(5, 1, 1.0, together=True, first_pass=False)
+    assert plans == [plan, plan, dataclasses.replace(plan, together=False, overlap=6, fast=True)]
+
+
+def test_the_strip_shows_driver_pose_and_result(plain, driver, tmp_path):
+    chosen = {"frames": 3, "start": 0.2}
+    strip, alone = (
+        pictures(plain.video(driver, tmp_path / f"{beside}.mp4", QUICK, ClipSettings(side_by_side=beside, **chosen)).path)
+        for beside in (True, False)
+    )
+    assert strip.shape == (3, 128, 384, 3)
+    assert abs(strip[:, :, 256:].astype(float) - alone).mean() < 6
+    red = strip[:, :, :128, 0].mean((1, 2))
+    assert red[0] < red[1] < red[2] and strip[:, :, 128:256].max() > 150
+
+
+def test_a_stop_ends_within_a_step_and_leaves_no_file(plain, driver, tmp_path):
+    calls = []
+
+    def stop(phase, done, total):
+        calls.append(phase)
+        if calls.count("drawing") == 3:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        plain.video(driver, tmp_path / "out.mp4", QUICK, progress=stop)
+    assert calls.count("drawing") == 3 and not list(tmp_path.iterdir())
+
+
+def test_outputs_and_starts_that_cannot_be(plain, driver, tmp_path):
+    copy = shutil.copy(driver, tmp_path / "driver.mp4")
+    for output, why in ((tmp_path / "a.avi", "must end in .mp4"), (tmp_path / "no" / "a.mp4", "does not exist"),
+                        (copy, "is the driver itself")):
+        with pytest.raises(HelloMemeError, match=why):
+            plain.video(copy, output, QUICK)
+    with pytest.raises(HelloMemeError, match=r"The start of 7 s is beyond the end of the driver, which lasts 1.00 s"):
+        plain.video(driver, tmp_path / "a.mp4", QUICK, ClipSettings(start=7))
+    with pytest.raises(HelloMemeError, match="Neutral frame 30 was asked for, but the clip has 30 frames"):
+        plain.video(driver, tmp_path / "a.mp4", QUICK, ClipSettings(relative=True, neutral=30))
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_selection():
+    def chosen(**clip):
+        selection = Selection.of(Fraction(10), NTSC, ClipSettings(**clip))
+        return selection.start, selection.count, selection.taken, selection.played, selection.in_time
+
+    assert chosen() == (0, 300, NTSC, NTSC, True)
+    assert chosen(rate="12") == (0, 120, 12, 12, True)
+    assert chosen(start=4, rate="24") == (4, 144, 24, 24, True)
+    assert chosen(start=4, frames=10) == (4, 10, NTSC, NTSC, True)
+    assert chosen(frames=50) == (0, 50, 5, 5, True)  # evenly over the clip, in its own time
+    assert chosen(frames=50, rate="25") == (0, 50, 5, 25, False)
+    assert chosen(frames=1000) == (0, 300, NTSC, NTSC, True)  # there are no more
+
+
+def test_the_face_of_the_beginning_is_followed():
+    left, right = face_at(np.array([80.0, 100]), 30, 0.2, 0), face_at(np.array([220.0, 100]), 40, 0.8, 0)
+    moved = face_at(np.array([95.0, 100]), 30, 0.3, 0)
+    shown = Several([right, left], [right, moved], [right])
+    largest, _ = analyse(frames(0, 1, 2, 1), Fraction(25), shown, 2.0)
+    np.testing.assert_allclose(largest.blendshapes[:, 0], [0.8] * 4)
+    second, _ = analyse(frames(0, 1, 2, 1), Fraction(25), shown, 2.0, index=1)
+    np.testing.assert_allclose(second.blendshapes[:, 0], [0.2, 0.3, 0.3, 0.3])
+    assert second.valid.tolist() == [True, True, False, True]
+    late, _ = analyse(frames(1, *[2] * 12, *[2] * 5), Fraction(10), shown, 2.0, index=0)
+    assert late.valid.all()
+
+
+def test_one_crop_holds_the_whole_way_of_the_face():
+    spots = [[face_at(np.array([x, 100.0]), 20, 0.5, 0)] for x in (100, 115, 130)]
+    motion, crop = analyse(frames(0, 1, 2), Fraction(25), Several(*spots), 3.0)
+    assert crop.side == pytest.approx(120) and crop.left == pytest.approx(115 - 60)
+    np.testing.assert_allclose(np.diff(motion.origin[:, 0]), 15 * 512 / 120)
+    assert motion.rate.tolist() == [25, 1] and isinstance(motion, Motion)
+
+
+def test_clips_without_a_face_are_refused():
+    shown = Several([], [face_at(np.array([80.0, 100]), 30, 0.2, 0)])
+    with pytest.raises(NoFaceError, match="No face found in the first second of the driver clip"):
+        analyse(frames(*[0] * 10, *[1] * 90), Fraction(10), shown, 2.0)
+    with pytest.raises(NoFaceError, match="No face found in 11 of the 20 frames of the driver clip"):
+        analyse(frames(*[1] * 9, *[0] * 11), Fraction(10), shown, 2.0)
+    with pytest.raises(NoFaceError, match="No face number 1 found in the first second"):
+        analyse(frames(1), Fraction(10), shown, 2.0, index=1)
+    motion, _ = analyse(frames(*[0] * 9, *[1] * 9), Fraction(10), shown, 2.0)
+    assert motion.valid.sum() == 9

@@ -1,0 +1,138 @@
+"""A face edited by sliders: names, presets, the turn of the head, and what reaches the networks."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from test_reenactor import ColourAnalyzer, MeanEncoder, picture, same
+
+from hellomeme import releases
+from hellomeme.arkit import ARKIT_NAMES, INDEX
+from hellomeme.edit import GROUPS, PRESETS, Turn, edited, preset, start, turn
+from hellomeme.errors import HelloMemeError
+from hellomeme.motion import Motion
+from hellomeme.reenactor import Reenactor
+from hellomeme.settings import Settings
+
+QUICK = Settings(steps=1)
+OWN = Motion(np.linspace(0, 1, 51, dtype=np.float32)[None], Turn(10, -5, 3).matrix[None], np.array([[250.0, 260]]),
+             np.array([55.0]), np.ones(1, bool))
+
+
+@pytest.fixture(scope="module")
+def loaded(model_folder):
+    return releases.load(str(model_folder), device="cpu")
+
+
+@pytest.fixture
+def reenactor(loaded):
+    reenactor = Reenactor(loaded[0], loaded[2], None, ColourAnalyzer())
+    reenactor.set_reference(picture(0.4, 0.2))
+    return reenactor
+
+
+def test_every_coefficient_is_in_one_group():
+    assert list(GROUPS) == ["brows", "eyes", "mouth", "jaw", "cheeks"]
+    assert sorted(name for names in GROUPS.values() for name in names) == sorted(ARKIT_NAMES)
+
+
+def test_presets():
+    assert list(PRESETS) == ["laugh", "wink", "shocked", "kiss", "sad", "sceptical"]
+    for name in PRESETS:
+        values = preset(name)
+        assert list(values) == list(ARKIT_NAMES) and all(0 <= value <= 1 for value in values.values())
+        np.testing.assert_allclose(edited(OWN, values).blendshapes[0], list(values.values()), atol=1e-6)
+    wink = preset("wink")
+    assert wink["eyeBlinkLeft"] > 0.8 and wink["eyeBlinkRight"] == 0
+    with pytest.raises(HelloMemeError) as caught:
+        preset("smirk")
+    assert str(caught.value) == (
+        "There is no preset called smirk: choose from laugh, wink, shocked, kiss, sad, sceptical.")
+
+
+def test_names_left_out_keep_the_references_own():
+    result = edited(OWN, {"jawOpen": 0.9, "browInnerUp": 0})
+    for name, value in zip(ARKIT_NAMES, result.blendshapes[0]):
+        expected = {"jawOpen": 0.9, "browInnerUp": 0}.get(name, OWN.blendshapes[0, INDEX[name]])
+        assert value == pytest.approx(expected)
+    assert OWN.blendshapes[0, INDEX["jawOpen"]] != 0.9  # not changed in place
+    for field in ("rotation", "origin", "scale"):
+        np.testing.assert_allclose(getattr(edited(OWN), field), getattr(OWN, field), atol=1e-12)
+    np.testing.assert_allclose(edited(OWN, np.linspace(1, 0, 51)).blendshapes[0], np.linspace(1, 0, 51), atol=1e-6)
+
+
+def test_start_values():
+    assert start(OWN) == {name: round(float(value), 2) for name, value in zip(ARKIT_NAMES, OWN.blendshapes[0])}
+    np.testing.assert_allclose(edited(OWN, start(OWN)).blendshapes, OWN.blendshapes, atol=0.0051)
+
+
+def test_the_head_turns_as_the_sliders_say():
+    nose, top = np.array([0, 0, 1]), np.array([0, 1, 0])
+    assert (Turn(yaw=30).matrix @ nose)[0] == pytest.approx(0.5)  # to the right of the picture
+    assert (Turn(pitch=30).matrix @ nose)[1] == pytest.approx(-0.5)  # down
+    assert (Turn(roll=30).matrix @ top)[0] == pytest.approx(-0.5)  # counter-clockwise
+    turned = edited(OWN, turn=Turn(20, 10, -15))
+    np.testing.assert_allclose(turned.rotation[0] @ turned.rotation[0].T, np.eye(3), atol=1e-12)
+    found = turn(turned, OWN)
+    assert (found.yaw, found.pitch, found.roll) == (20, 10, -15)
+    far = dataclasses.replace(OWN, rotation=Turn(60).matrix @ Turn(50).matrix @ OWN.rotation)
+    assert -60 <= turn(far, OWN).yaw <= 60
+
+
+@pytest.mark.parametrize("coefficients, sentence", [
+    ({"jaw": 0.5}, "There is no ARKit coefficient called jaw: names are like jawOpen or mouthSmileLeft."),
+    ({7: 0.5}, "There is no ARKit coefficient called 7: names are like jawOpen or mouthSmileLeft."),
+    ({"jawOpen": 1.2}, "jawOpen must be a number from 0 to 1, not 1.2."),
+    ({"jawOpen": -0.1}, "jawOpen must be a number from 0 to 1, not -0.1."),
+    ({"jawOpen": float("nan")}, "jawOpen must be a number from 0 to 1, not nan."),
+    ({"jawOpen": None}, "jawOpen must be a number from 0 to 1, not None."),
+    ({"jawOpen": "0.5"}, "jawOpen must be a number from 0 to 1, not 0.5."),
+    ({"jawOpen": 10**400}, f"jawOpen must be a number from 0 to 1, not 1{'0' * 39}."),
+    (np.zeros(52), "The coefficients are an array of shape (52,): give 51 numbers, or values by their ARKit names."),
+    ([], "The coefficients are an array of shape (0,): give 51 numbers, or values by their ARKit names."),
+    (np.full(51, np.inf), "browDownLeft must be a number from 0 to 1, not inf."),
+    (["a"] * 51, "browDownLeft must be a number from 0 to 1, not a."),
+])  # fmt: skip
+def test_bad_coefficients(coefficients, sentence):
+    with pytest.raises(HelloMemeError) as caught:
+        edited(OWN, coefficients)
+    assert str(caught.value) == sentence
+
+
+def test_bad_turns():
+    for name, value in (("yaw", 61), ("pitch", float("nan")), ("roll", "left")):
+        with pytest.raises(HelloMemeError, match=f"^{name.title()} must be a number from -"):
+            Turn(**{name: value})
+
+
+def test_the_edit_is_drawn(reenactor, monkeypatch):
+    told = []
+    draw = reenactor.pipeline.__class__.__call__
+
+    def listen(self, reference, condition, **arguments):
+        told.append((condition, arguments["drive_coeff"][0, 0].numpy()))
+        return draw(self, reference, condition, **arguments)
+
+    monkeypatch.setattr(reenactor.pipeline.__class__, "__call__", listen)
+    calls = []
+    result = reenactor.expression({"jawOpen": 0.9}, settings=QUICK, progress=lambda *step: calls.append(step))
+    assert result.picture.size == (128, 128) and result.driver is None and calls == [(1, 1)]
+    assert result.original_size().size == (200, 160) and result.release == reenactor.release.name
+    assert told[0][1][INDEX["jawOpen"]] == pytest.approx(0.9) and told[0][1][0] == pytest.approx(0.4, abs=0.05)
+    assert same(result, reenactor.expression({"jawOpen": 0.9}, settings=QUICK))
+    assert not same(result, reenactor.expression({"jawOpen": 0.1}, settings=QUICK))
+    assert not same(result, reenactor.expression({"jawOpen": 0.9}, Turn(yaw=30), QUICK))
+    # what the sliders begin with gives the reference as its own driver
+    own = reenactor.expression(settings=QUICK)
+    assert same(own, reenactor.image(picture(0.4, 0.2), QUICK))
+    # half the strength is half the edit
+    reenactor.expression({"jawOpen": 0.9}, settings=Settings(steps=1, expression=0.5))
+    assert told[-1][1][INDEX["jawOpen"]] == pytest.approx((0.9 + told[-2][1][INDEX["jawOpen"]]) / 2, abs=1e-6)
+
+
+def test_sentences(loaded, reenactor):
+    with pytest.raises(HelloMemeError, match="^There is no reference picture yet"):
+        Reenactor(loaded[0], loaded[2], None, ColourAnalyzer()).expression({})
+    reenactor.emotion_encoder = MeanEncoder()
+    with pytest.raises(HelloMemeError, match="^These control nets know no ARKit coefficients: load the release with"):
+        reenactor.expression({})

@@ -1,0 +1,141 @@
+"""Hugging Face Spaces without their hardware: a stand-in for `spaces.GPU` that keeps to the rules of ZeroGPU.
+
+A decorated function runs in a fork; arguments and results are pickled on the way; `gr.Error` comes back whole, and of
+any other exception only the name of its class; the duration is asked with the very arguments of the call.
+"""
+
+import contextlib
+import functools
+import importlib
+import multiprocessing
+import os
+import pickle
+import sys
+
+import gradio as gr
+import photos
+import pytest
+import torch
+from PIL import Image
+
+from hellomeme.settings import ClipSettings, Settings
+from page import drawing, image_tab, spaces_gpu, studio as studios
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
+calls = []  # (name of the function, seconds asked for)
+
+
+def lent(duration):
+    def decorate(task):
+        @functools.wraps(task)
+        def call(*args, **kwargs):
+            calls.append((task.__name__, duration(*args, **kwargs)))
+            context = multiprocessing.get_context("fork")
+            ours, theirs = context.Pipe()
+            process = context.Process(target=work, args=(theirs, task, pickle.dumps((args, kwargs))))
+            process.start()
+            theirs.close()
+            kind, value = pickle.loads(ours.recv_bytes())
+            process.join()
+            if kind == "result":
+                return value
+            raise value if kind == "error" else gr.Error(value)
+
+        return call
+
+    return decorate
+
+
+def work(pipe, task, arguments):
+    torch.set_num_threads(1)
+    args, kwargs = pickle.loads(arguments)
+    try:
+        answer = "result", task(*args, **kwargs)
+    except gr.Error as error:
+        answer = "error", error
+    except Exception as error:
+        answer = "class", type(error).__name__
+    pipe.send_bytes(pickle.dumps(answer))
+    pipe.close()
+    os._exit(0)
+
+
+@pytest.fixture(scope="module")
+def on_spaces(model_folder):
+    """The page's drawing, as it is when imported on Spaces."""
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spaces_gpu.spaces, "GPU", lent)
+        patch.setattr(spaces_gpu, "ON_SPACES", True)
+        patch.setattr(studios, "ON_SPACES", True)
+        patch.setattr(studios, "STUDIO", studios.Studio(str(model_folder), device="cpu"))
+        importlib.reload(drawing)
+        studios.STUDIO.warm_up()
+        yield studios.STUDIO
+    importlib.reload(drawing)
+
+
+@pytest.fixture
+def image(on_spaces, tmp_path):
+    for name, seed in (("reference.png", 3), ("face.png", 5)):
+        Image.fromarray(photos.toon(seed)).save(tmp_path / name)
+    Image.new("RGB", (200, 200), "teal").save(tmp_path / "no face.png")
+    calls.clear()
+
+    def image(driver="face.png", steps=2, seed=0):
+        files = (str(tmp_path / name) for name in ("reference.png", driver))
+        return image_tab.make_image(on_spaces.release, *files, 1, 1, 1.5, steps, seed, 0, 0, "", "")
+
+    return image
+
+
+def test_elsewhere_nothing_is_refused_and_nothing_forked():
+    assert drawing.clip_needed("v1", 1000, Settings(steps=50, guidance=2), ClipSettings()) > 1000
+    assert not hasattr(drawing.picture, "__wrapped__")
+
+
+def test_a_picture_is_drawn_in_another_process(image, on_spaces):
+    picture, *_ = image()
+    assert picture.size == (128, 128) and calls == [("picture", 8)]
+    assert not on_spaces.references  # which the other process made, and kept to itself
+    assert on_spaces.stops == {}
+
+
+def test_a_picture_without_a_face_costs_no_time_on_the_gpu(image):
+    with pytest.raises(gr.Error, match="No face found in the driver picture"):
+        image("no face.png")
+    assert calls == []
+
+
+def test_a_fault_shows_no_details(image, on_spaces, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr(on_spaces, "reference", broken)
+    with pytest.raises(gr.Error) as error:
+        image()
+    assert "secret" not in error.value.message
+
+
+def test_stop_reaches_the_other_process(image, on_spaces, monkeypatch):
+    @contextlib.contextmanager
+    def pressed(session, stoppable=on_spaces.stoppable):
+        with stoppable(session) as flag:
+            on_spaces.stop(session)
+            yield flag
+
+    told = []
+    monkeypatch.setattr(gr, "Info", lambda text, **_: told.append(text))
+    monkeypatch.setattr(on_spaces, "stoppable", pressed)
+    assert all(update["__type__"] == "update" for update in image())
+    assert told == ["Stopped."] and calls
+
+
+@pytest.mark.parametrize("frames, steps, allowed", [(12, 4, True), (60, 25, False)])
+def test_what_takes_too_long_is_refused_with_what_to_lower(on_spaces, frames, steps, allowed):
+    settings, clip = Settings(steps=steps, guidance=1.5), ClipSettings()
+    if allowed:
+        assert 8 < drawing.clip_needed("v1", frames, settings, clip) <= 80
+    else:
+        with pytest.raises(ValueError, match="80 is the most here: lower the number of frames or the steps"):
+            drawing.clip_needed("v1", frames, settings, clip)
