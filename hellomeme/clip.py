@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -94,6 +94,7 @@ def make_clip(
     progress: Progress | None = None,
     reference: ReferencePortrait | None = None,
     labelled: bool = True,
+    draw: Callable[..., Iterable[np.ndarray]] | None = None,
 ) -> Report:
     """Draw the reference with the driver's expression and head pose, frame by frame, and write an MP4 file.
 
@@ -101,6 +102,7 @@ def make_clip(
     progress: called as `progress(phase, done, total)` in frames, after every frame of the phase "analysing" and every
     step of the phase "drawing"; raise `Stopped` in it to give up. reference: a portrait other than the one set last.
     labelled: whether the file says that it was AI-generated; its settings it carries in any case.
+    draw: does what `drawn` does, elsewhere: in a process that has a GPU, say.
     Raises HelloMemeError, or NoFaceError where the driver does not show a face in its first second or in most frames.
     """
     began = time.monotonic()
@@ -127,7 +129,7 @@ def make_clip(
     if crop is not None and selection.in_time:
         sound = Sound(Path(driver), selection.start, len(motion) / selection.taken)
     strip = _beside(driver, crop, selection, motion, reenactor.release.size) if clip.side_by_side else None
-    frames = _drawn(reenactor, reference, motion, settings, clip, progress)
+    frames = (draw or drawn)(reenactor, reference, motion, settings, clip, progress)
     stamp = Stamp(settings, reenactor.release.name, clip, labelled)
     with ClipWriter(output, selection.played, sound, stamp.clip_arguments()) as writer:
         for frame in frames:
@@ -171,7 +173,7 @@ def _array(rate: Fraction) -> np.ndarray:
     return np.array([rate.numerator, rate.denominator], np.int64)
 
 
-def _drawn(reenactor, reference, motion: Motion, settings, clip: ClipSettings, progress) -> Iterator[np.ndarray]:
+def drawn(reenactor, reference, motion: Motion, settings, clip: ClipSettings, progress) -> Iterator[np.ndarray]:
     """The frames of the result, (size, size, 3) uint8."""
     release, pipeline = reenactor.release, reenactor.pipeline
     together = clip.motion and releases.add_motion(pipeline, release)
