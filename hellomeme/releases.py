@@ -92,7 +92,7 @@ RELEASES: tuple[Release, ...] = (
             Control("hm_control", "hm_control", "drive_coeff"),
             Control("hm_control_up", "hm_control_up", "drive_coeff"),
         ), emotion=None, size=128, condition_size=32,
-        crop_scale=2.0, steps=4, guidance=1.5, scheduler=None, text_width=None,
+        crop_scale=2.0, steps=2, guidance=1.0, scheduler=None, text_width=None,
         motion="motion", first_pass=False,  # its schedule ends in pure noise, under which nothing of a first pass is left
     ),
     Release(
