@@ -110,7 +110,7 @@ def test_an_example_is_chosen_run_and_seen(visit, url, scheme, tmp_path):
 
 def test_progress_and_stop(visit, url, monkeypatch):
     def unhurried(denoise, *more, **options):  # the tiny model would be done before a busy browser has clicked
-        return sampling.sample(lambda *state: (time.sleep(0.2), denoise(*state))[1], *more, **options)
+        return sampling.sample(lambda *state: (time.sleep(1), denoise(*state))[1], *more, **options)
 
     monkeypatch.setattr("hellomeme.pipeline.sample", unhurried)
     page = visit(url)
