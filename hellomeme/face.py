@@ -115,7 +115,7 @@ class FaceAnalyzer:
         """Ends MediaPipe; the next picture would start it again."""
         with self._lock:
             if self._landmarker is not None:
-                self._landmarker.close()
+                self._end()
                 self._landmarker = None
 
     def faces(self, frame: np.ndarray, thorough: bool = False) -> list[Face]:
@@ -172,6 +172,10 @@ class FaceAnalyzer:
         with self._lock:
             if self._landmarker is None:
                 self._landmarker = _start(face_model(self.model_path), self.max_faces)
+                # Left to the garbage collector in a cycle, MediaPipe would wait in its __del__ for a thread of a pool
+                # that the collector has already ended. Held here, it is closed while all of it is still there.
+                self._end = weakref.finalize(self, self._landmarker.close)
+                self._end.atexit = False  # see _close_all
                 _analyzers.add(self)
             result = self._landmarker.detect(mediapipe.Image(mediapipe.ImageFormat.SRGB, view))
         factor = window.side / size
@@ -249,7 +253,8 @@ def _close_all() -> None:
 def _forget_all() -> None:
     """In a forked process, where the threads of MediaPipe do not exist: start afresh at the next picture."""
     for analyzer in list(_analyzers):
-        _left_behind.append(analyzer._landmarker)
+        if analyzer._landmarker is not None:
+            _left_behind.append((analyzer._landmarker, analyzer._end.detach()))
         analyzer._lock, analyzer._landmarker = threading.Lock(), None
 
 
