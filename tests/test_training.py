@@ -1,6 +1,7 @@
 """Training end to end at a tiny size: every stage runs, resumes, leaves the base alone, and its export loads."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from training.adapters import start_by_copying
 from training.export import take_apart
 from training.loop import Schedule, load_averaged, train, trained
 from training.run import Workshop
+from training.together import hand_over
 
 CONFIG = {
     "seed": 0,
@@ -91,6 +93,28 @@ def test_the_base_is_never_changed(shop):
     assert not torch.equal(adapter["reference_modules_mid.proj.weight"], stage.adapter.reference_modules_mid.proj.weight)
     saved = load_averaged(shop.adapters_stage(), shop.folder / "frozen")
     assert torch.equal(saved.adapter.reference_modules_mid.proj.weight, stage.adapter.reference_modules_mid.proj.weight)
+
+
+def test_base_and_adapters_learn_together_and_are_handed_over(shop, tmp_path):
+    other = Workshop(tmp_path, CONFIG)
+    for name in ("data", "autoencoder", "latents", "tokenizer"):
+        (other.folder / name).symlink_to(shop.folder / name)
+    for name in ("base", "adapters"):
+        shutil.copytree(shop.folder / name, other.folder / name)
+    stage = other.together_stage()
+    adapter = load_file(other.folder / "adapters" / "averaged.safetensors")
+    assert all(torch.equal(stage.state_dict()[name], tensor) for name, tensor in adapter.items()), "goes on from what there is"
+    train(stage, QUICK, other.folder / "together")
+    hand_over(other.folder)
+    adapters = other.adapters_stage()
+    train(adapters, replace(QUICK, stop=0), other.folder / "adapters")
+    assert torch.equal(adapters.adapter.reference_modules_mid.proj.weight, stage.adapter.reference_modules_mid.proj.weight)
+    before = load_file(shop.folder / "base" / "averaged.safetensors")
+    after = load_file(other.folder / "base" / "averaged.safetensors")
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before if name.startswith("text_encoder."))
+    assert torch.equal(after["unet.conv_in.weight"], stage.base.unet.conv_in.weight)
+    assert not torch.equal(after["unet.conv_in.weight"], before["unet.conv_in.weight"])
 
 
 def test_a_stage_resumes_where_it_stopped(shop, monkeypatch):

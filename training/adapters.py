@@ -153,9 +153,11 @@ class AdapterStage(Stage):
         return (((predicted - velocity) ** 2) * batch["weights"]).mean()
 
     def prepare(self, reference: torch.Tensor) -> dict:
-        with torch.no_grad():
-            features = self.reference_net(reference, self.empty_text.expand(len(reference), -1, -1))
-        return self.adapter.prepare(features)
+        return self.adapter.prepare(self.features(reference))
+
+    @torch.no_grad()
+    def features(self, reference: torch.Tensor) -> dict[str, torch.Tensor]:
+        return self.reference_net(reference, self.empty_text.expand(len(reference), -1, -1))
 
     def predict(self, noisy, timesteps, prepared, poses, coefficients) -> torch.Tensor:
         text = self.empty_text.expand(len(noisy), -1, -1)

@@ -1,4 +1,4 @@
-"""Train the demo model, stage by stage: data, autoencoder, decoder, base, adapters, clips, motion, export.
+"""Train the demo model, stage by stage, from data to export.
 
 Each stage reads what the stages before it left in the work folder, resumes where it stopped, and may be run on several
 processes with `accelerate launch -m training.run ...`.
@@ -31,6 +31,7 @@ from training.export import export_adapters, export_base, take_apart
 from training.loop import Schedule, Stage, load_averaged, train
 from training.motion_module import MotionStage, make_motion_adapter
 from training.text import make_text_encoder, make_tokenizer
+from training.together import TogetherStage, hand_over
 
 
 @dataclass
@@ -137,9 +138,9 @@ class Workshop:
             [str(caption) for caption in self.validation_frames.captions],
         )
 
-    def adapters_stage(self) -> AdapterStage:
+    def adapter_parts(self, base: BaseStage) -> tuple:
+        """The adapters at their start, and what else their stages take besides the base's UNet."""
         model = self.config["model"]
-        base = load_averaged(self.base_stage(), self.folder / "base").requires_grad_(False)
         channels = model["channels"]
         adapter = HMReferenceAdapter(block_out_channels=channels, num_attention_heads=model["heads"], version="v1")
         start_by_copying(adapter, self.side)
@@ -153,8 +154,7 @@ class Workshop:
             start_by_listening(net)
         with torch.no_grad():
             empty_text = base.text_encoder(tokenize(self.tokenizer, [""])).last_hidden_state
-        return AdapterStage(
-            base.unet.eval(),
+        return (
             adapter,
             nn.ModuleList([down, up]),
             empty_text,
@@ -164,6 +164,17 @@ class Workshop:
             self.validation_frames,
             base.validation_latents,
         )
+
+    def together_stage(self) -> TogetherStage:
+        base = load_averaged(self.base_stage(), self.folder / "base")
+        stage = TogetherStage(base, *self.adapter_parts(base))
+        if (self.folder / "adapters" / "averaged.safetensors").exists():  # an imported model's
+            stage.load_state_dict(load_file(self.folder / "adapters" / "averaged.safetensors"), strict=False)
+        return stage
+
+    def adapters_stage(self) -> AdapterStage:
+        base = load_averaged(self.base_stage(), self.folder / "base").requires_grad_(False)
+        return AdapterStage(base.unet.eval(), *self.adapter_parts(base))
 
     def motion_stage(self) -> MotionStage:
         model = self.config["model"]
@@ -183,7 +194,7 @@ class Workshop:
             moving.denoising_net.unet.half().save_motion_modules(str(folder / "motion"))
 
 
-STAGES = ("import", "data", "autoencoder", "decoder", "base", "adapters", "clips", "motion", "export")
+STAGES = ("import", "data", "autoencoder", "decoder", "base", "together", "adapters", "clips", "motion", "export")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -215,6 +226,8 @@ def main(argv: list[str] | None = None) -> None:
     if args.stage == "autoencoder":
         stage.start()
     train(stage, schedule, args.folder / args.stage, config["seed"], config["mixed_precision"])
+    if args.stage == "together" and Accelerator().is_main_process:
+        hand_over(args.folder)
 
 
 if __name__ == "__main__":
