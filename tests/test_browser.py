@@ -220,7 +220,7 @@ def test_a_cell_of_the_grid_opens_in_the_image_tab(visit, url):
     page.get_by_label("Thumbnail 4 of 4").click()
     assert result(page) == [128, 128]
     page.wait_for_function("document.querySelector('#reference img').src.includes('4.png')")
-    assert page.get_by_label("number input for Steps").input_value() == "1"
+    page.wait_for_function("document.querySelector('input[aria-label=\"number input for Steps\"]').value === '1'")
 
 
 def test_chinese(visit, url):

@@ -11,15 +11,26 @@ import torch
 from PIL import Image
 from torch import nn
 
+from hellomeme.arkit import INDEX
+from hellomeme.face import FaceAnalyzer
 from hellomeme.networks import HMDenoisingNet, HMReferenceAdapter, HMReferenceNet
 from training.autoencoder import attention_weights, psnr, to_images, to_tensor
 from training.base import make_scheduler
 from training.dataset import CONDITION_SIZE, Frames
+from training.evaluate import correlation, read_back
 from training.loop import Stage
 
 TARGETS = 3  # frames that share one pass of the reference
 COMMANDED = 0.5  # share of identities whose expressions are given as commanded instead of as detected
 PURE_NOISE = 0.5  # share of targets at pure noise: sampling starts there, and with few steps it is decided there
+FACE_WEIGHT = 8.0  # of eyes and mouth in the loss: they are what is to follow, on a hundredth of the frame
+RARE = ("eyeBlinkLeft", "eyeBlinkRight", "jawOpen")  # most frames have none of it, and without plenty it is not learnt
+
+
+def frame_weights(blendshapes: np.ndarray) -> np.ndarray:
+    """(N, 51) coefficients to (N,) how often to draw a frame: 1 for a face at rest, some 5 for closed eyes."""
+    rare = blendshapes[:, [INDEX[name] for name in RARE]]
+    return 1 + (rare / rare.mean(0).clip(min=1e-3)).mean(1)
 
 
 def start_by_copying(adapter: HMReferenceAdapter, side: int) -> None:
@@ -102,18 +113,21 @@ class AdapterStage(Stage):
         self.frames, self.latents = frames, latents
         self.validation, self.validation_latents = validation, validation_latents
         self.groups = frames.by_identity()
+        self.frame_weights = frame_weights(frames.blendshapes)
+        self.group_weights = np.array([self.frame_weights[group].sum() for group in self.groups])
+        self.group_weights /= self.group_weights.sum()
         self.calibrated = frames.calibrated()
         self.dropped = dropped
         side = latents.shape[-1]
-        self.weights = attention_weights(frames.landmarks, frames.found, side).astype(np.float16)
+        self.weights = attention_weights(frames.landmarks, frames.found, side, FACE_WEIGHT).astype(np.float16)
 
     def draw(self, rng: np.random.Generator, batch: int) -> dict:
         references, targets = [], []
-        for group in rng.integers(0, len(self.groups), batch):
-            order = rng.permutation(self.groups[group])
-            references.append(order[0])
-            others = order[1:]
-            targets.append(np.resize(others, TARGETS))  # repeats where an identity has too few frames
+        for group in rng.choice(len(self.groups), batch, p=self.group_weights):
+            reference, *others = rng.permutation(self.groups[group])
+            references.append(reference)
+            weights = self.frame_weights[others]
+            targets.append(rng.choice(others, TARGETS, p=weights / weights.sum()))
         targets = np.stack(targets)  # (B, R)
         told, read = self.calibrated[targets], self.frames.blendshapes[targets]
         # The others lean to high noise too: at low noise the frozen base knows its trade without the adapters.
@@ -190,7 +204,23 @@ class AdapterStage(Stage):
         truth = self.validation.images[pairs[:, 1]]
         figures = {"copy": psnr(self.validation.images[pairs[:, 0]], truth).mean()}
         for steps in (1, 4):
-            figures[f"psnr_{steps}"] = psnr(self.reenact(self.validation, self.validation_latents, pairs, steps), truth).mean()
+            pictures = self.reenact(self.validation, self.validation_latents, pairs, steps)
+            figures[f"psnr_{steps}"] = psnr(pictures, truth).mean()
+            if steps == 1:
+                figures |= self.followed(pictures, pairs[:, 1])
+        return figures
+
+    def followed(self, pictures: np.ndarray, drivers: np.ndarray) -> dict[str, float]:
+        """Share of pictures with a face; correlation of jaw and blink between them and the validation frames `drivers`."""
+        with FaceAnalyzer() as analyzer:
+            faces = read_back(pictures, analyzer)
+        seen = [i for i, face in enumerate(faces) if face is not None]
+        figures = {"faces": len(seen) / len(faces), "jaw": 0.0, "blink": 0.0}
+        if len(seen) > 2:
+            ours = np.stack([faces[i].blendshapes for i in seen])
+            theirs = self.validation.blendshapes[drivers[seen]]
+            for name, part in (("jaw", "jawOpen"), ("blink", "eyeBlinkLeft")):
+                figures[name] = correlation(ours[:, INDEX[part]], theirs[:, INDEX[part]])
         return figures
 
     def picture(self) -> Image.Image:

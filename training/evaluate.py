@@ -119,14 +119,14 @@ def follow(faces: list, pairs: list[dict]) -> dict[str, float]:
     their_angles = np.stack([angles(pairs[i]["face"].rotation) for i in seen])
     figures |= {"aed": np.abs(ours - theirs).mean(), "apd": np.abs(our_angles - their_angles).mean()}
     for i, name in enumerate(ANGLES):
-        figures[name] = _correlation(our_angles[:, i], their_angles[:, i])
+        figures[name] = correlation(our_angles[:, i], their_angles[:, i])
     for name, parts in FOLLOWED.items():
         columns = [INDEX[part] for part in parts]
-        figures[name] = _correlation(ours[:, columns].mean(1), theirs[:, columns].mean(1))
+        figures[name] = correlation(ours[:, columns].mean(1), theirs[:, columns].mean(1))
     return figures
 
 
-def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
     """Pearson's r; 0 where one side never changes."""
     return float(np.corrcoef(a, b)[0, 1]) if min(a.std(), b.std()) > 1e-6 else 0.0
 
