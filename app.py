@@ -11,7 +11,7 @@ with contextlib.suppress(ImportError):
     import spaces  # noqa: F401  (on Hugging Face Spaces before anything that touches CUDA)
 
 import argparse
-import importlib.util
+import importlib.metadata
 import os
 import sys
 import threading
@@ -27,6 +27,7 @@ from page.spaces_gpu import ON_SPACES
 from page.theme import LOOKS, header
 
 HOUR = 3600  # s: how long a visitor's files are kept
+LARGEST_UPLOAD = "500mb"  # some minutes of a telephone's clip
 # What Gradio leaves out. Its example pictures have no words for a screen reader: the names of their files. And its
 # sliders tell of being released by a pointer, but not by a key.
 EASE = """() => {
@@ -74,8 +75,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--lora", action="append", default=[], help="LoRA file for it; may be repeated")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best there is)")
     options = parser.parse_args(arguments)
-    if options.mcp and importlib.util.find_spec("mcp") is None:
-        parser.exit(2, "app.py: --mcp needs a package more: pip install 'gradio[mcp]'.\n")
+    if options.mcp and not speaks_mcp():
+        parser.exit(2, "app.py: --mcp needs a package more, of version 1: pip install 'mcp>=1.21,<2'.\n")
     if options.auth and ":" not in options.auth:
         parser.exit(2, "app.py: --auth takes a name and a password with a colon between them.\n")
     studio.STUDIO = studio.Studio(options.release, options.base, options.lora, options.device)
@@ -85,13 +86,23 @@ def main(arguments: list[str] | None = None) -> None:
         parser.exit(2, f"app.py: {error}\n")
     if ON_SPACES:
         studio.STUDIO.warm_up()  # onto the device now, from where each run is handed the weights
-    else:
-        threading.Thread(target=warm_up, daemon=True).start()
     page.launch(
         server_name=options.host, server_port=options.port, share=options.share, inbrowser=options.open and has_screen(),
         auth=tuple(options.auth.split(":", 1)) if options.auth else None, root_path=options.root_path,
-        mcp_server=options.mcp, run_history=False, footer_links=["api", "settings"], max_file_size="500mb", **LOOKS,
+        mcp_server=options.mcp, show_error=options.mcp,  # without, a tool would not tell why it failed
+        run_history=False, footer_links=["api", "settings"], max_file_size=LARGEST_UPLOAD,
+        prevent_thread_lock=True, **LOOKS,
     )  # fmt: skip
+    if not ON_SPACES:  # only now: a slow machine would be too busy with it to answer Gradio's own look whether it is there
+        threading.Thread(target=warm_up, daemon=True).start()
+    page.block_thread()
+
+
+def speaks_mcp() -> bool:
+    """Whether there is a version of `mcp` that this Gradio can use: its second one is another library."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version("mcp").startswith("1.")
+    return False
 
 
 def warm_up() -> None:

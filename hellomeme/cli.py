@@ -47,13 +47,21 @@ def image(options: argparse.Namespace, standard_error) -> None:
     reference = read_picture(options.reference, "reference")
     driver = read_picture(options.driver, "driver")
 
-    from .reenactor import Reenactor
-
-    reenactor = Reenactor.from_release(options.release, base=options.base, device=options.device, loras=options.lora)
+    reenactor = load(options, standard_error)
     reenactor.set_reference(reference, face=settings.reference_face)
     result = reenactor.image(driver, settings, progress=_counter(standard_error))
     write(result, output, options)
     print(output)
+
+
+def load(options: argparse.Namespace, standard_error, device: str | None = None):
+    """The `Reenactor` that the model options ask for, on `device` where they name none."""
+    from .reenactor import Reenactor
+
+    return Reenactor.from_release(
+        options.release, base=options.base, device=options.device or device, loras=options.lora,
+        progress=_bars(standard_error),
+    )  # fmt: skip
 
 
 def write(result, output: Path, options: argparse.Namespace) -> None:
@@ -151,6 +159,22 @@ def _counter(stream):
         print(f"\rstep {step} of {steps}", end="\n" if step == steps else "", file=stream, flush=True)
 
     return count
+
+
+def _bars(stream):
+    """A progress callback for downloads: huggingface_hub's bars on a terminal; nothing elsewhere."""
+    bars = {}
+
+    def tell(source: str, done: int, total: int) -> None:
+        from huggingface_hub.utils import tqdm
+
+        if source not in bars:
+            bars[source] = tqdm(desc=source, total=total, unit="B", unit_scale=True, file=stream, disable=None)
+        bars[source].update(done - bars[source].n)
+        if done == total:
+            bars[source].close()
+
+    return tell
 
 
 def new_file(name: str, overwrite: bool, inputs: tuple[str, ...], formats: tuple[str, ...] = tuple(FORMATS)) -> Path:

@@ -1,6 +1,6 @@
 """`python -m hellomeme batch JOBS.csv OUTDIR`: a picture for each row of a table.
 
-Over several GPUs: `accelerate launch --num_processes 4 -m hellomeme batch JOBS.csv OUTDIR`. Exit status 0: all pictures
+Over several GPUs: `accelerate launch --num_processes 4 -m hellomeme batch JOBS.csv OUTDIR`, or torchrun. Exit status 0: all pictures
 are there. 1: some rows failed, they are listed at the end. 2: the table or an option is unusable, nothing was done.
 """
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,58 +42,85 @@ def add(commands) -> None:
 
 def batch(options: argparse.Namespace, standard_error) -> int:
     """Draws what the table asks for, or this process's share of it, and returns the exit status."""
+    rank, processes = _place()
+    mine = Share()
+    try:
+        _work(mine, options, rank, processes, standard_error)
+    except KeyboardInterrupt:
+        print(f"hellomeme: interrupted, {mine.made} pictures were made; start again to go on.", file=standard_error)
+        return 130
+    with _meeting(mine, processes) as shares:
+        return _tell(shares, standard_error if rank == 0 or len(shares) < processes else None)
+
+
+@dataclass
+class Share:
+    """What became of a process's rows. bad: row -> what is wrong with it; refusal: why none could be drawn at all."""
+
+    made: int = 0
+    there: int = 0
+    bad: dict[int, str] = field(default_factory=dict)
+    refusal: str | None = None
+
+
+def _work(share: Share, options: argparse.Namespace, rank: int, processes: int, standard_error) -> None:
+    """Draws every `processes`th row from number `rank` on, and notes in the share what becomes of them."""
     from . import releases
     from .batch import is_done, read_table
 
-    rank, processes = _place()
-    settings = Settings(**{field.name: getattr(options, field.name) for field in cli.FIELDS})
-    plan = read_table(options.table, options.folder, settings)
-    release = releases.find(options.release)
-    _make_folder(Path(options.folder))
-
-    todo, there, bad = [], 0, plan.bad if rank == 0 else {}
-    for job in plan.jobs[rank::processes]:
-        try:
-            if is_done(job, release):
-                there += 1
-            else:
-                todo.append(job)
-        except HelloMemeError as error:
-            bad[job.row] = str(error)
-    made = 0
+    todo = []
     try:
-        for job, problem in _made(todo, options):
+        settings = Settings(**{field.name: getattr(options, field.name) for field in cli.FIELDS})
+        plan = read_table(options.table, options.folder, settings)
+        release = releases.find(options.release)
+        _make_folder(Path(options.folder))
+        if rank == 0:
+            share.bad |= plan.bad
+        for job in plan.jobs[rank::processes]:
+            try:
+                if is_done(job, release):
+                    share.there += 1
+                else:
+                    todo.append(job)
+            except HelloMemeError as error:
+                share.bad[job.row] = str(error)
+        for job, problem in _made(todo, options, standard_error):
             if problem is None:
-                made += 1
+                share.made += 1
                 print(job.output, flush=True)
             else:
-                bad[job.row] = problem
-    except KeyboardInterrupt:
-        print(f"hellomeme: interrupted, {made} pictures were made; start again to go on.", file=standard_error)
-        return 130
-    shares = _shares((made, there, bad), processes)
-    bad = {row: problem for *_, share in shares for row, problem in share.items()}
-    if rank == 0 or len(shares) < processes:
-        made, there = (sum(share[i] for share in shares) for i in range(2))
-        print(f"hellomeme: {made} made, {there} there already, {len(bad)} failed.", file=standard_error)
-        for row in sorted(bad):
-            print(f"hellomeme: row {row}: {' '.join(bad[row].split())}", file=standard_error, flush=True)
-    return 1 if bad else 0
+                share.bad[job.row] = problem
+    except HelloMemeError as error:
+        share.refusal = str(error)
+        share.bad |= {job.row: share.refusal for job in todo}
 
 
-def _made(jobs: list[Job], options: argparse.Namespace) -> Iterator[tuple[Job, str | None]]:
-    """Draws the jobs and writes their pictures; yields each with None, or with what was wrong with it."""
+def _tell(shares: list[Share], stream) -> int:
+    """Prints to `stream`, if any, what became of all rows, and returns the exit status."""
+    made, there = sum(share.made for share in shares), sum(share.there for share in shares)
+    bad = {row: problem for share in shares for row, problem in share.bad.items()}
+    refusal = next((share.refusal for share in shares if share.refusal), None)
+    if refusal and not made:
+        lines = [refusal]
+    else:
+        rows = [f"row {row}: {problem}" for row, problem in sorted(bad.items())]
+        lines = [f"{made} made, {there} there already, {len(bad)} failed.", *rows]
+    for line in lines if stream else ():
+        print(f"hellomeme: {' '.join(line.split())}", file=stream, flush=True)
+    return 2 if refusal and not made else 1 if bad else 0
+
+
+def _made(jobs: list[Job], options: argparse.Namespace, standard_error) -> Iterator[tuple[Job, str | None]]:
+    """Draws the jobs and writes their pictures; yields each with None, or with what was wrong with it. Raises
+    HelloMemeError, before the first, where there is something to draw and the model cannot be loaded."""
     if not jobs:
         return
     import torch
 
     from .batch import draw
-    from .reenactor import Reenactor
 
-    device = options.device
-    if device is None and torch.cuda.is_available() and "LOCAL_RANK" in os.environ:
-        device = f"cuda:{os.environ['LOCAL_RANK']}"
-    reenactor = Reenactor.from_release(options.release, base=options.base, device=device, loras=options.lora)
+    own_gpu = f"cuda:{os.environ['LOCAL_RANK']}" if torch.cuda.is_available() and "LOCAL_RANK" in os.environ else None
+    reenactor = cli.load(options, standard_error, own_gpu)
     for job, result in draw(reenactor, jobs):
         try:
             if isinstance(result, HelloMemeError):
@@ -115,20 +144,25 @@ def _place() -> tuple[int, int]:
                          "launch.")
 
 
-def _shares(mine: tuple, processes: int) -> list[tuple]:
-    """What every process has to tell, or only our own where they do not know of each other.
+@contextmanager
+def _meeting(mine: Share, processes: int) -> Iterator[list[Share]]:
+    """Yields the shares of all processes, or our own alone where they do not know of each other.
 
-    It is also where they wait for each other: the launcher ends all of them as soon as one ends with a failure.
+    They wait for each other before and after: the launcher ends all of them as soon as one ends with a failure.
     """
     if processes == 1 or "MASTER_ADDR" not in os.environ:
-        return [mine]
+        yield [mine]
+        return
     from torch import distributed
 
     shares = [None] * processes
     distributed.init_process_group("gloo", timeout=timedelta(days=30))
-    distributed.all_gather_object(shares, mine)
-    distributed.destroy_process_group()
-    return shares
+    try:
+        distributed.all_gather_object(shares, mine)
+        yield shares
+        distributed.barrier()
+    finally:
+        distributed.destroy_process_group()
 
 
 def _make_folder(folder: Path) -> None:

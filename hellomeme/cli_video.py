@@ -25,9 +25,7 @@ def video(options: argparse.Namespace, standard_error) -> None:
 
     reference = read_picture(options.reference, "reference")
 
-    from .reenactor import Reenactor
-
-    reenactor = Reenactor.from_release(options.release, base=options.base, device=options.device, loras=options.lora)
+    reenactor = cli.load(options, standard_error)
     reenactor.set_reference(reference, face=settings.reference_face)
     counter = _counter(standard_error)
     report = reenactor.video(options.driver, output, settings, clip, counter, labelled=not options.no_label)
@@ -48,9 +46,7 @@ def motion(options: argparse.Namespace, standard_error) -> None:
 
     row, emotion = releases.find(options.release), None
     if row.emotion is not None:
-        from .reenactor import Reenactor
-
-        emotion = Reenactor.from_release(row, base=options.base, device=options.device).emotion
+        emotion = cli.load(options, standard_error).emotion
     with FaceAnalyzer() as analyzer:
         counter = _counter(standard_error) or (lambda *_: None)
         found, *_ = read_motion(options.driver, settings, clip, analyzer, row.crop_scale, emotion, counter)

@@ -6,6 +6,8 @@ shown beside the result. Frames are drawn, decoded and written a few at a time.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import math
 import os
 import time
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from PIL import Image
 
 from . import releases
@@ -24,6 +27,7 @@ from .conditions import pose_picture, pose_tensor
 from .crop import Crop
 from .errors import HelloMemeError
 from .face import FaceAnalyzer
+from .memory import attempts
 from .metadata import Stamp
 from .motion import Motion
 from .retarget import retarget
@@ -174,12 +178,25 @@ def _array(rate: Fraction) -> np.ndarray:
 
 
 def drawn(reenactor, reference, motion: Motion, settings, clip: ClipSettings, progress) -> Iterator[np.ndarray]:
-    """The frames of the result, (size, size, 3) uint8."""
+    """The frames of the result, (size, size, 3) uint8. Where the memory of the GPU runs out they are drawn in smaller
+    portions from there on; NoMemoryError if it does so again."""
+    release, done = reenactor.release, 0
+    for sparing in attempts():
+        with contextlib.suppress(torch.OutOfMemoryError):
+            together = clip.motion and releases.add_motion(reenactor.pipeline, release)
+            plan = ClipPlan(
+                len(motion), settings.steps, settings.guidance, together, release.first_pass, clip.overlap, clip.fast
+            )
+            if sparing:
+                plan = plan.in_less_memory(begun=done > 0)
+            for frame in itertools.islice(_frames(reenactor, reference, motion, settings, plan, progress), done, None):
+                yield frame
+                done += 1
+            return
+
+
+def _frames(reenactor, reference, motion: Motion, settings, plan: ClipPlan, progress) -> Iterator[np.ndarray]:
     release, pipeline = reenactor.release, reenactor.pipeline
-    together = clip.motion and releases.add_motion(pipeline, release)
-    plan = ClipPlan(
-        len(motion), settings.steps, settings.guidance, together, release.first_pass, clip.overlap, clip.fast
-    )
 
     def tell(frames: np.ndarray) -> dict:
         told = motion.at(frames)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -33,6 +33,8 @@ class ClipPlan:
     steps, guidance: as for a picture. together: with the motion modules, in windows that share `overlap` frames.
     first_pass: begin those from the frames drawn alone, under new noise, instead of from the same noise for all.
     fast: in the first pass begin each frame from noise, in batches, instead of from the frame before.
+    window: how many frames are drawn together. sparing: never more than one where each stands alone, and the halves of
+    guidance one after the other, with less memory.
     """
 
     frames: int
@@ -42,15 +44,24 @@ class ClipPlan:
     first_pass: bool = True
     overlap: int = 4
     fast: bool = False
+    window: int = WINDOW
+    sparing: bool = False
 
     @property
     def windows(self) -> int:
         """As many as reach beyond the last frame: the released code always adds at least one frame."""
-        return max(1, (self.frames - self.overlap) // (WINDOW - self.overlap) + 1)
+        return max(1, (self.frames - self.overlap) // (self.window - self.overlap) + 1)
 
     @property
     def padded(self) -> int:
-        return self.windows * (WINDOW - self.overlap) + self.overlap
+        return self.windows * (self.window - self.overlap) + self.overlap
+
+    def in_less_memory(self, begun: bool) -> ClipPlan:
+        """The same clip in smaller portions: in windows of half as many frames, too, unless it is `begun`. What comes
+        after must fit to the frames that are there, and the noise is another where windows are."""
+        if begun:
+            return replace(self, sparing=True)
+        return replace(self, sparing=True, window=WINDOW // 2, overlap=min(self.overlap, WINDOW // 4))
 
 
 @torch.no_grad()
@@ -74,7 +85,8 @@ def draw_clip(
     _, channels, height, width = reference.latents.shape
 
     def at(frames: np.ndarray, unet):
-        return pipeline.denoiser(reference, text, plan.guidance, unet=unet, **tell(np.minimum(frames, plan.frames - 1)))
+        told = tell(np.minimum(frames, plan.frames - 1))
+        return pipeline.denoiser(reference, text, plan.guidance, unet=unet, sparing=plan.sparing, **told)
 
     done, total = 0, _work(plan, scheduler)
 
@@ -84,10 +96,11 @@ def draw_clip(
         if on_work is not None:
             on_work(min(done / total, 1.0))
 
+    size = 1 if plan.sparing else BATCH
     noise = torch.randn(1, channels, 1, height, width, generator=generator).to(unet.device, unet.dtype)
     if not plan.together:
         one = functools.partial(at, unet=unet)
-        yield from frames_alone(one, scheduler, noise, plan.frames, plan.steps, False, generator, worked)
+        yield from frames_alone(one, scheduler, noise, plan.frames, plan.steps, False, generator, worked, size)
         return
 
     if plan.first_pass:
@@ -95,7 +108,7 @@ def draw_clip(
         seeing = pipeline.reference_unet or unet  # the released style x1 draws the first pass with this one
         first = functools.partial(at, unet=seeing)
         steps = min(FIRST_STEPS, plan.steps)
-        clean = frames_alone(first, scheduler, noise, plan.frames, steps, not plan.fast, generator, worked)
+        clean = frames_alone(first, scheduler, noise, plan.frames, steps, not plan.fast, generator, worked, size)
         pairs = zip(_continued(clean, plan.padded), fresh_noise)
         pairs = ((one, other.to(noise)) for one, other in pairs)
     else:
@@ -113,11 +126,11 @@ def draw_clip(
 
 def frames_alone(
     denoiser: Callable, scheduler, noise: Tensor, frames: int, steps: int, chained: bool, generator=None,
-    on_step: Callable[[int], None] | None = None,
+    on_step: Callable[[int], None] | None = None, size: int = BATCH,
 ) -> Iterator[Tensor]:
-    """Yields latents (1, C, 1, h, w) of each frame, all begun from the same noise of that shape, some in a batch;
+    """Yields latents (1, C, 1, h, w) of each frame, all begun from the same noise of that shape, `size` in a batch;
     chained, each is begun from the frame before it under that noise. The other arguments are those of `in_windows`."""
-    before, size = None, 1 if chained else BATCH
+    before, size = None, 1 if chained else size
     for first in range(0, frames, size):
         numbers = np.arange(first, min(first + size, frames))
 
@@ -139,14 +152,14 @@ def in_windows(
 
     The result is that of all windows at step 0, then all at step 1 and so on; but a window needs only its neighbours'
     last step, so the steps follow each other through the clip like waves, and frames behind the last wave are done.
-    At a time, latents of about steps * (12 - overlap) frames are held.
+    At a time, latents of about steps * (window - overlap) frames are held.
 
     denoiser: frame numbers -> what predicts those frames. starts: for each frame (clean latents or None, noise), each
     (1, C, 1, h, w). on_step: told after every step how many frames it predicted. Yields latents (1, C, T, h, w) of
     consecutive frames.
     """
-    stride, last = WINDOW - plan.overlap, plan.windows - 1
-    behind = math.ceil(WINDOW / stride) - 1  # windows by which a step must follow the step before it
+    stride, last = plan.window - plan.overlap, plan.windows - 1
+    behind = math.ceil(plan.window / stride) - 1  # windows by which a step must follow the step before it
     timesteps = ready(scheduler, plan.steps).timesteps
     begun = 0  # frames
     latents: dict[int, Tensor] = {}  # frame -> (1, C, 1, h, w)
@@ -158,7 +171,7 @@ def in_windows(
             window = front - behind * i
             if not 0 <= window <= last:
                 continue
-            frames = np.arange(window * stride, window * stride + WINDOW)
+            frames = np.arange(window * stride, window * stride + plan.window)
             if i == 0:
                 schedulers[window] = ready(scheduler, plan.steps)
                 for begun in range(begun, frames[-1] + 1):
@@ -182,7 +195,7 @@ def in_windows(
                 latents[t] = one
                 del totals[t]
             if on_step is not None:
-                on_step(WINDOW)
+                on_step(plan.window)
 
             # 3. After the last step they are done
             if i == len(timesteps) - 1:
@@ -229,4 +242,4 @@ def _work(plan: ClipPlan, scheduler) -> int:
     if not plan.together:
         return plan.frames * steps
     first = len(ready(scheduler, min(FIRST_STEPS, plan.steps)).timesteps) if plan.first_pass else 0
-    return plan.frames * first + plan.windows * WINDOW * steps
+    return plan.frames * first + plan.windows * plan.window * steps

@@ -7,3 +7,7 @@ class HelloMemeError(ValueError):
 
 class NoFaceError(HelloMemeError):
     """No face was found in a picture that needs one."""
+
+
+class NoMemoryError(HelloMemeError):
+    """The memory of the GPU does not suffice."""

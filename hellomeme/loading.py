@@ -6,79 +6,23 @@ with one sentence, before any picture is looked at.
 
 from __future__ import annotations
 
-import errno
 import inspect
 import json
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import HelloMemeError
+from .hub import BASE_FILES, CONFIG_FILES, HALF_BASE_FILES, HALF_WEIGHTS, WEIGHTS, Progress, anew, fetch, local
 
 if TYPE_CHECKING:
     import torch
 
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
-WEIGHTS = ("diffusion_pytorch_model.safetensors", "model.safetensors")
-HALF_WEIGHTS = tuple(name.replace(".safetensors", ".fp16.safetensors") for name in WEIGHTS)
-HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(?<!\.safetensors)")  # not ./a, ../a or a/b.safetensors: those are paths
 LARGEST_SCALE = 10  # of a LoRA
 LARGEST_SIZE = 1 << 16  # of anything a config.json counts; the largest there is counts 49,408 words
 FEWEST_WORDS = 100  # of a tokenizer: the bytes alone are more
-REMAINS = "the bundled demo model needs no network"
-
-CONFIG_FILES = ("model_index.json", "*/config.json", "scheduler/*.json", "tokenizer/*.json", "tokenizer/*.txt")
-BASE_FILES = CONFIG_FILES + tuple(f"{part}/{name}" for part in ("unet", "vae", "text_encoder") for name in WEIGHTS)
-NETWORK_FILES = ("config.json", *WEIGHTS)
 TEXT_WIDTH_OF = {1024: "Stable Diffusion 2", 2048: "Stable Diffusion XL"}
-
-
-def fetch(source: str, files: tuple[str, ...] = NETWORK_FILES) -> Path:
-    """A local folder as it is, or the named files of a hub repository, downloaded unless they are cached.
-
-    The hub is huggingface_hub's (HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE and tokens count). Raises HelloMemeError
-    where there is no such folder or repository, or no network to ask.
-    """
-    if os.path.isdir(local(source)):
-        return local(source)
-    if not HUB_ID.fullmatch(source):
-        raise HelloMemeError(f"There is no folder or file {source}: check the path, or give the id of a repository.")
-    import httpx
-    from huggingface_hub import errors, snapshot_download
-
-    try:
-        return Path(snapshot_download(source, allow_patterns=list(files)))
-    except errors.GatedRepoError as error:
-        why = f"{source} asks for a login: accept its terms on the hub and run `hf auth login`."
-        raise HelloMemeError(why) from error
-    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
-        raise HelloMemeError(f"There is no folder and no public hub repository {source}: check the name.") from error
-    except (httpx.TransportError, OSError) as error:
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-            raise HelloMemeError(f"{source} could not be saved to the cache of the hub: {error.strerror}.") from error
-        raise HelloMemeError(
-            f"{source} is not on this computer and the hub cannot be reached: connect to a network, or choose "
-            f"another model ({REMAINS})."
-        ) from error
-
-
-def local(source: str | Path) -> Path:
-    """A source as a path. Ask `os.path` whether it exists: Path's own methods raise for names that no file can have."""
-    if not isinstance(source, (str, Path)):
-        raise HelloMemeError(f"A model is named by a text, not {type(source).__name__}: give a path or the id of a repository.")
-    return Path(os.path.expanduser(source))
-
-
-def cached(source: str, files: tuple[str, ...] = NETWORK_FILES) -> bool:
-    """Whether the named files of a hub repository lie in the local cache already."""
-    from huggingface_hub import errors, snapshot_download
-
-    try:
-        folder = Path(snapshot_download(source, allow_patterns=list(files), local_files_only=True))
-    except (errors.LocalEntryNotFoundError, errors.HFValidationError, OSError):
-        return False
-    return any(folder.rglob("*.safetensors"))
 
 
 def check_weights(path: Path) -> None:
@@ -96,7 +40,7 @@ def check_weights(path: Path) -> None:
         with safe_open(path, "np"):
             pass
     except (OSError, SafetensorError) as error:
-        raise HelloMemeError(f"The weights {path} are damaged or incomplete: download them again.") from error
+        raise HelloMemeError(f"The weights {path} are damaged or incomplete: {anew(path, 'them')}.") from error
 
 
 def _check_values(path: Path) -> None:
@@ -121,7 +65,7 @@ def read_config(folder: Path, name: str = "config.json") -> dict:
         why = f"The model folder {folder} has no {name}: download it again, or check the path."
         raise HelloMemeError(why) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise HelloMemeError(f"{path} is damaged: download it again.") from error
+        raise HelloMemeError(f"{path} is damaged: {anew(path)}.") from error
 
 
 def load_module(kind: type, folder: Path, dtype: torch.dtype):
@@ -154,7 +98,7 @@ def load_module(kind: type, folder: Path, dtype: torch.dtype):
     numbers = [name for name, fact in inspect.signature(kind).parameters.items() if type(fact.default) in (int, float)]
     absurd = [f"{name} {network.config[name]}" for name in numbers if not _is_positive(network.config[name])] if ours else []
     if absurd:
-        raise HelloMemeError(f"{folder / 'config.json'} is damaged, it asks for {absurd[0]}: download it again.")
+        raise HelloMemeError(f"{folder / 'config.json'} is damaged, it asks for {absurd[0]}: {anew(folder / 'config.json')}.")
     if wrong:
         raise HelloMemeError(
             f"The weights in {folder} are not those of {kind.__name__}: {len(wrong)} tensors differ, {wrong[0]} is one."
@@ -167,14 +111,16 @@ def _check_sizes(folder: Path) -> None:
     for name, value in read_config(folder).items():
         numbers = value if isinstance(value, list) else [value]
         if any(type(number) in (int, float) and number > LARGEST_SIZE for number in numbers):
-            raise HelloMemeError(f"{folder / 'config.json'} is damaged, its {name} is too large: download it again.")
+            raise HelloMemeError(f"{folder / 'config.json'} is damaged, its {name} is too large: {anew(folder / 'config.json')}.")
 
 
 def _is_positive(value) -> bool:
     return type(value) in (int, float) and value > 0
 
 
-def load_base(source: str, dtype: torch.dtype, configs: str, widths: list[int], text_width: int | None) -> dict:
+def load_base(
+    source: str, dtype: torch.dtype, configs: str, widths: list[int], text_width: int | None, progress: Progress | None = None
+) -> dict:
     """The parts of a base model: vae, text_encoder, tokenizer, unet, scheduler.
 
     Args:
@@ -182,19 +128,20 @@ def load_base(source: str, dtype: torch.dtype, configs: str, widths: list[int], 
         configs: folder or hub id whose configuration a single file takes.
         widths: the block widths that the reference adapter is made for; another base is refused before it is loaded.
         text_width: the width of text states the release was trained with (768 for SD1.5); None allows any.
+        progress: told of downloads, see `hub.fetch`.
     """
     path = local(source)
     if os.path.isfile(path) or path.suffix.lower() in (".safetensors", *PICKLES):
-        return _load_single_file(path, dtype, fetch(configs, CONFIG_FILES), text_width)
+        return _load_single_file(path, dtype, fetch(configs, CONFIG_FILES, progress), text_width)
 
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    folder = fetch(source, BASE_FILES)
+    folder = fetch(source, BASE_FILES, progress)
     for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
         if not (folder / part).is_dir():
             raise HelloMemeError(f"{source} is not a complete diffusers model: it has no folder {part}.")
     if not any((folder / "unet" / name).exists() for name in WEIGHTS):
-        fetch(source, CONFIG_FILES + tuple(f"*/{name}" for name in HALF_WEIGHTS))
+        fetch(source, HALF_BASE_FILES, progress)
     unet, vae = read_config(folder / "unet"), read_config(folder / "vae")
     latent_channels = vae.get("latent_channels", 4)
     _check_kind(source, unet.get("cross_attention_dim"), unet.get("in_channels"), text_width, latent_channels)
@@ -233,7 +180,7 @@ def load_scheduler(folder: Path):
         raise HelloMemeError(why) from error
 
 
-def load_loras(pipeline, sources) -> None:
+def load_loras(pipeline, sources, progress: Progress | None = None) -> None:
     """LoRA files, folders or hub ids, each optionally a pair with its scale (1), through diffusers' own loader."""
     names, scales = [], []
     for source in sources:
@@ -242,7 +189,7 @@ def load_loras(pipeline, sources) -> None:
             raise HelloMemeError(f"The scale of a LoRA must be a number from -{LARGEST_SCALE} to {LARGEST_SCALE}.")
         path = local(source)
         if not os.path.isfile(path):
-            folder = fetch(str(source), ("*.safetensors",))
+            folder = fetch(str(source), ("*.safetensors",), progress)
             files = sorted(folder.glob("*.safetensors"))
             if len(files) != 1:
                 raise HelloMemeError(f"{source} holds {len(files)} .safetensors files: name the one LoRA file to use.")

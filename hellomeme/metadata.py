@@ -7,15 +7,16 @@ and the user's own words are stored: no paths, no names of files, nothing of the
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import re
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .drafts import draft_of
 from .errors import HelloMemeError
 from .settings import ClipSettings, Settings
 
@@ -79,27 +80,12 @@ def save(picture: Image.Image, path: str | Path, stamp: Stamp | None, overwrite:
     It is written beside its place first and then moved there, so that no half file is ever seen. Raises
     HelloMemeError if that fails, or if the file exists and `overwrite` is not set.
     """
-    path = Path(path)
-    suffix = path.suffix.lower()
-    try:
-        handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:40]}-", suffix=suffix)
-    except OSError as error:
-        raise HelloMemeError(f"The output {path} could not be written: {error.strerror or error}.") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            kind = {".jpg": "jpeg"}.get(suffix, suffix[1:])
-            picture.save(file, format=kind, **FORMATS[suffix], **({} if stamp is None else _options(kind, stamp)))
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(draft, 0o666 & ~umask)  # mkstemp's own mode would hide the picture from other users
-        if not overwrite and os.path.lexists(path):
-            raise HelloMemeError(f"The output {path} exists: choose another name.")
-        os.replace(draft, path)
-    except BaseException as error:
-        Path(draft).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise HelloMemeError(f"The output {path} could not be written: {error.strerror or error}.") from error
-        raise
+    suffix = Path(path).suffix.lower()
+    kind = {".jpg": "jpeg"}.get(suffix, suffix[1:])
+    with draft_of(path, "output", overwrite) as draft:
+        encoded = io.BytesIO()  # PIL itself would not notice where a disk takes only part of a JPEG file
+        picture.save(encoded, format=kind, **FORMATS[suffix], **({} if stamp is None else _options(kind, stamp)))
+        draft.write_bytes(encoded.getbuffer())
 
 
 def read(path: str | Path) -> Stamp | None:

@@ -1,5 +1,6 @@
 """What a driver does: expression and head pose over time, and how a reference takes it over."""
 
+import io
 import os
 import zipfile
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ import numpy as np
 
 from .arkit import ARKIT_NAMES
 from .crop import Crop
+from .drafts import draft_of
 from .errors import HelloMemeError, NoFaceError
 from .face import Face
 
@@ -99,15 +101,10 @@ class Motion:
     def save(self, path: str | Path) -> None:
         """Writes the arrays as .npz; nothing of the driver's pictures is in it. Never leaves half a file."""
         arrays = {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
-        part = Path(f"{path}.{os.getpid()}.part")
-        try:
-            with open(part, "wb") as file:
-                np.savez_compressed(file, format=FORMAT, **arrays)
-            part.replace(path)
-        except OSError as error:
-            raise HelloMemeError(f"The motion file {path} cannot be written: {error.strerror or error}.") from error
-        finally:
-            part.unlink(missing_ok=True)
+        packed = io.BytesIO()  # some kilobytes a second; zipfile does not end well on a full disk
+        np.savez_compressed(packed, format=FORMAT, **arrays)
+        with draft_of(path, "motion file") as draft:
+            draft.write_bytes(packed.getbuffer())
 
     @classmethod
     def load(cls, path: str | Path) -> "Motion":

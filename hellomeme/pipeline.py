@@ -33,11 +33,9 @@ class Reference:
     latents: Tensor
     prepared: dict
 
-    def half(self, guided: bool) -> dict:
-        """What the denoiser takes: both halves of the batch under guidance, the positive one without."""
-        if guided:
-            return self.prepared
-        return {place: type(kv)(*(tensor[1:] for tensor in kv)) for place, kv in self.prepared.items()}
+    def part(self, rows: slice) -> dict:
+        """What the denoiser takes for these rows of the batch [negative, positive]."""
+        return {place: type(kv)(*(tensor[rows] for tensor in kv)) for place, kv in self.prepared.items()}
 
 
 @dataclass
@@ -164,6 +162,7 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         noise: Tensor | None = None,
         callback_on_step_end: Callable | None = None,
         output_type: str = "pil",
+        sparing: bool = False,
     ) -> HelloMemeOutput:
         """Draw the reference with the poses and expressions of T frames; a picture is a clip of one frame.
 
@@ -180,6 +179,7 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             callback_on_step_end: called as `f(pipeline, step, timestep, {"latents": latents})`; a dict it returns may
                 hold other latents to go on with; an exception it raises ends the run.
             output_type: "pil", "pt" or "latent".
+            sparing: predict the two halves of guidance one after the other, with half the memory.
 
         Raises:
             HelloMemeError: an expression code that the control nets need is missing.
@@ -188,8 +188,9 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         text = self.encode_prompt(prompt, negative_prompt)
         expression = {"drive_coeff": drive_coeff, "face_parts": face_parts, "emotion": emotion}
         denoise = self.denoiser(
-            reference, text, guidance_scale, condition=condition, negative_emotion=negative_emotion, **expression
-        )
+            reference, text, guidance_scale, condition=condition, negative_emotion=negative_emotion, **expression,
+            sparing=sparing,
+        )  # fmt: skip
 
         # 2. Noise: after the draw for the reference, from the same generator, as the released pipelines do
         batch, channels, height, width = reference.latents.shape
@@ -224,6 +225,7 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         emotion: Tensor | None = None,
         negative_emotion: Tensor | None = None,
         unet=None,
+        sparing: bool = False,
     ) -> Denoise:
         """What the sampler asks for T frames: latents (1, C, T, h, w) and a timestep -> the guided prediction.
 
@@ -234,13 +236,17 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         dtype = unet.dtype
         use_guidance = guidance_scale > 1
         expression = (drive_coeff, face_parts, emotion, negative_emotion)
-        control = self._control_maps(condition.to(unet.device), *expression, use_guidance)
+        parts = _parts(use_guidance, sparing)
+        control = self._control_maps(condition.to(unet.device), *expression, use_guidance, parts)
         net = HMDenoisingNet(unet, self.hm_reference)
-        prepared = reference.half(use_guidance)
-        text = text if use_guidance else text[1:]
+        both = slice(None) if use_guidance else slice(1, None)
+        prepared, text = Reference(reference.latents, reference.part(both)), text[both]
 
         def denoise(latents: Tensor, timestep: Tensor) -> Tensor:
-            return net(latents.to(dtype), timestep, text, reference=prepared, control=control)
+            return torch.cat([
+                net(latents[rows].to(dtype), timestep, text[rows], reference=prepared.part(rows), control=_rows(control, rows))
+                for rows in parts
+            ])  # fmt: skip
 
         return guided(denoise, guidance_scale)
 
@@ -249,9 +255,10 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         return with_motion(self.unet, self.motion_adapter)
 
     def _control_maps(
-        self, condition, drive_coeff, face_parts, emotion, negative_emotion, use_guidance
+        self, condition, drive_coeff, face_parts, emotion, negative_emotion, use_guidance, parts=(slice(None),)
     ) -> dict[str, Tensor]:
-        """Key -> (2 or 1, C, T, h, w): the sum of the maps of all control nets whose code is given."""
+        """Key -> (2 or 1, C, T, h, w): the sum of the maps of all control nets whose code is given, made for the
+        `parts` of the batch one after the other."""
         given = {"drive_coeff": drive_coeff, "pd_fpg": emotion}
         nets = [net for net in self.controls if given[net.code] is not None]
         if not nets:
@@ -272,10 +279,12 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             if net.code == "pd_fpg":
                 if use_guidance and negative_emotion is None:
                     raise HelloMemeError("Guidance over an emotion code needs negative_emotion: give a black one's.")
-                maps = net(poses, halves(emotion, negative_emotion))
+                told = [poses, halves(emotion, negative_emotion)]
             else:
-                maps = net(poses, halves(drive_coeff, 0.0), None if face_parts is None else halves(face_parts, 0.0))
-            for key, value in maps.items():
+                told = [poses, halves(drive_coeff, 0.0), *([] if face_parts is None else [halves(face_parts, 0.0)])]
+            maps = [net(*(tensor[rows] for tensor in told)) for rows in parts]
+            for key in list(maps[0]):
+                value = torch.cat([part.pop(key) for part in maps])
                 total[key] = total[key] + value if key in total else value
         return total
 
@@ -285,6 +294,15 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         latents = (latents / self.vae.config.scaling_factor).to(self.vae.device, self.vae.dtype)
         frames = [self.vae.decode(latents[:, :, t]).sample for t in range(latents.shape[2])]
         return (torch.stack(frames, dim=2).float() / 2 + 0.5).clamp(0, 1)
+
+
+def _parts(use_guidance: bool, sparing: bool) -> list[slice]:
+    """The rows of the batch that are predicted together: all, or the halves of guidance each alone."""
+    return [slice(0, 1), slice(1, 2)] if use_guidance and sparing else [slice(None)]
+
+
+def _rows(maps: dict[str, Tensor], rows: slice) -> dict[str, Tensor]:
+    return {key: tensor[rows] for key, tensor in maps.items()}
 
 
 def to_pictures(frames: Tensor) -> list:

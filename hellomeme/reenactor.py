@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from .edit import Turn, edited
 from .emotion import FanEncoder
 from .errors import HelloMemeError
 from .face import Face, FaceAnalyzer
+from .memory import attempts
 from .metadata import Stamp
 from .motion import Motion
 from .paste import paste
@@ -117,21 +119,25 @@ class Reenactor:
         **more,
     ) -> Reenactor:
         """A reenactor with the networks of a release or a local folder; the arguments are those of `releases.load`."""
-        pipeline, emotion_encoder, release = releases.load(name, base, device, dtype, loras, **more)
-        return cls(pipeline, release, emotion_encoder)
+        for _ in attempts():
+            with contextlib.suppress(torch.OutOfMemoryError):
+                pipeline, emotion_encoder, release = releases.load(name, base, device, dtype, loras, **more)
+                return cls(pipeline, release, emotion_encoder)
 
     def set_reference(self, image: PictureSource, face: int | None = None) -> ReferencePortrait:
         """Find the face of the reference picture and do everything that depends on this picture only.
 
         image: a path, PIL picture or uint8 array (H, W, 3). face: which one, by size from 0; the largest if None.
         The portrait is kept for `image` and also returned: give it to `image` to go back to it later.
-        Raises NoFaceError without a face, HelloMemeError for a picture that cannot be read.
+        Raises NoFaceError without a face, HelloMemeError for a picture that cannot be read, NoMemoryError.
         """
         portrait = self.portrait(image, "reference", face)
-        # The mean of the encoder's Gaussian, not a draw: one reference then serves every seed.
-        latents = self.pipeline.encode(_pixels(np.asarray(portrait.picture)))
-        self.reference = ReferencePortrait(**vars(portrait), latents=latents)
-        return self.reference
+        for _ in attempts():
+            with contextlib.suppress(torch.OutOfMemoryError):
+                # The mean of the encoder's Gaussian, not a draw: one reference then serves every seed.
+                latents = self.pipeline.encode(_pixels(np.asarray(portrait.picture)))
+                self.reference = ReferencePortrait(**vars(portrait), latents=latents)
+                return self.reference
 
     def image(
         self,
@@ -144,7 +150,8 @@ class Reenactor:
 
         driver: a path, PIL picture or uint8 array (H, W, 3). progress: called as `progress(step, steps)` after each
         step, from 1; raise `Stopped` in it to give up. reference: a portrait other than the one set last.
-        Raises NoFaceError, or HelloMemeError for a driver that cannot be read or when no reference was set.
+        Raises NoFaceError, or HelloMemeError for a driver that cannot be read or when no reference was set. Where the
+        memory of the GPU runs out it tries once more with less, and raises NoMemoryError if that runs out too.
         """
         reference = self.chosen(reference)
         settings = settings.resolved(self.release)
@@ -213,13 +220,17 @@ class Reenactor:
     def _result(self, reference: ReferencePortrait, driver: Image.Image | None, motion: Motion, settings: Settings,
                 progress: Progress | None) -> Result:
         """One picture of the reference, moved by a motion of one frame."""
-        picture = self._draw(reference, motion, settings, progress)[0]
+        for sparing in attempts():
+            with contextlib.suppress(torch.OutOfMemoryError):
+                picture = self._draw(reference, motion, settings, progress, sparing)[0]
+                break
         pose = Image.fromarray(pose_picture(motion)[0])
         return Result(picture, reference.picture, driver, pose, settings, self.release.name, reference.frame,
                       reference.crop)
 
     def _draw(
-        self, reference: ReferencePortrait, motion: Motion, settings: Settings, progress: Progress | None
+        self, reference: ReferencePortrait, motion: Motion, settings: Settings, progress: Progress | None,
+        sparing: bool = False,
     ) -> list[Image.Image]:
         """T frames of the reference, moved by `motion`; a picture is a clip of one frame."""
         prompt, negative = self.prompts(settings)
@@ -238,6 +249,7 @@ class Reenactor:
             guidance_scale=settings.guidance,
             generator=generator,
             callback_on_step_end=on_step,
+            sparing=sparing,
             **self.code(motion),
         ).frames
 

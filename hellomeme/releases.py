@@ -6,6 +6,7 @@ A row is data; nothing else in the package asks which release it is working for.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import HelloMemeError
-from .loading import BASE_FILES, REMAINS, WEIGHTS, cached, fetch, load_base, load_loras, load_module, local, read_config
+from .hub import BASE_FILES, REMAINS, WEIGHTS, Progress, cached, fetch, local
+from .loading import load_base, load_loras, load_module, read_config
 
 if TYPE_CHECKING:
     import torch
 
     from .pipeline import HelloMemePipeline
 
+LATENT = 8  # px of a picture to one of its latents, along a side
+LARGEST_SIDE = 128  # of latents: the first place is at half of it, and the reference attentions reach to 64
 DEMO = Path(__file__).resolve().parent.parent / "assets" / "demo"
 
 
@@ -115,9 +119,10 @@ RELEASES: tuple[Release, ...] = (
 def find(name: str) -> Release:
     """The row called `name`, or the row that a local folder of networks fits, with that folder as its root.
 
-    A folder fits a row if it holds the row's reference adapter and first control net under the names they have on the
-    hub (`hm_reference`, `hm_control2`, ...); a base model in the same folder (`unet`, `vae`, ...) becomes the default.
-    Raises HelloMemeError with the names there are.
+    A folder fits a row if it holds the row's reference adapter and a control net under the names they have on the hub
+    (`hm_reference`, `hm_control2`, ...), the row with most of its control nets there; those come first, so that their
+    code is the default. A base model in the same folder (`unet`, `vae`, ...) becomes the default, and the size of the
+    demo's own base that of its pictures. Raises HelloMemeError with the names there are.
     """
     for row in RELEASES:
         if row.name == name:
@@ -127,15 +132,34 @@ def find(name: str) -> Release:
         known = ", ".join(row.name for row in RELEASES)
         raise HelloMemeError(f"There is no release or folder called {name}: choose from {known}, or a model folder.")
     has_base = (folder / "unet").is_dir()
-    for row in reversed(RELEASES):  # the demo, whose networks go by v1's names too, comes last
-        parts = [source.rsplit("/", 1)[-1] for source in (row.reference, row.controls[0].source)]
-        if all((folder / part).is_dir() for part in parts) and (has_base or row.base != "."):
-            return dataclasses.replace(row, name=folder.name, root=folder, base="." if has_base else row.base)
-    raise HelloMemeError(f"{folder} is not a model folder: it lacks hm_reference or a control net.")
+
+    def has(source: str) -> bool:
+        return (folder / source.rsplit("/", 1)[-1]).is_dir()
+
+    fitting = [row for row in reversed(RELEASES) if has(row.reference) and (has_base or row.base != ".")]
+    # The demo's networks go by v1's names too: it comes last.
+    row = max(fitting, key=lambda row: sum(has(net.source) for net in row.controls), default=None)
+    if row is None or not any(has(net.source) for net in row.controls):
+        raise HelloMemeError(f"{folder} is not a model folder: it lacks hm_reference or a control net.")
+    controls = tuple(sorted(row.controls, key=lambda net: not has(net.source)))
+    sizes = _sizes(row, folder / "unet") if row.base == "." else {}
+    base = "." if has_base else row.base
+    return dataclasses.replace(row, name=folder.name, root=folder, base=base, controls=controls, **sizes)
+
+
+def _sizes(row: Release, unet: Path) -> dict[str, int]:
+    """The row's sizes in px, for a UNet that was trained with others."""
+    side = read_config(unet).get("sample_size", row.size // LATENT)
+    if type(side) is not int or not 0 < side <= LARGEST_SIDE:
+        raise HelloMemeError(f"{unet / 'config.json'} is damaged, its sample_size is {side}: get the model again.")
+    return {"size": LATENT * side, "condition_size": row.condition_size * LATENT * side // row.size}
 
 
 def available() -> list[tuple[str, str, str | None]]:
-    """(name, title, reason) of each row; the reason why it cannot run here is a sentence, or None if it can."""
+    """(name, title, reason) of each row; the reason why it cannot run here is a sentence, or None if it can.
+
+    The hub is not asked: whether it can be reached shows when a row is loaded.
+    """
     return [(row.name, row.title, _obstacle(row)) for row in RELEASES]
 
 
@@ -147,6 +171,7 @@ def load(
     loras: Sequence[str | Path | tuple[str | Path, float]] = (),
     reference_base: str | None = None,
     code: str | None = None,
+    progress: Progress | None = None,
 ) -> tuple[HelloMemePipeline, torch.nn.Module | None, Release]:
     """The pipeline of a release, its emotion encoder (None where its code needs none), and its row.
 
@@ -158,6 +183,7 @@ def load(
         reference_base: a second base model whose autoencoder, text encoder and UNet see the reference picture, and
             whose text encoder reads the prompt (the released "stylize x1"); if not given, `base` does it all ("x2").
         code: "pd_fpg" or "drive_coeff": the expression code, where the release has control nets for several.
+        progress: told of downloads, see `hub.fetch`.
 
     Raises:
         HelloMemeError: with one sentence, when any part is missing, damaged, pickled, unreachable or does not fit.
@@ -167,6 +193,7 @@ def load(
     from .pipeline import HelloMemePipeline
 
     row = name if isinstance(name, Release) else find(name)
+    get = functools.partial(fetch, progress=progress)
     device = choose_device(device)
     dtype = dtype or choose_dtype(device)
     code = code or row.code
@@ -176,19 +203,20 @@ def load(
         raise HelloMemeError(f"The release {row.name} has no control net for {code}: choose from {codes}.")
 
     # Small things first: what is wrong shows before gigabytes are loaded.
-    adapter = load_module(networks.HMReferenceAdapter, fetch(row.locate(row.reference)), dtype)
+    adapter = load_module(networks.HMReferenceAdapter, get(row.locate(row.reference)), dtype)
     controls = {}
     for net in chosen:
-        folder = fetch(row.locate(net.source))
+        folder = get(row.locate(net.source))
         kind = getattr(control, str(read_config(folder).get("_class_name")), None)
         if getattr(kind, "code", None) != code:
             raise HelloMemeError(f"{folder} holds no control net for {code}: get it again.")
         controls[net.slot] = load_module(kind, folder, dtype)
     uses_emotion = code == "pd_fpg" and row.emotion is not None
-    emotion = load_module(FanEncoder, fetch(row.locate(row.emotion)), dtype) if uses_emotion else None
+    emotion = load_module(FanEncoder, get(row.locate(row.emotion)), dtype) if uses_emotion else None
 
     def base_model(source: str) -> dict:
-        return load_base(source, dtype, row.locate(row.base), list(adapter.config.block_out_channels), row.text_width)
+        widths = list(adapter.config.block_out_channels)
+        return load_base(source, dtype, row.locate(row.base), widths, row.text_width, progress)
 
     parts = base_model(base or row.locate(row.base))
     if row.scheduler is not None:
@@ -200,14 +228,15 @@ def load(
         parts["text_encoder"] = official["text_encoder"]
         parts |= {"reference_unet": official["unet"], "reference_vae": official["vae"]}
     pipeline = HelloMemePipeline(hm_reference=adapter, **controls, **parts)
-    load_loras(pipeline, loras)
+    load_loras(pipeline, loras, progress)
     return pipeline.to(device), emotion and emotion.to(device), row
 
 
-def add_motion(pipeline: HelloMemePipeline, row: Release) -> bool:
+def add_motion(pipeline: HelloMemePipeline, row: Release, progress: Progress | None = None) -> bool:
     """Give the pipeline its row's motion adapter unless it has one; False if the row has none.
 
-    Raises HelloMemeError, with one sentence, when it cannot be had or does not fit.
+    progress: told of the download, see `hub.fetch`. Raises HelloMemeError, with one sentence, when it cannot be had or
+    does not fit.
     """
     from diffusers import MotionAdapter
 
@@ -217,7 +246,7 @@ def add_motion(pipeline: HelloMemePipeline, row: Release) -> bool:
         return True
     if row.motion is None or ("/" not in row.motion and not (row.root and (row.root / row.motion).is_dir())):
         return False
-    adapter = load_module(MotionAdapter, fetch(row.locate(row.motion)), pipeline.unet.dtype)
+    adapter = load_module(MotionAdapter, fetch(row.locate(row.motion), progress=progress), pipeline.unet.dtype)
     with_motion(pipeline.unet, adapter)  # refuses one of another shape
     pipeline.register_modules(motion_adapter=adapter.to(pipeline.unet.device))
     return True
@@ -252,21 +281,9 @@ def _obstacle(row: Release) -> str | None:
         parts = [row.reference, *(net.source for net in row.controls)]
         missing = [part for part in parts if not any((row.root / part / name).is_file() for name in WEIGHTS)]
         return f"{row.root} has no weights for {missing[0]}: get the repository again." if missing else None
-    networks = [row.reference, row.controls[0].source, *([row.emotion] if row.emotion else [])]
-    if (cached(row.base, BASE_FILES) and all(map(cached, networks))) or _hub_answers():
-        return None
-    return f"Needs {row.gigabytes:g} GB from the hub, which cannot be reached from here; {REMAINS}."
-
-
-def _hub_answers(seconds: float = 3.0) -> bool:
-    """Whether the hub (HF_ENDPOINT counts) can be spoken to at all."""
-    import httpx
     from huggingface_hub import constants
 
-    if constants.is_offline_mode():
-        return False
-    try:
-        httpx.head(constants.ENDPOINT, timeout=seconds)
-    except (httpx.HTTPError, httpx.InvalidURL):
-        return False
-    return True
+    networks = [row.reference, row.controls[0].source, *([row.emotion] if row.emotion else [])]
+    if not constants.is_offline_mode() or (cached(row.base, BASE_FILES) and all(map(cached, networks))):
+        return None
+    return f"Needs {row.gigabytes:g} GB from the hub, which cannot be reached from here (HF_HUB_OFFLINE); {REMAINS}."

@@ -36,16 +36,17 @@ def analyse(
     index: which face of the first frame that shows one, by size from 0; the largest if None. It is then followed: a
     face elsewhere does not count until the followed one is gone for a second. emotion: frame and face -> (1, 548)
     codes. progress: told how many frames are done. Only numbers are kept of a frame.
-    Raises NoFaceError if no frame of the first second has the face, or less than half of all frames.
+    Raises NoFaceError if no frame of the first second has the face, or less than half of all frames. Frames more than a
+    second apart have no first second, and in them no face is followed.
     """
     found: list[Face | None] = []
     codes: list[np.ndarray | None] = []
     what = "No face" if index is None else f"No face number {index}"
     last, missing, shape = None, 0, None
-    second = math.ceil(rate)
+    second = math.ceil(rate) if rate >= 1 else None
     for frame in frames:
         shape = frame.shape
-        after = None if missing > PATIENCE * rate else last
+        after = None if missing + 1 > PATIENCE * rate else last
         face = _follow(analyzer, frame, after, index)
         if face is None:
             missing += 1
@@ -59,7 +60,7 @@ def analyse(
         if progress is not None:
             progress(len(found))
     faces = [face for face in found if face is not None]
-    if not any(found[:second]):
+    if second and not any(found[:second]):
         raise NoFaceError(f"{what} found in the first second of the driver clip: choose one that begins with a face, "
                           "or a later start.")
     if 2 * len(faces) < len(found):

@@ -6,10 +6,14 @@ Nothing here holds more than a frame or two. Rates are exact fractions: 29.97 is
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 import shutil
 import subprocess
 import tempfile
+import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .drafts import draft_of, remove_left
 from .errors import HelloMemeError
 
 LONGEST = 1920  # px: larger clips are reduced to this while they are read; the networks see 512 at most
@@ -24,6 +29,7 @@ SHORTEST = 32  # px: less cannot show a face
 # What ffmpeg may take a file for: containers only, no playlists, which could make it open other files or addresses.
 CONTAINERS = "mov,matroska,webm,gif,avi,mpegts,mpeg,flv,ogg,asf,3gp,ivf"
 STEADY_RATES = (8, 10, 12, 15, 24, 25, 30, 50, 60, *(Fraction(rate * 1000, 1001) for rate in (24, 30, 60)))
+DRAFTS = "hellomeme-"  # what the folders begin with in which clips are encoded, followed by the number of the process
 RATE_OF_ONE = Fraction(25)  # of a single frame without a duration
 
 
@@ -124,17 +130,23 @@ class ClipWriter:
     """Writes frames as H.264, yuv420p, for playing while it loads, with the sound of another clip if that has any.
 
     Used as a context manager. The file takes its place when the block ends well; until then it grows in the
-    system's folder for temporary files, so that after an error, a stop or a crash nothing of it is at `path`.
+    system's folder for temporary files, so that after an error, a stop or a crash nothing of it is at `path`. What a
+    crash leaves among the temporary files goes when the next clip is begun.
     """
 
     def __init__(self, path: str | Path, rate: Fraction, sound: Sound | None = None, metadata: Sequence[str] = ()):
         """metadata: ffmpeg's arguments for what the file says of itself, from `metadata.Stamp.clip_arguments`."""
         self.path, self.rate, self.sound, self.metadata = Path(path), rate, sound, metadata
-        self._process = self._folder = None
+        self._process = self._listener = self._folder = None
+        self._said: deque[bytes] = deque(maxlen=20)  # its last lines
         self.frames = 0
 
     def __enter__(self) -> ClipWriter:
-        self._folder = Path(tempfile.mkdtemp(prefix="hellomeme-"))
+        try:
+            remove_left(Path(tempfile.gettempdir()), DRAFTS)
+            self._folder = Path(tempfile.mkdtemp(prefix=f"{DRAFTS}{os.getpid()}-"))
+        except OSError as error:
+            raise self._failure(error.strerror or str(error)) from error
         return self
 
     def write(self, frame: np.ndarray) -> None:
@@ -144,7 +156,7 @@ class ClipWriter:
         try:
             self._process.stdin.write(np.ascontiguousarray(frame))
         except OSError as error:
-            raise self._failure() from error
+            raise self._failure(self._last_words()) from error
         self.frames += 1
 
     def __exit__(self, kind, *_) -> None:
@@ -154,14 +166,17 @@ class ClipWriter:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
             if self._process.wait() != 0:
-                raise self._failure()
-            self._place()
+                raise self._failure(self._last_words())
+            with draft_of(self.path, "clip") as draft:  # in one step also where that is on another disk
+                shutil.move(self._draft, draft)
         finally:
             if self._process is not None:
                 self._process.kill()
                 with contextlib.suppress(OSError):
                     self._process.stdin.close()
                 self._process.wait()
+                self._listener.join()
+                self._process.stderr.close()
             shutil.rmtree(self._folder, ignore_errors=True)
 
     @property
@@ -183,23 +198,22 @@ class ClipWriter:
             "-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2,scale=out_color_matrix=bt709:out_range=tv,format=yuv420p",
             *colours, "-movflags", "+faststart", *self.metadata, str(self._draft),
         ]  # fmt: skip
-        with open(self._folder / "log", "wb") as log:
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log)
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=subprocess.DEVNULL, stderr=pipe)
+        # kept in memory, as the disk may be what is full
+        self._listener = threading.Thread(target=self._said.extend, args=[self._process.stderr], daemon=True)
+        self._listener.start()
 
-    def _failure(self) -> HelloMemeError:
-        lines = (self._folder / "log").read_text(errors="replace").strip().splitlines() or ["ffmpeg gave no reason"]
-        return HelloMemeError(f"The clip {self.path} could not be encoded: {lines[-1].rstrip('.')}.")
+    def _last_words(self) -> str:
+        """Why ffmpeg ended: its last line, unless an earlier one says that the disk is full."""
+        self._process.wait()
+        self._listener.join()
+        lines = [re.sub(r"^(\[[^]]*\] )+", "", line.decode(errors="replace").strip()) for line in self._said]
+        full = os.strerror(errno.ENOSPC)
+        return full if any(full in line for line in lines) else (lines or ["ffmpeg gave no reason"])[-1]
 
-    def _place(self) -> None:
-        """Moves the finished clip to its path, in one step also where that is on another disk."""
-        beside = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
-        try:
-            shutil.move(self._draft, beside)
-            os.replace(beside, self.path)
-        except OSError as error:
-            raise HelloMemeError(f"The clip {self.path} could not be written: {error.strerror or error}.") from error
-        finally:
-            beside.unlink(missing_ok=True)
+    def _failure(self, why: str) -> HelloMemeError:
+        return HelloMemeError(f"The clip {self.path} could not be encoded: {why.rstrip('.')}.")
 
 
 def _ffmpeg() -> list[str]:

@@ -71,7 +71,7 @@ def _one(release, code, reference, settings, flag, draw: Callable[..., Result], 
         if shown:
             told((step, steps), desc="Drawing", unit="steps")
 
-    with own.turn:
+    with studio.told_to_the_visitor(), own.turn:  # said here, as only a gr.Error comes back whole from another process
         reenactor = own.reenactor(release, code)
         ready = own.reference(release, reference, code)
         settings = settings.resolved(reenactor.release)
@@ -156,7 +156,8 @@ def _frames(release: str, reference: Portrait, motion, settings, clip, flag: str
 
     own, told = studio.STUDIO, gr.Progress()
     progress = studio.stopper(flag, lambda phase, done, total: told((done, total), desc=phase.capitalize(), unit="frames"))
-    try:
-        return list(drawn(own.reenactor(release), own.reference(release, reference), motion, settings, clip, progress))
-    except Stopped:
-        return None
+    with studio.told_to_the_visitor():
+        try:
+            return list(drawn(own.reenactor(release), own.reference(release, reference), motion, settings, clip, progress))
+        except Stopped:
+            return None

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from hellomeme import releases
-from hellomeme.errors import HelloMemeError
+from hellomeme.errors import HelloMemeError, NoMemoryError
 from hellomeme.settings import Settings
 
 from .spaces_gpu import ON_SPACES
@@ -55,10 +55,13 @@ class Studio:
     def reenactor(self, release: str, code: str | None = None) -> Reenactor:
         """The reenactor of a release, loaded when it is first asked for; `code` if not the release's first one."""
         code = code or releases.find(release).code
+        if (reenactor := self.reenactors.get((release, code))) is not None:
+            return reenactor  # without waiting for the run that may have its turn: faces are looked for beside it
         with self.turn:
             if (release, code) not in self.reenactors:
                 own = {"base": self.base, "loras": self.loras} if release == self.release else {}
-                reenactor = _reenactor_class().from_release(release, device=self.device, code=code, **own)
+                own |= {"device": self.device, "code": code, "progress": _downloading}
+                reenactor = _reenactor_class().from_release(release, **own)
                 reenactor.analyzer = self.analyzer
                 if ON_SPACES and reenactor.emotion_encoder is not None:
                     reenactor.emotion_encoder.float().cpu()  # faces are looked at without the GPU
@@ -81,27 +84,34 @@ class Studio:
         """Draws one picture, so that the first visitor does not wait for what is done once, and the pace is known."""
         from . import drawing
 
-        with contextlib.suppress(HelloMemeError), self.stoppable(None) as flag:
+        with contextlib.suppress(HelloMemeError, gr.Error), self.stoppable(None) as flag:
             faces = (self.portrait(self.release, path, name, None) for path, name in ((reference, "reference"), (driver, "driver")))
             drawing.picture(self.release, *faces, Settings(steps=2), flag)
 
     def portrait(self, release: str, path: str, name: str, face: int | None, code: str | None = None) -> Portrait:
         """The face of a picture file, the "reference" or the "driver". Needs no GPU."""
         key = (release, code, path, os.stat(path).st_mtime_ns if os.path.exists(path) else None, name, face)
-        if key not in self.portraits:
+        if (portrait := self.portraits.get(key)) is None:
             portrait = self.reenactor(release, code).portrait(path, name, face)
             if name != "reference":  # of which the whole picture is needed too, to paste the result into it
                 portrait = dataclasses.replace(portrait, frame=portrait.frame[:0])
             _remember(self.portraits, key, portrait)
-        return self.portraits[key]
+        return portrait  # by then it may have been forgotten again: faces are looked for beside a run, too
 
     def reference(self, release: str, portrait: Portrait, code: str | None = None) -> ReferencePortrait:
         """The portrait made ready to be driven. Needs the GPU, where there is one."""
         pictures = hashlib.sha256(portrait.picture.tobytes() + portrait.frame.tobytes())
         key = (release, code, pictures.hexdigest())
-        if key not in self.references:
-            _remember(self.references, key, self.reenactor(release, code).set_reference(portrait))
-        return self.references[key]
+        if (reference := self.references.get(key)) is None:
+            reference = self.reenactor(release, code).set_reference(portrait)
+            _remember(self.references, key, reference)
+        return reference
+
+    def forget(self) -> None:
+        """Leaves the next run as much memory as there is: keeps the model that the page was started with alone."""
+        with self.turn:
+            self.references.clear()
+            self.reenactors = {key: value for key, value in self.reenactors.items() if key[0] == self.release}
 
     def measured(self, release: str, predictions: int, guidance: float, seconds: float) -> None:
         """Keeps the pace of a run for estimates, with guidance taken as two predictions."""
@@ -142,6 +152,11 @@ def _reenactor_class() -> type[Reenactor]:
     return Studied
 
 
+def _downloading(source: str, done: int, total: int) -> None:
+    """Shows a download to the visitor who waits for it; nothing where nobody does."""
+    gr.Progress()((done >> 20, total >> 20), desc=f"Downloading {source}", unit="MB")
+
+
 def _remember(kept: OrderedDict, key, value) -> None:
     kept[key] = value
     while len(kept) > REMEMBERED:
@@ -156,6 +171,8 @@ def told_to_the_visitor():
     except gr.Error:
         raise
     except HelloMemeError as error:
+        if isinstance(error, NoMemoryError):
+            STUDIO.forget()
         raise gr.Error(str(error), duration=30, print_exception=False) from error
     except Exception as error:
         log.exception("while drawing")

@@ -1,6 +1,5 @@
 """Pictures from a table: what is checked, drawn, passed over and told."""
 
-import json
 import os
 import subprocess
 import sys
@@ -266,25 +265,51 @@ def test_processes_share_the_rows(run, monkeypatch):
     assert status == 2 and err.startswith("hellomeme: RANK and WORLD_SIZE in the environment do not fit together")
 
 
-SHARE = """
-import json, os
-from hellomeme import cli_batch
-rank = int(os.environ["RANK"])
-print(json.dumps(cli_batch._shares((rank, 0, {rank: "bad"}), 2)))
-"""
+@pytest.fixture
+def launch(model_folder, pictures, tmp_path):
+    """Runs `batch` in two processes, as torchrun and `accelerate launch` start them; returns status, the files there
+    are, both streams without what the launcher itself says."""
+
+    def launch(text, *options):
+        path = pictures / "launched.csv"
+        path.write_text(text)
+        quick = ["--device", "cpu", "--steps", "1", "--guidance", "1", "--release", str(model_folder), *options]
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
+        environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+        done = subprocess.run([*launcher, "hellomeme", "batch", str(path), str(tmp_path / "out"), *quick], cwd=ROOT,
+                              env=environment, capture_output=True, text=True)
+        ours = [line for line in done.stderr.splitlines() if line.startswith("hellomeme: ")]
+        return done.returncode, sorted(path.name for path in tmp_path.glob("out/*")), done.stdout.splitlines(), ours
+
+    return launch
 
 
-def test_processes_wait_for_each_other_and_tell_together():
-    import socket
+def test_two_processes_share_a_table_and_tell_once(launch, tmp_path):
+    names = "abcde"
+    rows = [f"reference.png,{'no face' if name == 'c' else 'face'}.png,{name}.png" for name in names]
+    table = "\n".join(["reference,driver,output", "none.png,face.png,x.png", *rows, "reference.png,none.png,y.png"])
+    status, files, out, ours = launch(table)
+    made = [f"{name}.png" for name in "abde"]
+    assert status != 0 and files == made
+    assert sorted(out) == [str(tmp_path / "out" / name) for name in made]  # each of them once
+    assert ours[0] == "hellomeme: 4 made, 0 there already, 3 failed." and ours[2] == f"hellomeme: row 5: {photos.NO_FACE}"
+    assert [line.split(":")[1] for line in ours[1:]] == [" row 2", " row 5", " row 8"]
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "PYTHONPATH": os.pathsep.join(sys.path)}
-    started = [subprocess.Popen([sys.executable, "-c", SHARE], cwd=ROOT, env={**os.environ, **place, "RANK": rank},
-                                stdout=subprocess.PIPE, text=True) for rank in "01"]
-    told = [json.loads(process.communicate()[0]) for process in started]
-    assert told[0] == told[1] == [[0, 0, {"0": "bad"}], [1, 0, {"1": "bad"}]]
+    before = [path.stat().st_mtime_ns for path in sorted(tmp_path.glob("out/*"))]
+    status, _, out, ours = launch("\n".join(["reference,driver,output", *(row for row in rows if "no face" not in row)]))
+    assert (status, out, ours) == (0, [], ["hellomeme: 0 made, 4 there already, 0 failed."])
+    assert [path.stat().st_mtime_ns for path in sorted(tmp_path.glob("out/*"))] == before
+
+
+def test_two_processes_refuse_once(launch, model_folder, tmp_path):
+    import shutil
+
+    broken = Path(shutil.copytree(model_folder, tmp_path / "broken"))
+    (broken / "hm_control" / "config.json").write_text("{")
+    table = "reference,driver\n" + "reference.png,face.png\n" * 4
+    status, files, out, ours = launch(table, "--release", str(broken))
+    assert status != 0 and (files, out) == ([], [])
+    assert ours == [f"hellomeme: {broken}/hm_control/config.json is damaged: download it again."]
 
 
 def test_is_done_only_with_the_same_release_and_settings(tmp_path):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+import tracemalloc
 from fractions import Fraction
 
 import numpy as np
@@ -12,7 +13,7 @@ from conftest import WIDTHS
 from diffusers import MotionAdapter
 
 from hellomeme import clip, releases
-from hellomeme.clip import Selection
+from hellomeme.clip import Selection, read_motion
 from hellomeme.clip_sampling import ClipPlan, draw_clip
 from hellomeme.errors import HelloMemeError, NoFaceError
 from hellomeme.face import Face
@@ -102,6 +103,15 @@ def driver(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def ten_minutes(tmp_path_factory):
+    """At 5 frames a second; red rises all the while, and the head turns."""
+    path = tmp_path_factory.mktemp("clips") / "long.mp4"
+    source = "nullsrc=size=2x2:rate=5:duration=600,format=gbrp,geq=r='60+N/16':g='40+N/30':b=60,scale=96:96"
+    ffmpeg("-f", "lavfi", "-i", source, "-f", "lavfi", "-i", "sine=duration=600", *H264, path)
+    return path
+
+
 def pictures(path, rate=NTSC):
     return np.stack(list(read_frames(path, rate)))
 
@@ -118,6 +128,29 @@ def test_a_clip_keeps_rate_length_and_sound(plain, driver, tmp_path):
     drawing = [step[1:] for step in told if step[0] == "drawing"]
     assert drawing[-1] == (30, 30) and drawing == sorted(drawing) and len(drawing) >= 7
     assert report.settings.steps == 1 and report.seconds > 0
+
+
+def test_frames_are_spread_over_ten_minutes(plain, ten_minutes, tmp_path):
+    chosen = ClipSettings(frames=6, rate="12")
+    motion, _, selection = read_motion(ten_minutes, QUICK, chosen, plain.analyzer, plain.release.crop_scale)
+    assert (selection.count, selection.taken, selection.played) == (6, Fraction(1, 100), 12)
+    red = 255 * motion.blendshapes[:, 0]
+    np.testing.assert_allclose(red, 60 + np.arange(250, 3000, 500) / 16, atol=4)  # the middles of six equal parts
+    report = plain.video(ten_minutes, tmp_path / "out.mp4", QUICK, chosen)
+    assert (report.frames, report.without_face, report.rate) == (6, 0, 12)
+    assert not has_sound(report.path)  # it plays faster than life
+
+
+def test_ten_minutes_are_analysed_without_keeping_a_picture(plain, ten_minutes):
+    """3000 frames as pictures would be 83 MB; their numbers are 2.5 kB each, and as many again while they are put together."""
+    tracemalloc.start()
+    try:
+        motion, _ = analyse(read_frames(ten_minutes, Fraction(5)), Fraction(5), plain.analyzer, plain.release.crop_scale)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(motion) == 3000 and motion.valid.all()
+    assert peak < 20e6
 
 
 def test_a_motion_file_drives_like_the_clip_itself(plain, driver, tmp_path):
@@ -208,6 +241,15 @@ def test_the_face_of_the_beginning_is_followed():
     assert second.valid.tolist() == [True, True, False, True]
     late, _ = analyse(frames(1, *[2] * 12, *[2] * 5), Fraction(10), shown, 2.0, index=0)
     assert late.valid.all()
+
+
+def test_frames_more_than_a_second_apart_are_looked_at_one_by_one():
+    """Nobody stays where he was for a minute, and the first of such frames is not the clip's first second."""
+    spots = [[face_at(np.array([x, 100.0]), 20, 0.5, 0)] for x in (50, 150, 250)]
+    motion, _ = analyse(frames(0, 1, 2, 3), Fraction(1, 60), Several([], *spots), 3.0)
+    assert motion.valid.tolist() == [False, True, True, True]
+    with pytest.raises(NoFaceError, match="No face found in 3 of the 4 frames of the driver clip"):
+        analyse(frames(0, 0, 1, 0), Fraction(1, 60), Several([], *spots), 3.0)
 
 
 def test_one_crop_holds_the_whole_way_of_the_face():

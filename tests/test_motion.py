@@ -156,7 +156,7 @@ def test_a_file_brings_back_the_same(tmp_path, emotion):
 def test_saving_where_nothing_can_be_saved(tmp_path):
     with pytest.raises(HelloMemeError) as caught:
         made(1, 0).save(path := tmp_path / "none" / "nod.npz")
-    assert str(caught.value) == f"The motion file {path} cannot be written: No such file or directory."
+    assert str(caught.value) == f"The motion file {path} could not be written: No such file or directory."
     (tmp_path / "folder").mkdir()
     with pytest.raises(HelloMemeError):
         made(1, 0).save(tmp_path / "folder")

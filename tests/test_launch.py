@@ -1,0 +1,64 @@
+"""How `app.py` launches the page: what may be uploaded, which files can be read, and what `--mcp` asks for."""
+
+import gradio as gr
+import httpx
+import pytest
+
+import app
+from hellomeme import hub
+from page import studio as studios
+
+
+@pytest.mark.parametrize("version, works", [(None, False), ("2.3.0", False), ("1.30.0", True)])
+def test_mcp_without_its_package_is_one_sentence(monkeypatch, capsys, version, works):
+    def installed(name):
+        if version is None:
+            raise app.importlib.metadata.PackageNotFoundError(name)
+        return version
+
+    monkeypatch.setattr(app.importlib.metadata, "version", installed)
+    assert app.speaks_mcp() is works
+    if not works:
+        with pytest.raises(SystemExit) as exit:
+            app.main(["--mcp"])
+        said = capsys.readouterr()
+        assert exit.value.code == 2 and said.out == ""
+        assert said.err == "app.py: --mcp needs a package more, of version 1: pip install 'mcp>=1.21,<2'.\n"
+
+
+@pytest.fixture
+def url(model_folder, monkeypatch):
+    """The page as `app.main` launches it, but for uploads of 100 KB at most, and without a first run."""
+    launched = []
+    monkeypatch.setattr(gr.Blocks, "block_thread", lambda page: launched.append(page))
+    monkeypatch.setattr(app, "warm_up", lambda: None)
+    monkeypatch.setattr(app, "LARGEST_UPLOAD", "100kb")
+    monkeypatch.setattr(studios, "STUDIO", studios.STUDIO)
+    app.main(["--release", str(model_folder), "--device", "cpu", "--host", "127.0.0.1"])
+    yield launched[0].local_url
+    launched[0].close()
+
+
+def upload(url, size, name="a.png"):
+    return httpx.post(f"{url}gradio_api/upload", files={"files": (name, bytes(size))}, timeout=30)
+
+
+def test_uploads_are_limited_and_only_they_can_be_read(url, model_folder, tmp_path):
+    (mine,) = upload(url, 50_000).json()
+    assert httpx.get(f"{url}gradio_api/file={mine}").content == bytes(50_000)
+    assert upload(url, 200_000).status_code == 413
+    (tmp_path / "other.png").write_text("not uploaded")
+    inside = [app.__file__, model_folder / "unet" / "config.json", hub.__file__, f"{mine}/../../../../../etc/passwd"]
+    for path in ("/etc/passwd", tmp_path / "other.png", "..%2f..%2fetc%2fpasswd", *inside):
+        assert httpx.get(f"{url}gradio_api/file={path}").status_code in (403, 404), path
+
+
+def test_files_named_by_a_program_must_be_its_own_uploads(url, tmp_path):
+    """What gradio_client would upload first, named by its path on this machine instead; and a kind that is not asked for."""
+    (tmp_path / "other.png").write_text("not uploaded")
+    (text,) = upload(url, 10, "a.txt").json()
+    for path in ("/etc/passwd", str(tmp_path / "other.png"), app.__file__, text):
+        file = {"path": path, "meta": {"_type": "gradio.FileData"}}
+        event = httpx.post(f"{url}gradio_api/call/restore", json={"data": [file]}, timeout=30)
+        answer = httpx.get(f"{url}gradio_api/call/restore/{event.json()['event_id']}", timeout=30).text
+        assert "event: error" in answer and "restored" not in answer, path
