@@ -18,7 +18,10 @@ HEADS = 8
 
 
 class _ControlNet(ModelMixin, ConfigMixin):
-    """A chain of `SKCrossAttention`: each block's output is a control map and the next block's input."""
+    """A chain of `SKCrossAttention`: each block's output is a control map and the next block's input.
+
+    `knitted=False` makes the attentions plain, as in the paper's ablations; no release has it.
+    """
 
     config_name = "config.json"
     code: str  # the expression it takes: "drive_coeff" (51 ARKit coefficients) or "pd_fpg" (548 numbers of FanEncoder)
@@ -26,12 +29,12 @@ class _ControlNet(ModelMixin, ConfigMixin):
     max_tokens: int  # length of the table of token positions in the released files
     suffix: str  # of the control keys: "" or "2"
 
-    def _build(self, input_channels: int, cross_attention_dim: int, block_out_channels: tuple[int, ...]) -> None:
+    def _build(self, input_channels: int, dim: int, block_out_channels: tuple[int, ...], knitted: bool) -> None:
         widths = list(block_out_channels)
         self.conv_in = nn.Conv2d(input_channels, widths[0], 3, padding=1, bias=False)
-        self._build_projections(cross_attention_dim)
+        self._build_projections(dim)
         self.blocks_down = nn.ModuleList(
-            SKCrossAttention(a, b, HEADS, cross_attention_dim, self.max_tokens) for a, b in zip(widths, widths[1:])
+            SKCrossAttention(a, b, HEADS, dim, self.max_tokens, knitted) for a, b in zip(widths, widths[1:])
         )
 
     def _code_tokens(self, code: Tensor) -> Tensor:
@@ -100,9 +103,10 @@ class _DownControlNet(_ControlNet):
         scale_factor: int = 8,
         cross_attention_dim: int = 320,
         block_out_channels: tuple[int, ...] = (128, 320, 640, 1280),
+        knitted: bool = True,
     ):
         super().__init__()
-        self._build(input_channels, cross_attention_dim, block_out_channels)
+        self._build(input_channels, cross_attention_dim, block_out_channels, knitted)
 
     def _key(self, i: int) -> str:
         return f"down{self.suffix}_{i}"
@@ -123,9 +127,10 @@ class _UpControlNet(_ControlNet):
         scale_factor: int = 4,
         cross_attention_dim: int = 320,
         block_out_channels: tuple[int, ...] = (128, 640, 1280, 1280, 1280),
+        knitted: bool = True,
     ):
         super().__init__()
-        self._build(input_channels, cross_attention_dim, block_out_channels)
+        self._build(input_channels, cross_attention_dim, block_out_channels, knitted)
 
     def _key(self, i: int) -> str:
         return f"up{self.suffix}_v2_{len(self.blocks_down) - 1 - i}"

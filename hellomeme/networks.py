@@ -21,6 +21,7 @@ class HMReferenceAdapter(ModelMixin, ConfigMixin):
 
     v1 fills the down blocks with cross attention, mid, and the up blocks with cross attention; v2 the latter only.
     A config without `version` is v1's. v1 also holds a module for `down_3`, which the method never uses.
+    knitted: False for plain attention, as in the paper's ablations; no release has it.
     """
 
     config_name = "config.json"
@@ -33,6 +34,7 @@ class HMReferenceAdapter(ModelMixin, ConfigMixin):
         up_block_types: tuple[str, ...] = ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
         num_attention_heads: int = 8,
         version: str = "v1",
+        knitted: bool = True,
     ):
         super().__init__()
         widths = list(block_out_channels)
@@ -40,7 +42,7 @@ class HMReferenceAdapter(ModelMixin, ConfigMixin):
         crossing = [i for i, kind in enumerate(up_block_types) if kind.startswith("CrossAttn")]
 
         def knit(width: int) -> SKReferenceAttention:
-            return SKReferenceAttention(width, num_attention_heads)
+            return SKReferenceAttention(width, num_attention_heads, knitted)
 
         self.reference_modules_up = nn.ModuleList(knit(up_widths[i]) for i in crossing)
         self._at = {f"up_{i}": module for i, module in zip(crossing, self.reference_modules_up)}

@@ -10,12 +10,14 @@ import torch
 from diffusers import MotionAdapter
 from safetensors.torch import load_file
 
+from hellomeme.clip_sampling import WINDOW, ClipPlan, in_windows
 from hellomeme.face import FaceAnalyzer
 from hellomeme.networks import HMReferenceAdapter
 from training import dataset
 from training.adapters import start_by_copying
 from training.export import take_apart
 from training.loop import Schedule, load_averaged, train, trained
+from training.motion_module import SECOND, flicker
 from training.run import Workshop
 from training.together import hand_over
 
@@ -151,12 +153,31 @@ def test_copying_is_where_the_reference_attention_starts():
 
 def test_the_motion_module_starts_without_effect_and_alone_is_trained(shop):
     stage = shop.motion_stage()
-    figures = stage.validate()
-    assert figures["alone"] == pytest.approx(figures["together"], rel=1e-4)
+    with torch.no_grad():
+        figures = stage.validate()
+    for name in ("error", "flicker"):
+        assert figures[f"{name}_alone"] == pytest.approx(figures[f"{name}_together"], rel=1e-4)
     assert all("motion_modules" in name for name in trained(stage))
     before = {name: p.clone() for name, p in trained(stage).items()}
     load_averaged(stage, shop.folder / "motion")
     assert any(not torch.equal(before[name], p) for name, p in trained(stage).items())
+
+
+@torch.no_grad()
+def test_the_motion_module_is_trained_on_what_clips_are_drawn_from(shop):
+    """Two steps of the stage are what the sampler makes of a window in two steps, the same noise in every frame."""
+    stage = load_averaged(shop.motion_stage(), shop.folder / "motion").eval()
+    batch = stage.draw(np.random.default_rng(0), 1) | {"timesteps": torch.tensor([SECOND])}
+    adapters, noise = stage.adapters, torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    prepared, control = adapters.prepare(batch["reference"]), adapters.control(batch["poses"], batch["coefficients"])
+    starts = ((None, noise[:, :, None]) for _ in range(WINDOW))
+    windows = in_windows(
+        lambda frames: lambda latents, timestep: stage.denoising_net(latents, timestep, adapters.empty_text, prepared, control),
+        adapters.scheduler, starts, ClipPlan(WINDOW - 1, 2, 1.0),
+    )  # fmt: skip
+    drawn = torch.cat(list(windows), 2)
+    torch.testing.assert_close(drawn, stage._two_steps(stage.denoising_net, batch, noise)[1], rtol=1e-3, atol=1e-4)
+    assert flicker(drawn + 3, drawn) < 1e-9 < flicker(drawn[:, :, :1].expand_as(drawn), drawn)
 
 
 def test_the_export_is_a_release(shop, tmp_path):

@@ -16,7 +16,7 @@ from hellomeme.face import FaceAnalyzer
 from hellomeme.networks import HMDenoisingNet, HMReferenceAdapter, HMReferenceNet
 from training.autoencoder import attention_weights, psnr, to_images, to_tensor
 from training.base import make_scheduler
-from training.dataset import CONDITION_SIZE, Frames
+from training.dataset import Frames
 from training.evaluate import correlation, read_back
 from training.loop import Stage
 
@@ -85,7 +85,52 @@ def start_by_listening(net: nn.Module) -> None:
     second.weight.data.mul_(4.0)
 
 
-class AdapterStage(Stage):
+class Reenactment(Stage):
+    """The method's loss: frames under noise, given another frame of the same identity and the frames' own motion.
+
+    The base UNet takes part in both passes, with gradients through it, and is frozen. What the scheduler's
+    `prediction_type` says is what it predicts: the velocity, or else the noise.
+    """
+
+    def __init__(self, unet, adapter: HMReferenceAdapter, controls: nn.ModuleList, empty_text: torch.Tensor, scheduler):
+        super().__init__()
+        unet.requires_grad_(False)
+        self.adapter, self.controls = adapter, controls
+        self.reference_net, self.denoising_net = HMReferenceNet(unet), HMDenoisingNet(unet, adapter)
+        self.register_buffer("empty_text", empty_text, persistent=False)  # (1, N, D)
+        self.scheduler = scheduler
+
+    def control(self, poses: torch.Tensor, coefficients: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {key: value for net in self.controls for key, value in net(poses, coefficients).items()}
+
+    def forward(self, batch: dict) -> torch.Tensor:
+        latents, timesteps, keep = batch["latents"], batch["timesteps"], batch["keep"]  # (B, R, C, h, w), (B, R), (B,)
+        noise = torch.randn_like(latents)
+        noisy, velocity = (
+            function(latents.flatten(0, 1), noise.flatten(0, 1), timesteps.flatten()).view_as(latents).transpose(1, 2)
+            for function in (self.scheduler.add_noise, self.scheduler.get_velocity)
+        )
+        wanted = velocity if self.scheduler.config.prediction_type == "v_prediction" else noise.transpose(1, 2)
+        # What guidance sees as the negative: an empty reference, no pose, no expression.
+        reference = batch["reference"] * keep[:, None, None, None]
+        poses = torch.where(keep[:, None, None, None, None], batch["poses"], -1.0)
+        coefficients = batch["coefficients"] * keep[:, None, None]
+        predicted = self.predict(noisy, timesteps, self.prepare(reference), poses, coefficients)
+        return (((predicted - wanted) ** 2) * batch["weights"]).mean()
+
+    def prepare(self, reference: torch.Tensor) -> dict:
+        return self.adapter.prepare(self.features(reference))
+
+    @torch.no_grad()
+    def features(self, reference: torch.Tensor) -> dict[str, torch.Tensor]:
+        return self.reference_net(reference, self.empty_text.expand(len(reference), -1, -1))
+
+    def predict(self, noisy, timesteps, prepared, poses, coefficients) -> torch.Tensor:
+        text = self.empty_text.expand(len(noisy), -1, -1)
+        return self.denoising_net(noisy, timesteps, text, prepared, self.control(poses, coefficients))
+
+
+class AdapterStage(Reenactment):
     """The denoising loss (v-prediction) of a frame, given another frame of the same identity and the frame's motion."""
 
     name = "adapters"
@@ -103,13 +148,8 @@ class AdapterStage(Stage):
         validation_latents: torch.Tensor,
         dropped: float = 0.08,
     ):
-        super().__init__()
-        unet.requires_grad_(False)
-        self.adapter, self.controls = adapter, controls
-        self.reference_net, self.denoising_net = HMReferenceNet(unet), HMDenoisingNet(unet, adapter)
+        super().__init__(unet, adapter, controls, empty_text, make_scheduler())
         self.autoencoder = autoencoder.requires_grad_(False)
-        self.register_buffer("empty_text", empty_text, persistent=False)  # (1, N, D)
-        self.scheduler = make_scheduler()
         self.frames, self.latents = frames, latents
         self.validation, self.validation_latents = validation, validation_latents
         self.groups = frames.by_identity()
@@ -148,34 +188,6 @@ class AdapterStage(Stage):
         """Motion of the frames `chosen` (B, R): pose pictures (B, 3, R, S, S) in [-1, 1], coefficients (B, R, 51)."""
         poses = to_tensor(frames.poses[chosen.ravel()]).unflatten(0, chosen.shape).transpose(1, 2)
         return dict(poses=poses, coefficients=torch.from_numpy(frames.blendshapes[chosen]))
-
-    def control(self, poses: torch.Tensor, coefficients: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {key: value for net in self.controls for key, value in net(poses, coefficients).items()}
-
-    def forward(self, batch: dict) -> torch.Tensor:
-        latents, timesteps, keep = batch["latents"], batch["timesteps"], batch["keep"]  # (B, R, C, h, w), (B, R), (B,)
-        noise = torch.randn_like(latents)
-        noisy, velocity = (
-            function(latents.flatten(0, 1), noise.flatten(0, 1), timesteps.flatten()).view_as(latents).transpose(1, 2)
-            for function in (self.scheduler.add_noise, self.scheduler.get_velocity)
-        )
-        # What guidance sees as the negative: an empty reference, no pose, no expression.
-        reference = batch["reference"] * keep[:, None, None, None]
-        poses = torch.where(keep[:, None, None, None, None], batch["poses"], -1.0)
-        coefficients = batch["coefficients"] * keep[:, None, None]
-        predicted = self.predict(noisy, timesteps, self.prepare(reference), poses, coefficients)
-        return (((predicted - velocity) ** 2) * batch["weights"]).mean()
-
-    def prepare(self, reference: torch.Tensor) -> dict:
-        return self.adapter.prepare(self.features(reference))
-
-    @torch.no_grad()
-    def features(self, reference: torch.Tensor) -> dict[str, torch.Tensor]:
-        return self.reference_net(reference, self.empty_text.expand(len(reference), -1, -1))
-
-    def predict(self, noisy, timesteps, prepared, poses, coefficients) -> torch.Tensor:
-        text = self.empty_text.expand(len(noisy), -1, -1)
-        return self.denoising_net(noisy, timesteps, text, prepared, self.control(poses, coefficients))
 
     def reenact(self, frames: Frames, latents: torch.Tensor, pairs: np.ndarray, steps: int, seed: int = 0) -> np.ndarray:
         """Pairs (N, 2) of (reference, driver) indexes to (N, H, W, 3) uint8 pictures, sampled without guidance."""
@@ -227,7 +239,7 @@ class AdapterStage(Stage):
         """Rows of: reference, pose picture, result in 1 step, result in 4 steps, truth."""
         pairs = self.pairs(12)
         size = self.validation.images.shape[1]
-        tile = size // CONDITION_SIZE
+        tile = size // self.validation.poses.shape[1]
         poses = self.validation.poses[pairs[:, 1]].repeat(tile, axis=1).repeat(tile, axis=2)
         results = [self.reenact(self.validation, self.validation_latents, pairs, steps) for steps in (1, 4)]
         rows = [self.validation.images[pairs[:, 0]], poses, *results, self.validation.images[pairs[:, 1]]]

@@ -95,9 +95,9 @@ class AutoencoderStage(Stage):
 
 @torch.no_grad()
 def encode_all(autoencoder: PatchAutoencoder, images: np.ndarray) -> torch.Tensor:
-    """(N, H, W, 3) uint8 to latents (N, C, H/8, W/8), float16, before scaling."""
-    parts = [autoencoder.encode(to_tensor(images[i : i + 64])).latent_dist.mean for i in range(0, len(images), 64)]
-    return torch.cat(parts).half().contiguous()
+    """(N, H, W, 3) uint8 to latents (N, C, H/8, W/8), float16, before scaling, where the autoencoder lies."""
+    batches = (to_tensor(images[i : i + 64]).to(autoencoder.device) for i in range(0, len(images), 64))
+    return torch.cat([autoencoder.encode(pictures).latent_dist.mean.half().cpu() for pictures in batches]).contiguous()
 
 
 def scaling_factor(latents: torch.Tensor) -> float:

@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-CONDITION_SIZE = 32  # px, side of the pose picture that the demo model's control nets see
-RENDER_SIZE = 256  # px, what the analyser sees; the stored frame is its area-averaged reduction
+POSE_PART = 4  # the pose picture that the demo model's control nets see has a quarter of the frame's side
+RENDER_SIZE = 256  # px, or twice the frame's side: what the analyser sees; the stored frame is its area average
 FIRST_IDENTITY = {
     "train": 0,
     "validation": 1_000_000,
@@ -33,7 +33,7 @@ class Frames:
 
     images (N, S, S, 3) uint8; blendshapes (N, 51) as detected and commanded (N, 51) as rendered, in [0, 1];
     angles (N, 3) commanded yaw, pitch, roll in degrees; rotation (N, 3, 3), origin (N, 2), scale (N,) the head's pose
-    in the pixels of a 512 x 512 crop; poses (N, 32, 32, 3) uint8 pose pictures; landmarks (N, 478, 2) as fractions of
+    in the pixels of a 512 x 512 crop; poses (N, S/4, S/4, 3) uint8 pose pictures; landmarks (N, 478, 2) as fractions of
     the frame; identity (N,) seeds; captions (N,) text; found (N,) whether a face was detected.
     """
 
@@ -113,10 +113,11 @@ def render_identity(seed: int, frames: int, size: int, analyzer, moving: bool = 
 
     rng = np.random.default_rng([seed, 1])
     identity = make_identity(seed)
-    whole = Crop(0, 0, RENDER_SIZE)
+    side, pose_side = max(RENDER_SIZE, 2 * size), size // POSE_PART
+    whole = Crop(0, 0, side)
     rows = []
     for expression, pose in (random_clip if moving else random_stills)(rng, frames):
-        drawing = render(identity, expression, pose, RENDER_SIZE, supersample=1)
+        drawing = render(identity, expression, pose, side, supersample=1)
         faces = analyzer.faces(drawing)
         words = ", ".join([identity.caption, *expression_words(expression, pose.yaw)])
         row = dict(
@@ -127,7 +128,7 @@ def render_identity(seed: int, frames: int, size: int, analyzer, moving: bool = 
             rotation=np.eye(3, dtype=np.float32),
             origin=np.zeros(2, np.float32),
             scale=np.float32(0),
-            poses=np.zeros((CONDITION_SIZE, CONDITION_SIZE, 3), np.uint8),
+            poses=np.zeros((pose_side, pose_side, 3), np.uint8),
             landmarks=np.zeros((478, 2), np.float32),
             identity=seed,
             captions=words,
@@ -141,8 +142,8 @@ def render_identity(seed: int, frames: int, size: int, analyzer, moving: bool = 
                 rotation=motion.rotation[0].astype(np.float32),
                 origin=motion.origin[0].astype(np.float32),
                 scale=np.float32(motion.scale[0]),
-                poses=cv2.resize(picture, (CONDITION_SIZE, CONDITION_SIZE), interpolation=cv2.INTER_AREA),
-                landmarks=(faces[0].landmarks / RENDER_SIZE).astype(np.float32),
+                poses=cv2.resize(picture, (pose_side, pose_side), interpolation=cv2.INTER_AREA),
+                landmarks=(faces[0].landmarks / side).astype(np.float32),
             )
         rows.append(row)
     return Frames(**{field.name: np.stack([np.asarray(row[field.name]) for row in rows]) for field in fields(Frames)})

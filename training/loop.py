@@ -6,6 +6,9 @@ import csv
 import json
 import math
 import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +46,10 @@ class Stage(nn.Module):
     name: str
 
     def draw(self, rng: np.random.Generator, batch: int) -> dict:
-        """A batch for one process, from random numbers that depend on seed, process and step only."""
+        """A batch for one process, from random numbers that depend on seed, process and step only.
+
+        Called in a thread of its own, while the steps before are still being computed.
+        """
         raise NotImplementedError
 
     def validate(self) -> dict[str, float]:
@@ -71,13 +77,15 @@ def train(stage: Stage, schedule: Schedule, folder: Path, seed: int = 0, mixed_p
     adamw = torch.optim.AdamW(
         parameters.values(), schedule.learning_rate, betas=(0.9, 0.98), weight_decay=schedule.weight_decay
     )
-    average = EMAModel(parameters.values(), decay=schedule.ema, use_ema_warmup=True, power=3 / 4)
-    step, seconds_before = _resume(folder, parameters, adamw, average)
+    average = EMAModel(parameters.values(), decay=schedule.ema, use_ema_warmup=True, power=3 / 4, foreach=True)
     model, optimizer = accelerator.prepare(stage, adamw)
     average.to(accelerator.device)
+    # After `prepare`, which would take AdamW's step counts to the GPU, where reading them holds up every step.
+    step, seconds_before = _resume(folder, parameters, adamw, average)
 
     started, losses = time.monotonic(), []
     next_look = seconds_before + 30
+    batches = _batches(stage, schedule.batch, seed, step, accelerator)
     bar = tqdm(total=100, unit="%", desc=stage.name, disable=not accelerator.is_main_process)
     while True:
         seconds = seconds_before + time.monotonic() - started
@@ -94,9 +102,9 @@ def train(stage: Stage, schedule: Schedule, folder: Path, seed: int = 0, mixed_p
             losses = []
         if over:
             break
-        rng = np.random.default_rng([seed, accelerator.process_index, step])
-        torch.manual_seed(int(rng.integers(2**63)))
-        batch = {k: v.to(accelerator.device) for k, v in stage.draw(rng, schedule.batch).items()}
+        noise_seed, drawn = next(batches)
+        torch.manual_seed(noise_seed)
+        batch = {k: v.to(accelerator.device, non_blocking=True) for k, v in drawn.items()}
         with accelerator.autocast():
             loss = model(batch)
         optimizer.zero_grad()
@@ -105,12 +113,40 @@ def train(stage: Stage, schedule: Schedule, folder: Path, seed: int = 0, mixed_p
         optimizer.step()
         average.step(parameters.values())
         step += 1
-        losses.append(loss.item())
-        bar.update(round(100 * progress, 1) - bar.n)
-        bar.set_postfix(step=step, loss=f"{np.mean(losses[-50:]):.4f}")
+        losses.append(loss.detach())
+        if step % SHOWN_EVERY == 0:
+            bar.update(round(100 * progress, 1) - bar.n)
+            bar.set_postfix(step=step, loss=f"{torch.stack(losses[-50:]).mean().item():.4f}")
     bar.close()
+    batches.close()
     accelerator.wait_for_everyone()
     average.copy_to(parameters.values())
+
+
+SHOWN_EVERY = 5  # steps: a loss that is read makes the processor wait for the GPU
+DRAWN_AHEAD = 6  # batches on a GPU, of which three are drawn at once
+
+
+def _batches(stage: Stage, batch: int, seed: int, step: int, accelerator: Accelerator) -> Iterator[tuple[int, dict]]:
+    """From `step` on: the seed of a step's noise and its batch, drawn while the steps before are computed."""
+    on_gpu = accelerator.device.type == "cuda"
+
+    def draw(step: int) -> tuple[int, dict]:
+        rng = np.random.default_rng([seed, accelerator.process_index, step])
+        noise_seed = int(rng.integers(2**63))
+        drawn = stage.draw(rng, batch)
+        return noise_seed, {k: v.pin_memory() for k, v in drawn.items()} if on_gpu else drawn
+
+    waiting = deque()
+    with ThreadPoolExecutor(3 if on_gpu else 1) as threads:
+        try:
+            while True:
+                while len(waiting) < (DRAWN_AHEAD if on_gpu else 1):
+                    waiting.append(threads.submit(draw, step))
+                    step += 1
+                yield waiting.popleft().result()
+        finally:
+            threads.shutdown(cancel_futures=True)
 
 
 def load_averaged(stage: Stage, folder: Path) -> Stage:
@@ -170,7 +206,7 @@ def _save(folder: Path, parameters, optimizer, average, step: int, seconds: floa
 
 
 @torch.no_grad()
-def _look(stage: Stage, parameters, average, folder: Path, step: int, seconds: float, losses: list[float]) -> None:
+def _look(stage: Stage, parameters, average, folder: Path, step: int, seconds: float, losses: list[torch.Tensor]) -> None:
     average.store(parameters.values())
     average.copy_to(parameters.values())
     stage.eval()
@@ -178,12 +214,28 @@ def _look(stage: Stage, parameters, average, folder: Path, step: int, seconds: f
     stage.picture().save(folder / f"grid_{step:07d}.jpg", quality=90)
     stage.train()
     average.restore(parameters.values())
-    row = dict(step=step, seconds=round(seconds), loss=round(float(np.mean(losses or [math.nan])), 5), **figures)
-    log = folder / "log.csv"
-    fresh = not log.exists()
-    with log.open("a", newline="") as file:
-        writer = csv.DictWriter(file, row)
-        if fresh:
-            writer.writeheader()
-        writer.writerow(row)
+    loss = torch.stack(losses).mean().item() if losses else math.nan
+    row = dict(step=step, seconds=round(seconds), loss=round(loss, 5), **figures)
+    write_log(folder / "log.csv", [*read_log(folder / "log.csv"), row])
     print("  ".join(f"{k} {v}" for k, v in row.items()), flush=True)
+
+
+def read_log(path: Path) -> list[dict[str, str]]:
+    """The rows of a log.csv, column -> value; none where there is no file.
+
+    Values beyond the columns of the heading, which logs begun by older versions may have, are left out.
+    """
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [{k: v for k, v in row.items() if k is not None} for row in csv.DictReader(file)]
+
+
+def write_log(path: Path, rows: list[dict]) -> None:
+    """All rows under one heading of every column that any has; a column that a row lacks stays empty there."""
+    unfinished = path.with_suffix(".part")
+    with unfinished.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(column for row in rows for column in row)))
+        writer.writeheader()
+        writer.writerows(rows)
+    unfinished.replace(path)

@@ -1,4 +1,9 @@
-"""Stage 4: with base and adapters frozen, the motion module (AnimateDiff's), on clips."""
+"""Stage 4: with base and adapters frozen, the motion module (AnimateDiff's), on clips.
+
+It is trained as clips are drawn where there is no first pass (`hellomeme.clip_sampling`): all frames of a window begin
+with the same pure noise, and a later step sees what the first one made of it, not a truth under noise. Noisy truths would
+teach it to read the movement from its input, which at the first step of a clip holds none.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +13,16 @@ from diffusers import MotionAdapter, UNetMotionModel
 from PIL import Image
 from torch import nn
 
+from hellomeme.clip_sampling import WINDOW
 from hellomeme.networks import HMDenoisingNet
-from training.adapters import PURE_NOISE, AdapterStage
+from training.adapters import AdapterStage
+from training.autoencoder import to_images
 from training.dataset import Frames
 from training.loop import Stage
 
-WINDOW = 12  # frames, as in the paper
+FIRST, SECOND = 999, 499  # the timesteps of a clip in two steps, the demo's default
+OTHERWISE = 0.3  # share of windows whose second step is at another timestep, for those who take more steps
+STEADINESS = 4.0  # weight of the differences between frames, which are smaller than those between frame and truth
 
 
 def make_motion_adapter(channels: tuple[int, ...], layers: int, heads: int) -> MotionAdapter:
@@ -33,8 +42,13 @@ def make_motion_adapter(channels: tuple[int, ...], layers: int, heads: int) -> M
     return motion
 
 
+def flicker(output: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Mean squared difference between neighbouring frames of (output - truth), both (B, C, T, h, w)."""
+    return (output - truth).diff(dim=2).square().mean()
+
+
 class MotionStage(Stage):
-    """The denoising loss of a window of frames that share one noise level, each with noise of its own."""
+    """The error of the frames of a window, and of what changes from one to the next, after each of two steps."""
 
     name = "motion"
 
@@ -74,42 +88,68 @@ class MotionStage(Stage):
 
     def draw(self, rng: np.random.Generator, batch: int) -> dict:
         firsts = rng.choice(self.usable, batch)
-        starts = firsts + rng.integers(0, self.clip_frames - WINDOW + 1, batch)
+        # Up to half a window reaches beyond the end, where the last frame stands, as in the last window of any clip.
+        starts = rng.integers(0, self.clip_frames - WINDOW // 2 + 1, batch)
+        frames = np.minimum(starts[:, None] + np.arange(WINDOW), self.clip_frames - 1)
+        backwards = rng.random(batch) < 0.5  # as good a clip
+        windows = firsts[:, None] + np.where(backwards[:, None], frames[:, ::-1], frames)
         references = firsts + rng.integers(0, self.clip_frames, batch)
-        timesteps = rng.integers(0, 1000, batch)
-        timesteps[rng.random(batch) < PURE_NOISE] = 999
-        windows = starts[:, None] + np.arange(WINDOW)
+        timesteps = np.where(rng.random(batch) < OTHERWISE, rng.integers(1, FIRST, batch), SECOND)
         return self._window(self.clips, self.latents, references, windows) | dict(timesteps=torch.from_numpy(timesteps))
 
     def forward(self, batch: dict) -> torch.Tensor:
-        noise = torch.randn_like(batch["latents"])
-        return self._loss(self.denoising_net, batch, noise)
+        truth, (first, second) = batch["latents"], self._two_steps(self.denoising_net, batch)
+        return sum((clean - truth).square().mean() + STEADINESS * flicker(clean, truth) for clean in (first, second))
 
-    def _loss(self, net: HMDenoisingNet, batch: dict, noise: torch.Tensor) -> torch.Tensor:
-        scheduler, latents, timesteps = self.adapters.scheduler, batch["latents"], batch["timesteps"]
+    def _two_steps(self, net: HMDenoisingNet, batch: dict, noise: torch.Tensor | None = None) -> list[torch.Tensor]:
+        """Clean latents (B, C, T, h, w) as predicted at pure noise and then at `timesteps` (B,); no gradient from the
+        second step into the first. noise: (B, C, h, w), of all frames; drawn if not given."""
+        scheduler, truth = self.adapters.scheduler, batch["latents"]
         with torch.no_grad():
             prepared = self.adapters.prepare(batch["reference"])
             control = self.adapters.control(batch["poses"], batch["coefficients"])
-        text = self.adapters.empty_text.expand(len(latents), -1, -1)
-        noisy = scheduler.add_noise(latents, noise, timesteps)
-        predicted = net(noisy, timesteps, text, prepared, control)
-        return nn.functional.mse_loss(predicted, scheduler.get_velocity(latents, noise, timesteps))
+        text = self.adapters.empty_text.expand(len(truth), -1, -1)
+        noise = torch.randn_like(truth[:, :, 0]) if noise is None else noise
+        noise = noisy = noise[:, :, None].expand_as(truth)
+        predicted = []
+        for timesteps in (torch.full_like(batch["timesteps"], FIRST), batch["timesteps"]):
+            if predicted:
+                noisy = scheduler.add_noise(predicted[-1].detach(), noise, timesteps)
+            velocity = net(noisy, timesteps, text, prepared, control)
+            # velocity = alpha noise - sigma clean and noisy = alpha clean + sigma noise: a rotation, which the same
+            # function turns back, as alpha noisy - sigma velocity = clean.
+            predicted.append(scheduler.get_velocity(velocity, noisy, timesteps))
+        return predicted
 
-    def validate(self) -> dict[str, float]:
-        """The loss on validation clips, without and with the motion module."""
-        firsts = self._whole(self.validation)[:6]
+    def _drawn(self, clips: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Latents of the first windows of validation clips: the truth, and "alone" and "together" as they are drawn."""
+        device = self.adapters.empty_text.device
+        firsts = self._whole(self.validation)[:clips]
         windows = firsts[:, None] + np.arange(WINDOW)
         batch = self._window(self.validation, self.validation_latents, firsts, windows)
-        figures = {"alone": 0.0, "together": 0.0}
-        for level in (300, 600, 999):
-            batch["timesteps"] = torch.full((len(firsts),), level)
-            noise = torch.randn(batch["latents"].shape, generator=torch.Generator().manual_seed(level))
-            moved = {k: v.to(self.adapters.empty_text.device) for k, v in batch.items()}
-            for name, net in (("alone", self.adapters.denoising_net), ("together", self.denoising_net)):
-                figures[name] += self._loss(net, moved, noise.to(moved["latents"].device)).item() / 3
+        batch = {k: v.to(device) for k, v in (batch | dict(timesteps=torch.full((len(firsts),), SECOND))).items()}
+        truth = batch["latents"]
+        noise = torch.randn(truth[:, :, 0].shape, generator=torch.Generator().manual_seed(0)).to(device)
+        nets = {"alone": self.adapters.denoising_net, "together": self.denoising_net}
+        return truth, {name: self._two_steps(net, batch, noise)[-1] for name, net in nets.items()}
+
+    def validate(self) -> dict[str, float]:
+        """Error and flicker of the latents of validation clips, without and with the motion module.
+
+        still: the flicker of a picture that does not move.
+        """
+        truth, drawn = self._drawn(8)
+        figures = {"still": flicker(torch.zeros_like(truth), truth).item()}
+        for name, clean in drawn.items():
+            figures |= {f"error_{name}": (clean - truth).square().mean().item(), f"flicker_{name}": flicker(clean, truth).item()}
         return figures
 
     def picture(self) -> Image.Image:
-        """A validation clip: the truth. (What the module does shows over time: see `benchmarks/flicker.py`.)"""
-        first = self._whole(self.validation)[0]
-        return Image.fromarray(np.hstack(self.validation.images[first : first + WINDOW]))
+        """Rows of a validation clip: the truth, drawn without the motion module, and with it."""
+        truth, drawn = self._drawn(1)
+        autoencoder = self.adapters.autoencoder
+        rows = []
+        for latents in (truth, *drawn.values()):
+            decoded = autoencoder.decode(latents[0].transpose(0, 1) / autoencoder.config.scaling_factor).sample
+            rows.append(np.hstack(to_images(decoded)))
+        return Image.fromarray(np.vstack(rows))

@@ -1,4 +1,4 @@
-"""Train the demo model, stage by stage, from data to export.
+"""Train the demo model, stage by stage, from data to export; or the adapters of a release on clips of your own.
 
 Each stage reads what the stages before it left in the work folder, resumes where it stopped, and may be run on several
 processes with `accelerate launch -m training.run ...`.
@@ -15,18 +15,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import CLIPTokenizer
 
 from hellomeme.autoencoder import PatchAutoencoder
 from hellomeme.control import HMControlNet, HMV2ControlNet
+from hellomeme.errors import HelloMemeError
 from hellomeme.networks import HMReferenceAdapter
-from training import dataset
+from training import dataset, own_clips
 from training.adapters import AdapterStage, start_by_copying, start_by_listening
 from training.autoencoder import AutoencoderStage, encode_all, scaling_factor
 from training.base import BaseStage, make_scheduler, make_unet, tokenize
+from training.curves import curves
 from training.export import export_adapters, export_base, take_apart
 from training.loop import Schedule, Stage, load_averaged, train
 from training.motion_module import MotionStage, make_motion_adapter
@@ -106,7 +108,8 @@ class Workshop:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             stage = load_averaged(AutoencoderStage(self.new_autoencoder(), None, None), self.folder / "autoencoder")
-            save_file({"latents": encode_all(stage.autoencoder.eval(), self.frames(split).images)}, path)
+            autoencoder = stage.autoencoder.eval().to(PartialState().device)
+            save_file({"latents": encode_all(autoencoder, self.frames(split).images)}, path)
         return load_file(path)["latents"]
 
     @cached_property
@@ -138,18 +141,19 @@ class Workshop:
             [str(caption) for caption in self.validation_frames.captions],
         )
 
-    def adapter_parts(self, base: BaseStage) -> tuple:
+    def adapter_parts(self, base: BaseStage, knitted: bool = True) -> tuple:
         """The adapters at their start, and what else their stages take besides the base's UNet."""
         model = self.config["model"]
         channels = model["channels"]
-        adapter = HMReferenceAdapter(block_out_channels=channels, num_attention_heads=model["heads"], version="v1")
+        adapter = HMReferenceAdapter(channels, num_attention_heads=model["heads"], version="v1", knitted=knitted)
         start_by_copying(adapter, self.side)
         adapter.reference_modules_down[3].requires_grad_(False)  # the method has no use for it
         # The pose picture has twice the side of the latents. v1's maps begin at half the latents' side, v2's at the whole.
         width = model["control_width"]
-        down = HMControlNet(scale_factor=2, cross_attention_dim=width, block_out_channels=(32, *channels[:3]))
+        common = dict(cross_attention_dim=width, knitted=knitted)
+        down = HMControlNet(scale_factor=2, block_out_channels=(32, *channels[:3]), **common)
         up_widths = (channels[1], channels[2], channels[3], channels[3])
-        up = HMV2ControlNet(scale_factor=1, cross_attention_dim=width, block_out_channels=(32, *up_widths))
+        up = HMV2ControlNet(scale_factor=1, block_out_channels=(32, *up_widths), **common)
         for net in (down, up):
             start_by_listening(net)
         with torch.no_grad():
@@ -194,23 +198,63 @@ class Workshop:
             moving.denoising_net.unet.half().save_motion_modules(str(folder / "motion"))
 
 
-STAGES = ("import", "data", "autoencoder", "decoder", "base", "together", "adapters", "clips", "motion", "export")
+CONFIGS = Path(__file__).parent / "configs"
+STAGES = {
+    "import": "begin from an exported model instead of from nothing",
+    "data": "render and label the frames",
+    "autoencoder": "pictures to latents and back",
+    "decoder": "the autoencoder's decoder alone, for longer (optional)",
+    "base": "the text-to-image model",
+    "together": "the base learns on beside the adapters (optional)",
+    "adapters": "the method itself, base frozen",
+    "clips": "render and label clips",
+    "motion": "the motion module on clips, base and adapters frozen",
+    "export": "write the model",
+    "own": "instead of all that, the adapters of a release on a folder of your own clips",
+    "plot": "draw the curves of all logs",
+}
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m training.run", description=__doc__.splitlines()[0])
-    parser.add_argument("stage", choices=STAGES, help="they run in this order; `import` begins from an exported model")
-    parser.add_argument("--config", type=Path, default=Path(__file__).parent / "configs" / "cpu_night.json")
+    stages = "\n".join(f"  {name:<13}{what}" for name, what in STAGES.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m training.run", description=__doc__.splitlines()[0], epilog=f"stages, in their order:\n{stages}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("stage", choices=STAGES, metavar="STAGE", help="one of those below")
+    parser.add_argument("--config", type=Path, help="training/configs/cpu_night.json, or own_clips.json for `own`")
     parser.add_argument("--folder", type=Path, required=True, help="work folder for data, checkpoints and logs")
     parser.add_argument("--minutes", type=float, help="train this long in all, instead of what the configuration says")
-    parser.add_argument("--processes", type=int, default=2, help="renderers that run side by side (data)")
+    parser.add_argument("--processes", type=int, default=2, help="renderers that run side by side (data, clips)")
     parser.add_argument("--model", type=Path, default=Path("assets/demo"), help="the exported model (import, export)")
+    own = parser.add_argument_group("own")
+    own.add_argument("--clips", type=Path, help="folder of clips, one face in each")
+    own.add_argument("--release", default="v1", help="release or folder whose adapters are trained further (v1)")
+    own.add_argument("--fresh", action="store_true", help="begin the adapters anew, of the release's kind")
+    own.add_argument("--base", help="base model: hub id, diffusers folder or single .safetensors file")
     args = parser.parse_args(argv)
-
-    config = json.loads(args.config.read_text())
-    shop = Workshop(args.folder, config)
+    if args.stage == "own" and args.clips is None:
+        parser.error("own needs --clips FOLDER")
+    path = args.config or CONFIGS / ("own_clips.json" if args.stage == "own" else "cpu_night.json")
+    config = json.loads(path.read_text())
+    if hasattr(Workshop, f"{args.stage}_stage") and args.stage not in config:
+        parser.error(f"{path.name} has no stage {args.stage}: leave it out, or say there how long it takes")
     torch.manual_seed(config["seed"])
     np.random.seed(config["seed"])
+    try:
+        run(args, config)
+    except HelloMemeError as error:
+        parser.exit(2, f"training: {error}\n")
+
+
+def run(args: argparse.Namespace, config: dict) -> None:
+    """One stage, as the command line asks for it."""
+    if args.stage == "plot":
+        picture = args.folder / "curves.jpg"
+        curves(args.folder, picture)
+        print(f"The curves are in {picture}.")
+        return
+    shop = Workshop(args.folder, config)
     if args.stage in ("data", "clips"):
         shop.render(args.stage, args.processes)
         return
@@ -221,13 +265,23 @@ def main(argv: list[str] | None = None) -> None:
         shop.export(args.model)
         return
     schedule = Schedule(**config[args.stage] | ({"minutes": args.minutes} if args.minutes else {}))
-    with Accelerator().main_process_first():  # it makes the latents and the tokenizer; the others read them
-        stage: Stage = getattr(shop, f"{args.stage}_stage")()
+    accelerator = Accelerator(mixed_precision=config["mixed_precision"])  # asked for anew later, it must be the same
+    with accelerator.main_process_first():  # it makes the latents and the tokenizer; the others read them
+        if args.stage == "own":
+            start = own_clips.Start(args.release, args.base, args.fresh)
+            stage: Stage = own_clips.prepare(args.clips, start, args.folder, config, accelerator.device)
+        else:
+            stage = getattr(shop, f"{args.stage}_stage")()
     if args.stage == "autoencoder":
         stage.start()
     train(stage, schedule, args.folder / args.stage, config["seed"], config["mixed_precision"])
-    if args.stage == "together" and Accelerator().is_main_process:
-        hand_over(args.folder)
+    if accelerator.is_main_process:
+        if args.stage == "together":
+            hand_over(args.folder)
+        if args.stage == "own":
+            result = args.folder / "release"
+            own_clips.export(stage, result)
+            print(f"The adapters are in {result}: try them with app.py --release {result}.")
 
 
 if __name__ == "__main__":

@@ -22,10 +22,11 @@ def random_stills(rng: np.random.Generator, frames: int) -> Performance:
 
 
 def random_clip(rng: np.random.Generator, frames: int) -> Performance:
-    """A clip: random expressions and poses 5 to 10 frames apart, eased into one another, in one place."""
+    """A clip: random expressions and poses 6 to 24 frames apart, a quarter of a second to a whole one at 25 frames a
+    second, eased into one another, in one place."""
     keys = [0]
     while keys[-1] < frames:
-        keys.append(keys[-1] + int(rng.integers(5, 11)))
+        keys.append(keys[-1] + int(rng.integers(6, 25)))
     stops = [(random_expression(rng), random_pose(rng)) for _ in keys]
     place = stops[0][1]
     performance = []
