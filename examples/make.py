@@ -1,4 +1,4 @@
-"""Draw the example pictures of the page: characters to bring to life, and faces that drive them.
+"""Draw the examples of the page: characters to bring to life, and faces and clips that drive them.
 
     python -m examples.make
 
@@ -7,12 +7,15 @@ All of them come from the toon renderer in `training/toon`, with identities that
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from hellomeme.arkit import INDEX
+from hellomeme.video import ClipWriter
 from training.toon import Pose, make_identity, render
 
 HERE = Path(__file__).parent
@@ -32,6 +35,32 @@ FACES = {
     "kiss": (5, dict(yaw=-16, roll=8), dict(mouthPucker=1.0, eyeBlink=0.9)),
     "grumpy": (6, dict(yaw=-4, pitch=10, roll=-4), dict(browDown=1.0, mouthFrown=0.7, eyeSquint=0.6)),
 }
+RATE, SECONDS, CLIP_SIZE = 24, 3.5, 320  # frames a second, length, px
+# name: (number of the identity, what moves: pose or ARKit name -> (second, value), ...); they end as they begin
+CLIPS = {
+    "talk": (24, {
+        "yaw": ((0.4, 0), (1.1, -14), (1.7, -9), (2.6, 12), (3.3, 0)),
+        "pitch": ((0, 3), (0.9, 7), (1.6, 0), (2.4, 6), (3.3, 3)),
+        "roll": ((0.3, 0), (1.2, -5), (2.7, 5), (3.4, 0)),
+        "jawOpen": tuple(zip(
+            (0.2, 0.34, 0.5, 0.62, 0.8, 0.95, 1.1, 1.3, 1.5, 1.64, 1.8, 1.96, 2.1, 2.3, 2.5, 2.7, 2.9, 3.2),
+            (0, 0.6, 0.15, 0.75, 0.1, 0.5, 0.05, 0.05, 0.8, 0.2, 0.65, 0.1, 0.55, 0.15, 0.9, 0.3, 0.5, 0),
+        )),
+        "mouthSmile": ((0, 0.2), (1.3, 0.1), (2.4, 0.6), (3.4, 0.2)),
+        "mouthPucker": ((0.6, 0), (0.8, 0.5), (1.0, 0), (1.85, 0), (2.0, 0.45), (2.15, 0)),
+        "eyeBlink": ((0.95, 0), (1.06, 1), (1.22, 0), (2.65, 0), (2.76, 1), (2.92, 0)),
+        "browInnerUp": ((1.3, 0), (1.6, 0.7), (2.2, 0)),
+    }),
+    "look": (16, {
+        "yaw": ((0.2, 0), (0.9, -28), (1.3, -28), (2.2, 26), (2.6, 26), (3.3, 0)),
+        "pitch": ((0.2, 2), (0.9, -4), (1.5, 9), (2.2, -3), (3.3, 2)),
+        "eyeBlink": ((1.35, 0), (1.5, 1), (1.7, 0)),
+        "eyeWide": ((0.5, 0), (0.9, 0.7), (1.3, 0)),
+        "browOuterUp": ((0.5, 0), (0.9, 0.8), (1.3, 0)),
+        "jawOpen": ((2.1, 0), (2.4, 0.75), (2.8, 0)),
+        "mouthSmile": ((0, 0.1), (1.9, 0.1), (2.4, 0.9), (3.0, 0.7), (3.45, 0.1)),
+    }),
+}  # fmt: skip
 
 
 def coefficients(named: dict[str, float]) -> np.ndarray:
@@ -43,18 +72,41 @@ def coefficients(named: dict[str, float]) -> np.ndarray:
     return values
 
 
-def draw(number: int, pose: dict[str, float], expression: dict[str, float]) -> Image.Image:
+def draw(number: int, pose: dict[str, float], expression: dict[str, float], size: int = SIZE) -> np.ndarray:
+    """(size, size, 3) uint8."""
     head = Pose(**{"yaw": 0, "pitch": 0, "roll": 0, "tx": 0, "ty": 0, "scale": 1} | pose)
-    return Image.fromarray(render(make_identity(FIRST + number), coefficients(expression), head, SIZE, 2))
+    return render(make_identity(FIRST + number), coefficients(expression), head, size, 2)
+
+
+def eased(second: float, stops: tuple[tuple[float, float], ...]) -> float:
+    """The value at a moment, going gently from one stop to the next; the first and the last hold."""
+    times, values = zip(*stops)
+    place = np.interp(second, times, np.arange(len(times)))
+    i = min(int(place), len(times) - 2)
+    share = place - i
+    return values[i] + share * share * (3 - 2 * share) * (values[i + 1] - values[i])
+
+
+def frames(number: int, moving: dict[str, tuple]) -> Iterator[np.ndarray]:
+    """The frames of a clip."""
+    for frame in range(round(SECONDS * RATE)):
+        now = {name: eased(frame / RATE, stops) for name, stops in moving.items()}
+        pose = {name: now.pop(name) for name in ("yaw", "pitch", "roll") if name in now}
+        yield draw(number, pose, now, CLIP_SIZE)
 
 
 def main() -> None:
-    for folder in ("references", "drivers"):
+    for folder in ("references", "drivers", "clips"):
         (HERE / folder).mkdir(exist_ok=True)
     for name, number in CHARACTERS.items():
-        draw(number, dict(pitch=4), dict(mouthSmile=0.15)).save(HERE / "references" / f"{name}.png", optimize=True)
+        picture = Image.fromarray(draw(number, dict(pitch=4), dict(mouthSmile=0.15)))
+        picture.save(HERE / "references" / f"{name}.png", optimize=True)
     for name, (number, pose, expression) in FACES.items():
-        draw(number, pose, expression).save(HERE / "drivers" / f"{name}.png", optimize=True)
+        Image.fromarray(draw(number, pose, expression)).save(HERE / "drivers" / f"{name}.png", optimize=True)
+    for name, (number, moving) in CLIPS.items():
+        with ClipWriter(HERE / "clips" / f"{name}.mp4", Fraction(RATE)) as writer:
+            for frame in frames(number, moving):
+                writer.write(frame)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,75 @@
+"""The fast first pass against the exact one, on whole clips: `python benchmarks/exact_vs_fast.py [--release v1]`.
+
+Exact, each frame begins from the one before it; fast, each begins from noise, several in a batch. The second pass is the
+same. Prints how far the results are apart, beside how far another seed takes them, and how long each takes.
+
+The demo has no first pass: its noise schedule ends in pure noise, under which nothing of a first pass is left. So that
+the question can be put to trained networks without v1's weights, it is given both here: the first pass, and Stable
+Diffusion's own schedule, which leaves something (a signal of 0.07 beside the noise). That is near to what its networks
+were trained on, but not the same, and its pictures are worse for it.
+"""
+
+import argparse
+import dataclasses
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from common import head, machine, model
+from photos import toon
+
+from hellomeme import releases
+from hellomeme.reenactor import Reenactor
+from hellomeme.settings import ClipSettings, Settings
+from hellomeme.video import read_frames
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--release", default="demo", help="a release, a folder, or tiny: random networks of the demo's layout")
+parser.add_argument("--frames", type=int, default=24)
+parser.add_argument("--steps", type=int, help="of the second pass; of the first it is as many, but at most 10")
+parser.add_argument("--device")
+options = parser.parse_args()
+
+
+def signal_to_noise(one: np.ndarray, other: np.ndarray) -> float:
+    """Peak signal-to-noise ratio in dB of two clips (T, H, W, 3) uint8; infinite if they are the same."""
+    error = np.square(one.astype(float) - other).mean()
+    return float("inf") if error == 0 else 10 * np.log10(255**2 / error)
+
+
+print(machine())
+pipeline, encoder, row = releases.load(model(options.release), device=options.device)
+about = "as released"
+if not row.first_pass:
+    row, about = dataclasses.replace(row, first_pass=True), "given a first pass and Stable Diffusion's schedule"
+    pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config, rescale_betas_zero_snr=False)
+together = releases.add_motion(pipeline, row)
+if not together:  # without a motion module there is no second pass: one without effect lets the first be seen through it
+    from training.motion_module import make_motion_adapter
+
+    unet = pipeline.unet.config
+    pipeline.register_modules(motion_adapter=make_motion_adapter(unet.block_out_channels, unet.layers_per_block, 4))
+    about += ", with a motion module that has no effect"
+
+reenactor = Reenactor(pipeline, row, encoder)
+reenactor.set_reference(toon(3))
+ways = {"exact": (False, 0), "fast": (True, 0), "exact, another seed": (False, 1)}
+made, seconds = {}, {}
+with tempfile.TemporaryDirectory() as folder:
+    driver = head(Path(folder) / "driver.mp4", 1)
+    for way, (fast, seed) in {"warm-up": (True, 0), **ways}.items():
+        began = time.monotonic()
+        frames = 2 if way == "warm-up" else options.frames
+        report = reenactor.video(
+            driver, Path(folder) / "out.mp4", Settings(steps=options.steps, seed=seed), ClipSettings(frames=frames, start=0, fast=fast)
+        )
+        made[way], seconds[way] = np.stack(list(read_frames(report.path, report.rate))), time.monotonic() - began
+
+print(f"{row.name}, {about}: {options.frames} frames, {report.settings.steps} steps, guidance {report.settings.guidance:g}")
+for way in ("fast", "exact, another seed"):
+    print(f"{way} against exact: {signal_to_noise(made['exact'], made[way]):.1f} dB PSNR")
+for way in ("exact", "fast"):
+    steps = np.square(np.diff(made[way].astype(float), axis=0)).mean()
+    print(f"{way}: {seconds[way]:.1f} s with reading and writing; squared difference between frames {steps:.1f}")
+print(f"time of fast against exact: {seconds['fast'] / seconds['exact']:.2f}")

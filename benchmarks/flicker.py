@@ -1,0 +1,113 @@
+"""Flicker with and without the motion module: `python benchmarks/flicker.py [--release demo] [--clips 12]`.
+
+Rendered clips of identities never trained on drive their own first frame, so that every frame of the output has a truth.
+Flicker is the mean squared difference between neighbouring frames of (output - truth), in levels of 255. Two more lines
+tell what it is made of: a clip that stands still, whose flicker is the movement itself, and the truth through the
+autoencoder, which no module could beat.
+"""
+
+import argparse
+
+import cv2
+import numpy as np
+import torch
+from common import machine, model
+
+from hellomeme import releases
+from hellomeme.clip_sampling import ClipPlan, draw_clip
+from hellomeme.conditions import pose_tensor
+from hellomeme.crop import Crop
+from hellomeme.face import FaceAnalyzer
+from hellomeme.motion import Motion
+from hellomeme.settings import ClipSettings
+from hellomeme.smoothing import bridged, smoothed
+from training.autoencoder import to_tensor
+from training.dataset import FIRST_IDENTITY, RENDER_SIZE
+from training.toon import make_identity, random_clip, render
+
+RATE = 25  # frames a second that the clips are taken for when they are smoothed
+
+
+def performed(seed: int, frames: int, analyzer: FaceAnalyzer, size: int) -> tuple[np.ndarray, Motion] | None:
+    """A clip (T, size, size, 3) uint8 and its motion as read; None where most frames show no face."""
+    identity, whole = make_identity(seed), Crop(0, 0, RENDER_SIZE)
+    drawn = [render(identity, *moment, RENDER_SIZE, 1) for moment in random_clip(np.random.default_rng([seed, 1]), frames)]
+    faces = [(analyzer.faces(picture) or [None])[0] for picture in drawn]
+    if faces[0] is None or 2 * faces.count(None) > frames:
+        return None
+    small = [cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA) for picture in drawn]
+    return np.stack(small), bridged(Motion.from_faces(faces, whole))
+
+
+def reenacted(pipeline, release, reference, motion: Motion, together: bool, overlap: int) -> np.ndarray:
+    """(T, H, W, 3) in [0, 255]: the motion as it stands, with the release's own steps."""
+    plan = ClipPlan(len(motion), release.steps, release.guidance, together, release.first_pass, overlap)
+
+    def tell(frames: np.ndarray) -> dict:
+        told = motion.at(frames)
+        return {"condition": pose_tensor(told, release.condition_size)[None],
+                "drive_coeff": torch.from_numpy(told.blendshapes)[None]}
+
+    generator, text = torch.Generator().manual_seed(0), pipeline.encode_prompt(release.prompt)
+    latents = torch.cat(list(draw_clip(pipeline, reference, tell, plan, text, generator)), 2)
+    return levels(pipeline.decode(latents))
+
+
+def levels(pictures: torch.Tensor) -> np.ndarray:
+    """(1, 3, T, H, W) in [0, 1] to (T, H, W, 3) in [0, 255]."""
+    return 255 * pictures[0].permute(1, 2, 3, 0).cpu().numpy()
+
+
+def flicker(output: np.ndarray, truth: np.ndarray) -> float:
+    return np.square(np.diff(output - truth.astype(np.float32), axis=0)).mean().item()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--release", default="demo", help="a release that takes coefficients, a folder, or tiny")
+    parser.add_argument("--clips", type=int, default=12)
+    parser.add_argument("--frames", type=int, default=28, help="of each clip: with an overlap of 4, 28 are three windows")
+    parser.add_argument("--smoothing", type=float, default=ClipSettings().smoothing, help="as in a clip's settings")
+    parser.add_argument("--overlap", type=int, default=ClipSettings().overlap)
+    options = parser.parse_args()
+
+    print(machine())
+    pipeline, _, release = releases.load(model(options.release), device="cpu")
+    ways = {"a picture that stands still": None, "the truth through the autoencoder": None, "without the motion module": False}
+    if releases.add_motion(pipeline, release):
+        ways["with the motion module"] = True
+    else:
+        print(f"{release.name} has no motion module")
+
+    figures, errors, seed = {way: [] for way in ways}, {way: [] for way in ways}, FIRST_IDENTITY["heldout_clips"]
+    with FaceAnalyzer() as analyzer:
+        while len(figures["without the motion module"]) < options.clips:
+            seed, clip = seed + 1, performed(seed, options.frames, analyzer, release.size)
+            if clip is None:
+                continue
+            truth, motion = clip
+            motion = smoothed(motion, RATE, options.smoothing)
+            latents = torch.cat([pipeline.encode(to_tensor(frame[None])) for frame in truth])  # (T, C, h, w)
+            reference = pipeline.prepare_reference(latents[:1], release.prompt)
+            made = {
+                "a picture that stands still": np.repeat(truth[:1], len(truth), 0).astype(np.float32),
+                "the truth through the autoencoder": levels(pipeline.decode(latents.transpose(0, 1)[None])),
+            }
+            for way, together in ways.items():
+                output = made.get(way)
+                if output is None:
+                    output = reenacted(pipeline, release, reference, motion, together, options.overlap)
+                figures[way].append(flicker(output, truth))
+                errors[way].append(np.square(output - truth).mean())
+
+    print(f"{release.name}, {options.clips} clips of {options.frames} frames, {release.steps} steps, smoothing {options.smoothing:g}, "
+          f"overlap {options.overlap}")
+    for way in ways:
+        print(f"{way}: flicker {np.mean(figures[way]):.2f}, squared error {np.mean(errors[way]):.1f}")
+    if "with the motion module" in ways:
+        without, with_module = (np.array(figures[f"{word} the motion module"]) for word in ("without", "with"))
+        print(f"ratio {with_module.mean() / without.mean():.3f}; lower in {(with_module < without).sum()} of {len(without)} clips")
+
+
+if __name__ == "__main__":
+    main()

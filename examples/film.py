@@ -1,0 +1,44 @@
+"""Draw the example clips on some example characters, beside their drivers: docs/clips.webp, a picture that moves.
+
+    python -m examples.film
+"""
+
+from __future__ import annotations
+
+import tempfile
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from hellomeme import ClipSettings, Reenactor
+from hellomeme.video import read_frames
+
+HERE = Path(__file__).parent
+OUTPUT = HERE.parent / "docs" / "clips.webp"
+CHARACTERS = ("iris", "otto", "nova", "rufus")
+RATE = 12  # frames a second: half the drivers'
+
+
+def main() -> None:
+    reenactor, rows = Reenactor.from_release("demo"), []
+    settings = ClipSettings(rate=str(RATE), side_by_side=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for clip in sorted((HERE / "clips").glob("*.mp4")):
+            columns = []
+            for name in CHARACTERS:
+                reenactor.set_reference(HERE / "references" / f"{name}.png")
+                report = reenactor.video(clip, Path(folder) / "strip.mp4", clip=settings)
+                strip = np.stack(list(read_frames(report.path, Fraction(RATE))))  # driver, pose and result
+                side = reenactor.release.size
+                columns += [strip[:, :, 2 * side :]] if columns else [strip[:, :, :side], strip[:, :, 2 * side :]]
+            rows.append(np.concatenate(columns, axis=2))
+    length = min(map(len, rows))
+    sheet = np.concatenate([row[:length] for row in rows], axis=1)
+    first, *others = map(Image.fromarray, sheet)
+    first.save(OUTPUT, save_all=True, append_images=others, duration=1000 // RATE, loop=0, quality=80, method=6)
+
+
+if __name__ == "__main__":
+    main()
