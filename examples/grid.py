@@ -1,4 +1,4 @@
-"""Draw every example character with every example face, as the page would: docs/examples.png.
+"""Draw every example character with every example face, as the page would: docs/examples.jpg.
 
     python -m examples.grid
 """
@@ -12,7 +12,7 @@ from PIL import Image
 from hellomeme import Reenactor
 
 HERE = Path(__file__).parent
-OUTPUT = HERE.parent / "docs" / "examples.png"
+OUTPUT = HERE.parent / "docs" / "examples.jpg"
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
         sheet.paste(reenactor.set_reference(character).picture, (0, row * side))
         for column, face in enumerate(faces, 1):
             sheet.paste(reenactor.image(face).picture, (column * side, row * side))
-    sheet.save(OUTPUT, optimize=True)
+    sheet.save(OUTPUT, quality=88)
 
 
 if __name__ == "__main__":
