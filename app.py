@@ -11,6 +11,7 @@ with contextlib.suppress(ImportError):
     import spaces  # noqa: F401  (on Hugging Face Spaces before anything that touches CUDA)
 
 import argparse
+import ctypes
 import importlib.metadata
 import os
 import sys
@@ -79,6 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
         parser.exit(2, "app.py: --mcp needs a package more, of version 1: pip install 'mcp>=1.21,<2'.\n")
     if options.auth and ":" not in options.auth:
         parser.exit(2, "app.py: --auth takes a name and a password with a colon between them.\n")
+    share_heaps()
     studio.STUDIO = studio.Studio(options.release, options.base, options.lora, options.device)
     try:
         page = build()
@@ -96,6 +98,14 @@ def main(arguments: list[str] | None = None) -> None:
     if not ON_SPACES:  # only now: a slow machine would be too busy with it to answer Gradio's own look whether it is there
         threading.Thread(target=warm_up, daemon=True).start()
     page.block_thread()
+
+
+def share_heaps() -> None:
+    """Two heaps for all threads. Left alone, glibc gives each of a server's many threads one of its own, and what is
+    free in one is of no use to the others: under load the memory grew minute by minute."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL(None).mallopt(-8, 2)  # M_ARENA_MAX of malloc.h
 
 
 def speaks_mcp() -> bool:

@@ -104,10 +104,12 @@ def _tell(shares: list[Share], stream) -> int:
         lines = [refusal]
     else:
         rows = [f"row {row}: {problem}" for row, problem in sorted(bad.items())]
+        if refusal and refusal not in bad.values():  # of a process that did not get as far as its rows
+            rows.append(refusal)
         lines = [f"{made} made, {there} there already, {len(bad)} failed.", *rows]
     for line in lines if stream else ():
         print(f"hellomeme: {' '.join(line.split())}", file=stream, flush=True)
-    return 2 if refusal and not made else 1 if bad else 0
+    return 2 if refusal and not made else 1 if bad or refusal else 0
 
 
 def _made(jobs: list[Job], options: argparse.Namespace, standard_error) -> Iterator[tuple[Job, str | None]]:

@@ -11,6 +11,7 @@ import os
 import tempfile
 import threading
 import uuid
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -43,6 +44,14 @@ class Studio:
         self.reenactors, self.stops, self.turn = {}, {}, threading.RLock()
         self.portraits, self.references = OrderedDict(), OrderedDict()
         self.pace: dict[str, float] = {}  # release -> s for one prediction of one frame, as last measured here
+        own = weakref.ref(self)
+
+        def take_a_new_lock() -> None:  # in a forked worker nobody would ever release one that was held at the time
+            if (studio := own()) is not None:
+                studio.turn = threading.RLock()
+
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=take_a_new_lock)
 
     @functools.cached_property
     def models(self) -> dict[str, tuple[str, str | None]]:
@@ -111,7 +120,8 @@ class Studio:
         """Leaves the next run as much memory as there is: keeps the model that the page was started with alone."""
         with self.turn:
             self.references.clear()
-            self.reenactors = {key: value for key, value in self.reenactors.items() if key[0] == self.release}
+            own = self.release, releases.find(self.release).code
+            self.reenactors = {key: value for key, value in self.reenactors.items() if key == own}
 
     def measured(self, release: str, predictions: int, guidance: float, seconds: float) -> None:
         """Keeps the pace of a run for estimates, with guidance taken as two predictions."""

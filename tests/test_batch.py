@@ -1,5 +1,6 @@
 """Pictures from a table: what is checked, drawn, passed over and told."""
 
+import io
 import os
 import subprocess
 import sys
@@ -327,3 +328,10 @@ def test_is_done_only_with_the_same_release_and_settings(tmp_path):
         with pytest.raises(HelloMemeError, match="exists, but is not a picture of this release and these settings"):
             is_done(wanted, release)
     assert cli_batch._place() == (0, 1)
+
+
+def test_a_process_that_could_not_begin_is_told_of():
+    standard_error = io.StringIO()
+    shares = [cli_batch.Share(made=2), cli_batch.Share(refusal="The folder is gone.")]
+    assert cli_batch._tell(shares, standard_error) == 1
+    assert "2 made" in standard_error.getvalue() and "The folder is gone." in standard_error.getvalue()

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import pickle
 import sys
+import threading
 
 import gradio as gr
 import photos
@@ -139,3 +140,20 @@ def test_what_takes_too_long_is_refused_with_what_to_lower(on_spaces, frames, st
     else:
         with pytest.raises(ValueError, match="80 is the most here: lower the number of frames or the steps"):
             drawing.clip_needed("v1", frames, settings, clip)
+
+
+def test_a_worker_forked_during_a_run_does_not_wait_for_it():
+    studio = studios.Studio()
+
+    def take_a_turn(free):  # in a thread of its own, as Spaces' workers do: an RLock lets in the thread that forked
+        thread = threading.Thread(target=lambda: free.put(studio.turn.acquire(timeout=1)))
+        thread.start()
+        thread.join()
+
+    context = multiprocessing.get_context("fork")
+    free = context.SimpleQueue()
+    with studio.turn:
+        worker = context.Process(target=take_a_turn, args=(free,))
+        worker.start()
+        worker.join()
+    assert free.get() is True

@@ -109,7 +109,9 @@ class Workshop:
             path.parent.mkdir(parents=True, exist_ok=True)
             stage = load_averaged(AutoencoderStage(self.new_autoencoder(), None, None), self.folder / "autoencoder")
             autoencoder = stage.autoencoder.eval().to(PartialState().device)
-            save_file({"latents": encode_all(autoencoder, self.frames(split).images)}, path)
+            unfinished = path.with_suffix(".part")
+            save_file({"latents": encode_all(autoencoder, self.frames(split).images)}, unfinished)
+            unfinished.replace(path)
         return load_file(path)["latents"]
 
     @cached_property
