@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from test_training import CONFIG as TINY
 
 from hellomeme.control import HMControlNet, HMControlNet2, HMV2ControlNet, HMV2ControlNet2
 from hellomeme.knitting import SKCrossAttention, SKReferenceAttention
@@ -20,20 +21,9 @@ from training.run import Workshop
 CHANNELS, HEADS = 16, 4
 CONFIG = {
     "seed": 0,
-    "data": {
-        "identities": 4, "validation_identities": 3, "frames": 3, "size": 128,
-        "clips": 0, "validation_clips": 0, "clip_frames": 0,
-    },
-    "model": {
-        "latent_channels": 4,
-        "autoencoder": {"encoder_channels": [16, 16], "decoder_channels": [16, 16, 16], "layers_per_block": 1},
-        "text_width": 16,
-        "channels": [16, 16, 32, 32],
-        "layers": 1,
-        "heads": 2,
-        "control_width": 16,
-    },
-}  # fmt: skip
+    "data": TINY["data"] | {"validation_identities": 3, "frames": 3, "clips": 0, "validation_clips": 0, "clip_frames": 0},
+    "model": TINY["model"],
+}
 PLAN = {
     "seeds": [0, 1], "steps": 2, "looks": 1, "batch": 1, "learning_rate": 1e-2, "warmup": 1, "ema": 0.9,
     "validation_identities": 2,
