@@ -89,8 +89,6 @@ def estimate(
     driver=None, motion_file=None,
 ):  # fmt: skip
     """How many frames a clip with these settings will have, how long it will play, and about how long it will take."""
-    from hellomeme import clip as clips
-
     values = frames, typed(start), rate, smoothing, relative, typed(neutral), region, motion, overlap, fast, side_by_side
     try:
         clip, source = ClipSettings(**dict(zip(CLIP, values))), _source(driver, motion_file)
