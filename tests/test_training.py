@@ -18,6 +18,7 @@ from training.adapters import start_by_copying
 from training.export import take_apart
 from training.loop import Schedule, load_averaged, train, trained
 from training.motion_module import SECOND, flicker
+from training.reader import NAMES, Reader
 from training.run import Workshop
 from training.together import hand_over
 
@@ -55,7 +56,7 @@ def shop(tmp_path_factory) -> Workshop:
                 shards = [dataset.render_identity(seed, frames, 128, analyzer, moving) for seed in seeds]
                 np.savez(path, **vars(dataset.concatenate(shards)))
     torch.manual_seed(0)
-    for name in ("autoencoder", "base", "adapters", "motion"):
+    for name in ("autoencoder", "reader", "base", "adapters", "motion"):
         stage = getattr(shop, f"{name}_stage")()
         if name == "autoencoder":
             stage.start()
@@ -95,6 +96,48 @@ def test_the_base_is_never_changed(shop):
     assert not torch.equal(adapter["reference_modules_mid.proj.weight"], stage.adapter.reference_modules_mid.proj.weight)
     saved = load_averaged(shop.adapters_stage(), shop.folder / "frozen")
     assert torch.equal(saved.adapter.reference_modules_mid.proj.weight, stage.adapter.reference_modules_mid.proj.weight)
+
+
+@torch.no_grad()
+def test_the_second_step_sees_what_the_first_drew(shop):
+    """Or the truth under noise, where `own` says so; the first always sees noise alone."""
+    stage = shop.adapters_stage()
+    batch = stage.draw(np.random.default_rng(0), 1)
+    batch["timesteps"][:], batch["own"] = 400, torch.tensor([[True, False, True]])
+    seen, predict = [], stage.predict
+
+    def watched(noisy, timesteps, *conditions):
+        seen.append((noisy, timesteps))
+        return predict(noisy, timesteps, *conditions)
+
+    stage.predict = watched
+    stage(batch)
+    (noise, first), (noisy, second) = seen
+    assert (first == 999).all() and (second == 400).all()
+    conditioned, truth = stage.conditioned(batch), batch["latents"].transpose(1, 2)
+    drawn = stage.cleaned(noise, first, *conditioned)
+    torch.testing.assert_close(stage.scheduled("get_velocity", stage.scheduled("get_velocity", truth, noise, second), stage.scheduled(
+        "add_noise", truth, noise, second), second), truth, rtol=1e-4, atol=1e-4)  # fmt: skip
+    for frame, start in enumerate((drawn, truth, drawn)):
+        expected = stage.scheduled("add_noise", start, noise, second)
+        torch.testing.assert_close(noisy[:, :, frame], expected[:, :, frame], rtol=1e-4, atol=1e-4)
+
+
+def test_the_reader_is_a_loss_and_not_trained_with_the_adapters(shop):
+    stage = shop.adapters_stage()
+    assert stage.reader is not None and not any("reader" in name for name in trained(stage))
+    batch = stage.draw(np.random.default_rng(0), 2)
+    batch["keep"][:] = True
+    losses = []
+    for reader in (stage.reader, None):
+        stage.reader = reader
+        torch.manual_seed(0)
+        losses.append(stage(batch).item())
+    assert losses[0] > losses[1]
+    truth = batch["latents"].flatten(0, 1)
+    reader = Reader(truth.shape[1], truth.shape[-1])
+    assert reader(truth).shape == (len(truth), len(NAMES))
+    assert reader.difference(truth, truth) == 0 < reader.difference(truth + 1, truth)
 
 
 def test_base_and_adapters_learn_together_and_are_handed_over(shop, tmp_path):

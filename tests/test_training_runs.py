@@ -38,7 +38,7 @@ def test_the_configuration_for_a_gpu_trains_a_model_of_its_size(tmp_path, own_pr
     """256 px and bfloat16 through every stage, on few and small things: sizes follow the configuration throughout."""
     torch.set_num_threads(1)
     config = json.loads((CONFIGS / "h200.json").read_text())
-    stages = ("autoencoder", "base", "adapters", "motion")
+    stages = ("autoencoder", "base", "reader", "adapters", "motion")
     assert sum(config[name]["minutes"] for name in stages) == 20
     assert config["data"].keys() == TINY.keys() | {"size"} and config["model"].keys() == TINY_MODEL.keys()
     config["data"] |= TINY

@@ -25,7 +25,7 @@ from PIL import Image
 from torch import nn
 from tqdm import tqdm
 
-from training.adapters import FACE_WEIGHT, AdapterStage
+from training.adapters import FACE_WEIGHT, PURE, PURE_NOISE, AdapterStage, Reenactment
 from training.autoencoder import attention_weights, psnr
 from training.base import BaseStage
 from training.loop import Schedule, load_averaged, read_log, train, trained, write_log
@@ -40,7 +40,7 @@ CONFIGS = Path(__file__).parent / "configs"
 
 
 class AblationStage(AdapterStage):
-    """The adapters' loss with the reference, the control nets or both; validated at fixed noise and timesteps.
+    """The method's loss with the reference, the control nets or both; validated at fixed noise and timesteps.
 
     parts: which of the adapters take part, a key of `PARTS`. adapter_parts: what `Workshop.adapter_parts` returned.
     """
@@ -58,6 +58,14 @@ class AblationStage(AdapterStage):
 
     def prepare(self, reference: torch.Tensor) -> dict:
         return super().prepare(reference) if self.looks_at_reference else {}
+
+    def draw(self, rng: np.random.Generator, batch: int) -> dict:
+        drawn = super().draw(rng, batch)
+        drawn["timesteps"][torch.from_numpy(rng.random(drawn["timesteps"].shape) < PURE_NOISE)] = PURE
+        return drawn
+
+    def forward(self, batch: dict) -> torch.Tensor:
+        return Reenactment.forward(self, batch)  # as in the paper: one noise level, over the truth
 
     def validation_batch(self) -> dict[str, torch.Tensor]:
         """What `draw` returns, from identities never trained on: one target each, at every one of `LEVELS`."""

@@ -19,18 +19,27 @@ from training.base import make_scheduler
 from training.dataset import Frames
 from training.evaluate import correlation, read_back
 from training.loop import Stage
+from training.reader import Reader
 
 TARGETS = 3  # frames that share one pass of the reference
 COMMANDED = 0.5  # share of identities whose expressions are given as commanded instead of as detected
-PURE_NOISE = 0.5  # share of targets at pure noise: sampling starts there, and with few steps it is decided there
+PURE = 999  # the timestep of pure noise: sampling starts there, and with few steps it is decided there
+PURE_NOISE = 0.5  # share of targets at it, where a target sees a single noise level (`Reenactment`)
+OWN = 0.8  # share of second steps that see what the first one drew under noise, not the truth
 FACE_WEIGHT = 8.0  # of eyes and mouth in the loss: they are what is to follow, on a hundredth of the frame
-RARE = ("eyeBlinkLeft", "eyeBlinkRight", "jawOpen")  # most frames have none of it, and without plenty it is not learnt
+# Most frames have none of it, and without plenty it is not learnt: a face at rest and closed eyes, open jaws, mouths and
+# gazes that differ from it.
+READ_WEIGHT = 0.3  # of what a reader of latents makes of predictions, against truth
+RARE = (
+    "eyeBlinkLeft", "eyeBlinkRight", "jawOpen", "mouthSmileLeft", "mouthSmileRight", "mouthFrownLeft", "mouthFrownRight",
+    "mouthPucker", "eyeLookOutLeft", "eyeLookInLeft",
+)  # fmt: skip
 
 
 def frame_weights(blendshapes: np.ndarray) -> np.ndarray:
     """(N, 51) coefficients to (N,) how often to draw a frame: 1 for a face at rest, some 5 for closed eyes."""
     rare = blendshapes[:, [INDEX[name] for name in RARE]]
-    return 1 + (rare / rare.mean(0).clip(min=1e-3)).mean(1)
+    return 1 + 2 * (rare / rare.mean(0).clip(min=1e-3)).mean(1)
 
 
 def start_by_copying(adapter: HMReferenceAdapter, side: int) -> None:
@@ -103,19 +112,24 @@ class Reenactment(Stage):
     def control(self, poses: torch.Tensor, coefficients: torch.Tensor) -> dict[str, torch.Tensor]:
         return {key: value for net in self.controls for key, value in net(poses, coefficients).items()}
 
+    def conditioned(self, batch: dict) -> tuple[dict, dict]:
+        """The prepared reference and the control maps of a batch, with what guidance sees as the negative where `keep`
+        (B,) says so: an empty reference, no pose, no expression."""
+        keep = batch["keep"]
+        reference = batch["reference"] * keep[:, None, None, None]
+        poses = torch.where(keep[:, None, None, None, None], batch["poses"], -1.0)
+        coefficients = batch["coefficients"] * keep[:, None, None]
+        return self.prepare(reference), self.control(poses, coefficients)
+
     def forward(self, batch: dict) -> torch.Tensor:
-        latents, timesteps, keep = batch["latents"], batch["timesteps"], batch["keep"]  # (B, R, C, h, w), (B, R), (B,)
+        latents, timesteps = batch["latents"], batch["timesteps"]  # (B, R, C, h, w), (B, R)
         noise = torch.randn_like(latents)
         noisy, velocity = (
             function(latents.flatten(0, 1), noise.flatten(0, 1), timesteps.flatten()).view_as(latents).transpose(1, 2)
             for function in (self.scheduler.add_noise, self.scheduler.get_velocity)
         )
         wanted = velocity if self.scheduler.config.prediction_type == "v_prediction" else noise.transpose(1, 2)
-        # What guidance sees as the negative: an empty reference, no pose, no expression.
-        reference = batch["reference"] * keep[:, None, None, None]
-        poses = torch.where(keep[:, None, None, None, None], batch["poses"], -1.0)
-        coefficients = batch["coefficients"] * keep[:, None, None]
-        predicted = self.predict(noisy, timesteps, self.prepare(reference), poses, coefficients)
+        predicted = self.predict(noisy, timesteps, *self.conditioned(batch))
         return (((predicted - wanted) ** 2) * batch["weights"]).mean()
 
     def prepare(self, reference: torch.Tensor) -> dict:
@@ -125,13 +139,17 @@ class Reenactment(Stage):
     def features(self, reference: torch.Tensor) -> dict[str, torch.Tensor]:
         return self.reference_net(reference, self.empty_text.expand(len(reference), -1, -1))
 
-    def predict(self, noisy, timesteps, prepared, poses, coefficients) -> torch.Tensor:
+    def predict(self, noisy, timesteps, prepared: dict, control: dict) -> torch.Tensor:
         text = self.empty_text.expand(len(noisy), -1, -1)
-        return self.denoising_net(noisy, timesteps, text, prepared, self.control(poses, coefficients))
+        return self.denoising_net(noisy, timesteps, text, prepared, control)
 
 
 class AdapterStage(Reenactment):
-    """The denoising loss (v-prediction) of a frame, given another frame of the same identity and the frame's motion."""
+    """The error of frames as a few steps draw them, given another frame of the same identity and the frames' motion.
+
+    The first step sees pure noise. What it draws is put under noise again for the second, which therefore learns to
+    mend it; trained on noisy truths only, a model takes its own blur for the truth, and more steps look worse.
+    """
 
     name = "adapters"
 
@@ -147,8 +165,11 @@ class AdapterStage(Reenactment):
         validation: Frames,
         validation_latents: torch.Tensor,
         dropped: float = 0.08,
+        reader: Reader | None = None,
     ):
+        """reader: of these latents, trained; without one, nothing but the latents themselves is compared."""
         super().__init__(unet, adapter, controls, empty_text, make_scheduler())
+        self.reader = None if reader is None else reader.requires_grad_(False)
         self.autoencoder = autoencoder.requires_grad_(False)
         self.frames, self.latents = frames, latents
         self.validation, self.validation_latents = validation, validation_latents
@@ -170,9 +191,8 @@ class AdapterStage(Reenactment):
             targets.append(rng.choice(others, TARGETS, p=weights / weights.sum()))
         targets = np.stack(targets)  # (B, R)
         told, read = self.calibrated[targets], self.frames.blendshapes[targets]
-        # The others lean to high noise too: at low noise the frozen base knows its trade without the adapters.
-        timesteps = (1000 * np.sqrt(rng.random(targets.shape))).astype(np.int64)
-        timesteps[rng.random(targets.shape) < PURE_NOISE] = 999
+        # They lean to high noise: at low noise the frozen base knows its trade without the adapters.
+        timesteps = (999 * np.sqrt(rng.random(targets.shape))).astype(np.int64)
         return dict(
             reference=self.latents[references].float(),
             latents=self.latents[targets].float(),
@@ -180,8 +200,36 @@ class AdapterStage(Reenactment):
             coefficients=torch.from_numpy(np.where(rng.random((batch, 1, 1)) < COMMANDED, told, read)),
             weights=torch.from_numpy(self.weights[targets]).float()[:, None],
             timesteps=torch.from_numpy(timesteps),
+            own=torch.from_numpy(rng.random(targets.shape) < OWN),
             keep=torch.from_numpy(rng.random(batch) >= self.dropped),
         )
+
+    def forward(self, batch: dict) -> torch.Tensor:
+        latents, timesteps = batch["latents"].transpose(1, 2), batch["timesteps"]  # (B, C, R, h, w), (B, R)
+        conditioned, noise = self.conditioned(batch), torch.randn_like(latents)
+        first = self.cleaned(noise, torch.full_like(timesteps, PURE), *conditioned)
+        start = torch.where(batch["own"][:, None, :, None, None], first.detach(), latents)
+        second = self.cleaned(self.scheduled("add_noise", start, noise, timesteps), timesteps, *conditioned)
+        return sum(self.error(clean, latents, batch) for clean in (first, second)) / 2
+
+    def scheduled(self, function: str, *tensors: torch.Tensor) -> torch.Tensor:
+        """`add_noise` or `get_velocity` of the scheduler on (B, C, R, h, w), at timesteps (B, R)."""
+        *latents, timesteps = tensors
+        result = getattr(self.scheduler, function)(*(x.transpose(1, 2).flatten(0, 1) for x in latents), timesteps.flatten())
+        return result.unflatten(0, timesteps.shape).transpose(1, 2)
+
+    def cleaned(self, noisy: torch.Tensor, timesteps: torch.Tensor, prepared: dict, control: dict) -> torch.Tensor:
+        """Clean latents (B, C, R, h, w) as predicted from noisy ones at timesteps (B, R)."""
+        # velocity = alpha noise - sigma clean and noisy = alpha clean + sigma noise: a rotation, which the same
+        # function turns back, as alpha noisy - sigma velocity = clean.
+        return self.scheduled("get_velocity", self.predict(noisy, timesteps, prepared, control), noisy, timesteps)
+
+    def error(self, clean: torch.Tensor, truth: torch.Tensor, batch: dict) -> torch.Tensor:
+        loss = ((clean - truth).square() * batch["weights"]).mean()
+        if self.reader is not None and batch["keep"].any():
+            kept = (x[batch["keep"]].transpose(1, 2).flatten(0, 1) for x in (clean, truth))
+            loss = loss + READ_WEIGHT * self.reader.difference(*kept)
+        return loss
 
     @staticmethod
     def conditions(frames: Frames, chosen: np.ndarray) -> dict[str, torch.Tensor]:
@@ -198,10 +246,10 @@ class AdapterStage(Reenactment):
         pictures = []
         for part in np.array_split(pairs, -(-len(pairs) // 32)):
             motion = {k: v.to(device) for k, v in self.conditions(frames, part[:, 1:]).items()}
-            prepared = self.prepare(latents[part[:, 0]].float().to(device))
+            prepared, control = self.prepare(latents[part[:, 0]].float().to(device)), self.control(**motion)
             sample = torch.randn((len(part), *latents.shape[1:]), generator=generator).to(device)[:, :, None]
             for timestep in scheduler.timesteps:
-                velocity = self.predict(sample, timestep.to(device), prepared, motion["poses"], motion["coefficients"])
+                velocity = self.predict(sample, timestep.to(device), prepared, control)
                 sample = scheduler.step(velocity, timestep, sample).prev_sample
             decoded = self.autoencoder.decode(sample[:, :, 0] / self.autoencoder.config.scaling_factor).sample
             pictures.append(to_images(decoded))
@@ -223,15 +271,15 @@ class AdapterStage(Reenactment):
         return figures
 
     def followed(self, pictures: np.ndarray, drivers: np.ndarray) -> dict[str, float]:
-        """Share of pictures with a face; correlation of jaw and blink between them and the validation frames `drivers`."""
+        """Share of pictures with a face; what of them follows the validation frames `drivers`, as correlations."""
         with FaceAnalyzer() as analyzer:
             faces = read_back(pictures, analyzer)
         seen = [i for i, face in enumerate(faces) if face is not None]
-        figures = {"faces": len(seen) / len(faces), "jaw": 0.0, "blink": 0.0}
+        figures = {"faces": len(seen) / len(faces)} | dict.fromkeys(("jaw", "blink", "smile", "gaze"), 0.0)
         if len(seen) > 2:
             ours = np.stack([faces[i].blendshapes for i in seen])
             theirs = self.validation.blendshapes[drivers[seen]]
-            for name, part in (("jaw", "jawOpen"), ("blink", "eyeBlinkLeft")):
+            for name, part in (("jaw", "jawOpen"), ("blink", "eyeBlinkLeft"), ("smile", "mouthSmileLeft"), ("gaze", "eyeLookOutLeft")):
                 figures[name] = correlation(ours[:, INDEX[part]], theirs[:, INDEX[part]])
         return figures
 

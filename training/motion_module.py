@@ -116,8 +116,7 @@ class MotionStage(Stage):
             if predicted:
                 noisy = scheduler.add_noise(predicted[-1].detach(), noise, timesteps)
             velocity = net(noisy, timesteps, text, prepared, control)
-            # velocity = alpha noise - sigma clean and noisy = alpha clean + sigma noise: a rotation, which the same
-            # function turns back, as alpha noisy - sigma velocity = clean.
+            # velocity to clean latents: see `AdapterStage.cleaned`
             predicted.append(scheduler.get_velocity(velocity, noisy, timesteps))
         return predicted
 

@@ -32,6 +32,7 @@ from training.curves import curves
 from training.export import export_adapters, export_base, take_apart
 from training.loop import Schedule, Stage, load_averaged, train
 from training.motion_module import MotionStage, make_motion_adapter
+from training.reader import Reader, ReaderStage
 from training.text import make_text_encoder, make_tokenizer
 from training.together import TogetherStage, hand_over
 
@@ -171,16 +172,27 @@ class Workshop:
             base.validation_latents,
         )
 
+    def reader_stage(self) -> ReaderStage:
+        reader = Reader(self.config["model"]["latent_channels"], self.side)
+        splits = [part for name in self.splits("data") for part in (self.frames(name), self.latents(name))]
+        return ReaderStage(reader, *splits)
+
+    def finished_reader(self) -> Reader | None:
+        """The reader, if there is one: its stage may be left out."""
+        if not (self.folder / "reader" / "averaged.safetensors").exists():
+            return None
+        return load_averaged(self.reader_stage(), self.folder / "reader").reader
+
     def together_stage(self) -> TogetherStage:
         base = load_averaged(self.base_stage(), self.folder / "base")
-        stage = TogetherStage(base, *self.adapter_parts(base))
+        stage = TogetherStage(base, *self.adapter_parts(base), reader=self.finished_reader())
         if (self.folder / "adapters" / "averaged.safetensors").exists():  # an imported model's
             stage.load_state_dict(load_file(self.folder / "adapters" / "averaged.safetensors"), strict=False)
         return stage
 
     def adapters_stage(self) -> AdapterStage:
         base = load_averaged(self.base_stage(), self.folder / "base").requires_grad_(False)
-        return AdapterStage(base.unet.eval(), *self.adapter_parts(base))
+        return AdapterStage(base.unet.eval(), *self.adapter_parts(base), reader=self.finished_reader())
 
     def motion_stage(self) -> MotionStage:
         model = self.config["model"]
@@ -207,6 +219,7 @@ STAGES = {
     "autoencoder": "pictures to latents and back",
     "decoder": "the autoencoder's decoder alone, for longer (optional)",
     "base": "the text-to-image model",
+    "reader": "what latents show, as a loss of the stages below (optional)",
     "together": "the base learns on beside the adapters (optional)",
     "adapters": "the method itself, base frozen",
     "clips": "render and label clips",

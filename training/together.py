@@ -23,9 +23,9 @@ class TogetherStage(AdapterStage):
 
     name = "together"
 
-    def __init__(self, base: BaseStage, *adapter_parts, captions: float = 1 / 3):
-        """captions: captioned frames to a target of the adapters."""
-        super().__init__(base.unet, *adapter_parts)
+    def __init__(self, base: BaseStage, *adapter_parts, captions: float = 1 / 3, **more):
+        """captions: captioned frames to a target of the adapters. The rest as for `AdapterStage`."""
+        super().__init__(base.unet, *adapter_parts, **more)
         self.base, self.captions = base, captions
         base.text_encoder.requires_grad_(False)  # its empty prompt is what the adapters are trained with
         base.unet.requires_grad_(True)
