@@ -149,8 +149,22 @@ class Studio:
 STUDIO = Studio()
 
 
+_importing = threading.Lock()
+
+
+def import_networks() -> None:
+    """Imports all that draws: to be called before anything of it is imported in answer to a visitor.
+
+    Two visitors' threads must not do so at once. diffusers puts another module in its own place at the end of its
+    import, and a thread that came in the middle is left with the first one, which is empty.
+    """
+    with _importing:
+        import hellomeme.clip  # noqa: F401
+
+
 @functools.cache
 def _reenactor_class() -> type[Reenactor]:
+    import_networks()
     from hellomeme.reenactor import Portrait, Reenactor
 
     class Studied(Reenactor):

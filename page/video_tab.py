@@ -67,6 +67,7 @@ def save_motion(
     request: gr.Request = None,
 ):  # fmt: skip
     """The motion of a driver clip as a file (.npz) that can drive in its place; no picture of the driver is in it."""
+    studio.import_networks()
     from hellomeme.clip import read_motion
     from hellomeme.reenactor import Stopped
 
@@ -119,6 +120,7 @@ def _source(driver: str | None, motion_file: str | None) -> str:
 
 def _length(source: str, clip: ClipSettings):
     """(frames to make, how many of them play in a second, frames to analyse before) for a driver."""
+    studio.import_networks()
     from hellomeme.clip import MOTION_RATE, Selection
     from hellomeme.motion import Motion
     from hellomeme.video import probe

@@ -77,9 +77,15 @@ def visit(browser, request):
 
 
 def set_number(page, label, value):
-    box = page.get_by_label(f"number input for {label}")
-    box.fill(str(value))
-    box.press("Tab")
+    """Types a number beside a slider, and again where a page that is still busy with itself did not take it."""
+    box, slider = (page.get_by_label(f"{kind} for {label}") for kind in ("number input", "range slider"))
+    for _ in range(20):
+        box.fill(str(value))
+        box.press("Tab")
+        page.wait_for_timeout(300)
+        if box.input_value() == slider.input_value() == str(value):
+            return
+    raise AssertionError(f"{label} did not become {value}")
 
 
 def open_tab(page, name):

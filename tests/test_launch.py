@@ -1,5 +1,9 @@
 """How `app.py` launches the page: what may be uploaded, which files can be read, and what `--mcp` asks for."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import gradio as gr
 import httpx
 import pytest
@@ -62,3 +66,27 @@ def test_files_named_by_a_program_must_be_its_own_uploads(url, tmp_path):
         event = httpx.post(f"{url}gradio_api/call/restore", json={"data": [file]}, timeout=30)
         answer = httpx.get(f"{url}gradio_api/call/restore/{event.json()['event_id']}", timeout=30).text
         assert "event: error" in answer and "restored" not in answer, path
+
+
+def test_two_visitors_who_come_before_anything_is_imported():
+    """diffusers is imported for both at once: see `studio.import_networks`."""
+    program = """
+import threading
+from hellomeme.errors import HelloMemeError
+from hellomeme.settings import ClipSettings
+from page import studio, video_tab
+
+def length():
+    try:
+        video_tab._length("nothing.mp4", ClipSettings())
+    except HelloMemeError:
+        pass
+
+threads = [threading.Thread(target=target) for target in (length, studio._reenactor_class, length)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(app.__file__).parent)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
