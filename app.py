@@ -22,7 +22,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # the page asks noth
 import gradio as gr
 
 from hellomeme.errors import HelloMemeError
-from page import common, expression_tab, gallery_tab, image_tab, parts, studio, video_tab
+from page import blocks, common, expression_tab, gallery_tab, image_tab, parts, studio, video_tab
 from page.i18n import say
 from page.spaces_gpu import ON_SPACES
 from page.theme import LOOKS, header
@@ -43,7 +43,7 @@ EASE = """() => {
 
 def build() -> gr.Blocks:
     """The page, not yet launched."""
-    with gr.Blocks(title="HelloMeme", delete_cache=(HOUR, HOUR)) as page:
+    with blocks.Blocks(title="HelloMeme", delete_cache=(HOUR, HOUR)) as page:
         gr.HTML(header(), elem_id="header", padding=False)
         with gr.Tabs(elem_id="tabs") as tabs:
             places = {name: gr.Tab(say(name.capitalize()), id=name) for name in ("image", "video", "expression", "gallery")}

@@ -57,6 +57,28 @@ def test_uploads_are_limited_and_only_they_can_be_read(url, model_folder, tmp_pa
         assert httpx.get(f"{url}gradio_api/file={path}").status_code in (403, 404), path
 
 
+KIND = "A value was sent that is not of the kind its parameter takes"
+SHAPES = {  # of what should be an uploaded file
+    "a number": (5, KIND),
+    "text": ("face.mp4", KIND),
+    "a list": ([1, 2], KIND),
+    "a path that is a number": ({"path": 5}, KIND),
+    "a path that is an object": ({"path": {"a": 1}}, KIND),
+    "a file never uploaded": ({"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}, "A file was named that was not uploaded"),
+}
+
+
+@pytest.mark.parametrize("event, parameter", [("video", "driver"), ("image", "driver"), ("restore", "file")])
+def test_wrong_shapes_get_a_sentence(url, event, parameter):
+    """Gradio by itself would answer with an error that says nothing."""
+    takes = httpx.get(f"{url}gradio_api/info", timeout=30).json()["named_endpoints"][f"/{event}"]["parameters"]
+    for name, (value, sentence) in SHAPES.items():
+        data = [value if one["parameter_name"] == parameter else one.get("parameter_default") for one in takes]
+        called = httpx.post(f"{url}gradio_api/call/{event}", json={"data": data}, timeout=30).json()
+        answer = httpx.get(f"{url}gradio_api/call/{event}/{called['event_id']}", timeout=30).text
+        assert "event: error" in answer and sentence in answer, name
+
+
 def test_files_named_by_a_program_must_be_its_own_uploads(url, tmp_path):
     """What gradio_client would upload first, named by its path on this machine instead; and a kind that is not asked for."""
     (tmp_path / "other.png").write_text("not uploaded")
