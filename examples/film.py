@@ -1,4 +1,5 @@
-"""Draw the example clips on some example characters, beside their drivers: docs/clips.webp, a picture that moves.
+"""Draw the example clips on some example characters, each beside its driver: examples/films, which the page's gallery
+shows, and docs/clips.webp, a picture that moves.
 
     python -m examples.film
 """
@@ -13,12 +14,14 @@ import numpy as np
 from PIL import Image
 
 from hellomeme import ClipSettings, Reenactor
-from hellomeme.video import read_frames
+from hellomeme.video import ClipWriter, read_frames
 
 HERE = Path(__file__).parent
+FILMS = HERE / "films"
 OUTPUT = HERE.parent / "docs" / "clips.webp"
 CHARACTERS = ("iris", "otto", "nova", "rufus")
-RATE = 12  # frames a second: half the drivers'
+RATE = 24  # frames a second, the drivers' own
+EVERY = 2  # of whose frames one goes into the picture that moves
 
 
 def main() -> None:
@@ -34,10 +37,14 @@ def main() -> None:
                 side = reenactor.release.size
                 columns += [strip[:, :, 2 * side :]] if columns else [strip[:, :, :side], strip[:, :, 2 * side :]]
             rows.append(np.concatenate(columns, axis=2))
+            FILMS.mkdir(exist_ok=True)
+            with ClipWriter(FILMS / clip.name, Fraction(RATE)) as writer:
+                for frame in rows[-1]:
+                    writer.write(frame)
     length = min(map(len, rows))
-    sheet = np.concatenate([row[:length] for row in rows], axis=1)
+    sheet = np.concatenate([row[:length:EVERY] for row in rows], axis=1)
     first, *others = map(Image.fromarray, sheet)
-    first.save(OUTPUT, save_all=True, append_images=others, duration=1000 // RATE, loop=0, quality=80, method=6)
+    first.save(OUTPUT, save_all=True, append_images=others, duration=1000 * EVERY // RATE, loop=0, quality=80, method=6)
 
 
 if __name__ == "__main__":

@@ -111,6 +111,7 @@ CHINESE = {
     "Live preview": "实时预览",
     "Draws a rough picture whenever a slider is released.": "每次松开滑块就画一张草图。",
     # gallery
+    "Clips, each with four characters that follow it.": "每段视频配四个随之而动的角色。",
     "Every character with every face. Click a picture to open it in the Image tab with its settings.": "每个角色配每种表情。点击图片即可连同设置在“图片”页中打开。",
     "Characters": "角色",
     "Faces": "表情",

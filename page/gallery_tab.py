@@ -79,6 +79,11 @@ def build(common: Common, image: ImageTab, tabs: gr.Tabs) -> None:
                 label=say("Characters by faces"), columns=max(len(names["drivers"]), 1), object_fit="contain", format="png",
                 interactive=False, allow_preview=False, elem_id="grid", buttons=["fullscreen"], height="auto",
             )  # fmt: skip
+    if films := examples("films", "mp4"):
+        gr.Markdown(say("Clips, each with four characters that follow it."))
+        with gr.Row():
+            for film in films:
+                gr.Video(film, label=Path(film).stem, interactive=False, loop=True, buttons=[], min_width=280, elem_classes="film")
 
     settings = [image.controls[name] for name in ("expression", "head")] + [common.guidance, common.steps, common.seed]
     drawn = run.click(

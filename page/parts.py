@@ -14,6 +14,7 @@ from hellomeme.settings import ClipSettings, Settings
 from .i18n import say
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+OPENS_WITH = {"laugh"}  # examples in which there is plenty to follow
 FIELDS = {field.name: field.metadata for kind in (Settings, ClipSettings) for field in dataclasses.fields(kind)}
 QUEUE = {"concurrency_id": "model", "concurrency_limit": 1}  # one visitor draws at a time, in the order of asking
 QUIET = {"queue": False, "show_progress": "hidden"}  # what answers at once
@@ -39,8 +40,9 @@ def picture_input(label: str, hint: str, name: str, example: list[str] = (), hei
 
 
 def examples(folder: str, *kinds: str) -> list[str]:
-    """Paths of the example files in a folder."""
-    return sorted(str(path) for kind in kinds or ("png",) for path in (EXAMPLES / folder).glob(f"*.{kind}"))
+    """Paths of the example files in a folder, the one that the page opens with first."""
+    paths = (path for kind in kinds or ("png",) for path in (EXAMPLES / folder).glob(f"*.{kind}"))
+    return [str(path) for path in sorted(paths, key=lambda path: (path.stem not in OPENS_WITH, path.name))]
 
 
 def example_row(paths: list[str], component: gr.components.Component, label: str) -> None:

@@ -1,7 +1,9 @@
 """The measurements measure what they say: on arrays, on the renderer's own pictures, and whole runs on a tiny model."""
 
 import itertools
+import json
 from types import SimpleNamespace
+
 
 import numpy as np
 import pytest
@@ -286,9 +288,16 @@ def test_the_page_takes_over_the_ablation_and_is_written_whole(bench, tmp_path, 
     assert "Not measured yet." in out.read_text()
     (tmp_path / "results" / "ablation").mkdir()
     (tmp_path / "results" / "ablation" / "table.md").write_text("| knitted | 0.5 |\n")
-    results.write(bench, out)
-    assert f"{results.BEGIN}\n| knitted | 0.5 |\n{results.END}" in out.read_text()
+    plan = {"steps": 123, "batch": 2, "seeds": [0, 1, 2], "validation_identities": 32}
+    (tmp_path / "results" / "ablation" / "plan.json").write_text(json.dumps(plan))
+    before = out.read_text()
+    monkeypatch.setattr("sys.argv", ["results", "--ablation", "--out", str(out)])
+    results.main()  # without measuring anything again
     written = out.read_text()
+    assert "| knitted | 0.5 |" in written and "123 steps of 2 references" in written and "curves.png" in written
+    assert written.partition(results.BEGIN)[0] == before.partition(results.BEGIN)[0] and results.END in written
+    results.write(bench, out)
+    assert out.read_text() == written
     monkeypatch.setitem(results.SECTIONS, "text", lambda bench, folder: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         results.write(bench, out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import time
@@ -214,10 +215,31 @@ def aims(bench: Bench, figures: dict[str, dict]) -> str:
 
 
 def ablation(folder: Path) -> str:
-    """The section that `training.ablation` fills, as it left it."""
-    table = folder / "ablation" / "table.md"
-    found = table.read_text(encoding="utf-8").strip() if table.exists() else "Not measured yet."
-    return f"## Knitted against plain attention\n\n{BEGIN}\n{found}\n{END}\n"
+    """What `training.ablation` left in `folder`/ablation."""
+    results = folder / "ablation"
+    if not (results / "table.md").exists():
+        return f"{BEGIN}\nNot measured yet.\n{END}"
+    plan = json.loads((results / "plan.json").read_text())
+    return f"""{BEGIN}
+Three pairs after the paper's ablations (`training/ablation.py`): the same frozen base, frames, noise, parameters and
+starting weights in both runs of a pair; only where a query looks differs. {plan["steps"]} steps of {plan["batch"]} references
+with three targets each, {len(plan["seeds"])} seeds; mean (lowest to highest). Validation on {plan["validation_identities"]} identities never trained
+on; a lower loss and a higher PSNR are better.
+
+{(results / "table.md").read_text(encoding="utf-8").strip()}
+
+![curves](results/ablation/curves.png)
+
+Rows: reference, truth, then what the first seed of each run draws in one step, in the order of the table.
+
+![grid](results/ablation/grid.jpg)
+{END}"""
+
+
+def with_ablation(page: str, folder: Path) -> str:
+    """The page with its section on the ablation as it is now."""
+    before, _, rest = page.partition(BEGIN)
+    return before + ablation(folder) + rest.partition(END)[2]
 
 
 def page(bench: Bench, folder: Path, work: Path | None) -> str:
@@ -243,7 +265,7 @@ the section on knitted and plain attention.
 
 {aims(bench, figures)}
 """
-    return "\n".join([head, *sections, ablation(folder)])
+    return "\n".join([head, *sections, f"## Knitted against plain attention\n\n{ablation(folder)}\n"])
 
 
 def write(bench: Bench, out: Path, work: Path | None = None) -> None:
@@ -259,7 +281,11 @@ def main() -> None:
     add_arguments(parser)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("RESULTS.md"), help="the page to write")
     parser.add_argument("--folder", type=Path, help="work folder of training.run, whose logs are plotted")
+    parser.add_argument("--ablation", action="store_true", help="only put in what training.ablation has left since")
     args = parser.parse_args()
+    if args.ablation:
+        args.out.write_text(with_ablation(args.out.read_text(encoding="utf-8"), args.out.parent / "results"), encoding="utf-8")
+        return
     if not args.out.parent.is_dir():
         parser.error(f"There is no folder {args.out.parent}: make it, or choose another place for the page.")
     with FaceAnalyzer() as analyzer:
