@@ -4,7 +4,6 @@ import itertools
 import json
 from types import SimpleNamespace
 
-
 import numpy as np
 import pytest
 import torch

@@ -27,9 +27,8 @@ PURE = 999  # the timestep of pure noise: sampling starts there, and with few st
 PURE_NOISE = 0.5  # share of targets at it, where a target sees a single noise level (`Reenactment`)
 OWN = 0.8  # share of second steps that see what the first one drew under noise, not the truth
 FACE_WEIGHT = 8.0  # of eyes and mouth in the loss: they are what is to follow, on a hundredth of the frame
-# Most frames have none of it, and without plenty it is not learnt: a face at rest and closed eyes, open jaws, mouths and
-# gazes that differ from it.
 READ_WEIGHT = 0.3  # of what a reader of latents makes of predictions, against truth
+# Most frames have little of it, and without plenty it is not learnt.
 RARE = (
     "eyeBlinkLeft", "eyeBlinkRight", "jawOpen", "mouthSmileLeft", "mouthSmileRight", "mouthFrownLeft", "mouthFrownRight",
     "mouthPucker", "eyeLookOutLeft", "eyeLookInLeft",
@@ -37,7 +36,7 @@ RARE = (
 
 
 def frame_weights(blendshapes: np.ndarray) -> np.ndarray:
-    """(N, 51) coefficients to (N,) how often to draw a frame: 1 for a face at rest, some 5 for closed eyes."""
+    """(N, 51) coefficients to (N,) how often to draw a frame: 1 for a face at rest, up to some 10."""
     rare = blendshapes[:, [INDEX[name] for name in RARE]]
     return 1 + 2 * (rare / rare.mean(0).clip(min=1e-3)).mean(1)
 
@@ -222,13 +221,14 @@ class AdapterStage(Reenactment):
         """Clean latents (B, C, R, h, w) as predicted from noisy ones at timesteps (B, R)."""
         # velocity = alpha noise - sigma clean and noisy = alpha clean + sigma noise: a rotation, which the same
         # function turns back, as alpha noisy - sigma velocity = clean.
-        return self.scheduled("get_velocity", self.predict(noisy, timesteps, prepared, control), noisy, timesteps)
+        velocity = self.predict(noisy, timesteps, prepared, control).float()  # the schedule is not for bfloat16
+        return self.scheduled("get_velocity", velocity, noisy, timesteps)
 
     def error(self, clean: torch.Tensor, truth: torch.Tensor, batch: dict) -> torch.Tensor:
         loss = ((clean - truth).square() * batch["weights"]).mean()
-        if self.reader is not None and batch["keep"].any():
-            kept = (x[batch["keep"]].transpose(1, 2).flatten(0, 1) for x in (clean, truth))
-            loss = loss + READ_WEIGHT * self.reader.difference(*kept)
+        if self.reader is not None:  # nothing is to be read where nothing was told
+            read = self.reader.difference(*(x.transpose(1, 2).flatten(0, 1) for x in (clean, truth)))
+            loss = loss + READ_WEIGHT * (read * batch["keep"].repeat_interleave(truth.shape[2])).mean()
         return loss
 
     @staticmethod

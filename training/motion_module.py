@@ -115,7 +115,7 @@ class MotionStage(Stage):
         for timesteps in (torch.full_like(batch["timesteps"], FIRST), batch["timesteps"]):
             if predicted:
                 noisy = scheduler.add_noise(predicted[-1].detach(), noise, timesteps)
-            velocity = net(noisy, timesteps, text, prepared, control)
+            velocity = net(noisy, timesteps, text, prepared, control).float()
             # velocity to clean latents: see `AdapterStage.cleaned`
             predicted.append(scheduler.get_velocity(velocity, noisy, timesteps))
         return predicted

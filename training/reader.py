@@ -42,12 +42,12 @@ class Reader(nn.Module):
         return self.layers(latents)
 
     def difference(self, predicted: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-        """() mean squared difference of what is read of either, (B, C, h, w) both.
+        """(B,) mean squared difference of what is read of either, (B, C, h, w) both.
 
         Read through the same noise, which changes at every step: what only one exact picture would fool is of no use.
         """
         noise = NOISE * torch.rand(len(truth), 1, 1, 1, device=truth.device) * torch.randn_like(truth)
-        return (self(predicted + noise) - self(truth + noise)).square().mean()
+        return (self(predicted + noise) - self(truth + noise)).square().mean(1)
 
 
 class ReaderStage(Stage):
@@ -55,7 +55,7 @@ class ReaderStage(Stage):
 
     name = "reader"
 
-    def __init__(self, reader: Reader, frames: Frames, latents: torch.Tensor, validation: Frames, validation_latents: torch.Tensor):
+    def __init__(self, reader: Reader, frames: Frames, validation: Frames, latents: torch.Tensor, validation_latents: torch.Tensor):
         super().__init__()
         self.reader = reader
         told, validation_told = commands(frames), commands(validation)

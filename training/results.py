@@ -284,6 +284,8 @@ def main() -> None:
     parser.add_argument("--ablation", action="store_true", help="only put in what training.ablation has left since")
     args = parser.parse_args()
     if args.ablation:
+        if not (args.out.exists() and END in args.out.read_text(encoding="utf-8")):
+            parser.error(f"{args.out} is no page that this script wrote: write it first, without --ablation.")
         args.out.write_text(with_ablation(args.out.read_text(encoding="utf-8"), args.out.parent / "results"), encoding="utf-8")
         return
     if not args.out.parent.is_dir():

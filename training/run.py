@@ -172,16 +172,21 @@ class Workshop:
             base.validation_latents,
         )
 
+    def new_reader(self) -> Reader:
+        return Reader(self.config["model"]["latent_channels"], self.side)
+
     def reader_stage(self) -> ReaderStage:
-        reader = Reader(self.config["model"]["latent_channels"], self.side)
-        splits = [part for name in self.splits("data") for part in (self.frames(name), self.latents(name))]
-        return ReaderStage(reader, *splits)
+        latents = (self.latents(name) for name in ("train", "validation"))
+        return ReaderStage(self.new_reader(), self.train_frames, self.validation_frames, *latents)
 
     def finished_reader(self) -> Reader | None:
         """The reader, if there is one: its stage may be left out."""
-        if not (self.folder / "reader" / "averaged.safetensors").exists():
+        weights = self.folder / "reader" / "averaged.safetensors"
+        if not weights.exists():
             return None
-        return load_averaged(self.reader_stage(), self.folder / "reader").reader
+        reader = self.new_reader()
+        reader.load_state_dict({name.removeprefix("reader."): tensor for name, tensor in load_file(weights).items()})
+        return reader
 
     def together_stage(self) -> TogetherStage:
         base = load_averaged(self.base_stage(), self.folder / "base")
