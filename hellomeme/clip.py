@@ -25,7 +25,7 @@ from . import releases
 from .clip_sampling import ClipPlan, draw_clip
 from .conditions import pose_picture, pose_tensor
 from .crop import Crop
-from .errors import HelloMemeError
+from .errors import HelloMemeError, NoFaceError
 from .face import FaceAnalyzer
 from .memory import attempts
 from .metadata import Stamp
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 MOTION_RATE = Fraction(25)  # frames a second of a motion file that does not say
+MOST_FRAMES = 250_000  # two hours at 30 a second, and some: their numbers are kept in memory
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ class Selection:
 
     @classmethod
     def of(cls, seconds: Fraction, rate: Fraction, clip: ClipSettings) -> Selection:
-        """What the settings choose of a clip of that length and rate; HelloMemeError for a start beyond its end."""
+        """What the settings choose of a clip of that length and rate; HelloMemeError for a start beyond its end
+        and for more frames than can be kept."""
         wanted = rate if clip.rate == "source" else Fraction(clip.rate)
         start = Fraction(clip.start or 0).limit_denominator(1000)
         if start >= seconds:
@@ -77,6 +79,9 @@ class Selection:
                                  f"{float(seconds):.2f} s: choose an earlier one.")
         there = max(round((seconds - start) * wanted), 1)
         if not 0 < clip.frames < there:
+            if there > MOST_FRAMES:
+                raise HelloMemeError(f"The driver would give {there} frames, and {MOST_FRAMES} is the most: choose how many "
+                                     "to make, or a lower rate.")
             return cls(start, wanted, there, wanted)
         if clip.start is not None:
             return cls(start, wanted, clip.frames, wanted)
@@ -162,6 +167,8 @@ def read_motion(
         selection = Selection.of(len(driver) / rate, rate, clip)
         moments = (selection.start + k / selection.taken for k in range(selection.count))
         motion = driver.at([min(math.floor(moment * rate), len(driver) - 1) for moment in moments])
+        if not motion.valid.any():  # of a few frames, all may be such that show none
+            raise NoFaceError("No face in any of the frames chosen from the motion file: choose more, or another start.")
         return replace(motion, rate=_array(selection.played)), None, selection
     info = probe(driver)
     selection = Selection.of(info.seconds, info.rate, clip)

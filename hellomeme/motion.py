@@ -5,6 +5,7 @@ import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,9 @@ HALF_SIDE = 0.05  # m: half side of the square on the head
 NEAREST = -0.5  # the head never comes nearer to the pose camera than this t_z
 EMOTION_WIDTH = 548
 FORMAT = "hellomeme motion 1"
+# Frames a second that a file may claim: from one frame of a clip that lasts a day, far below any clip's own rate, as
+# frames spread over a clip are saved with what is left of its rate, to a high-speed camera's.
+SLOWEST, FASTEST = Fraction(1, 86_400), Fraction(1000)
 
 
 @dataclass(frozen=True)
@@ -134,10 +138,12 @@ class Motion:
             value = getattr(self, name)
             if name in ("emotion", "rate") and value is None:
                 continue
-            kinds = "i" if name == "rate" else "fb"
+            kinds = {"rate": "i", "valid": "b"}.get(name, "fb")
             if frames == 0 or value.shape != shape or value.dtype.kind not in kinds or not np.isfinite(value).all():
                 raise ValueError(name)
-        if self.rate is not None and (self.rate <= 0).any():
+        if not self.valid.any():
+            raise ValueError("valid")
+        if self.rate is not None and ((self.rate <= 0).any() or not SLOWEST <= Fraction(*self.rate.tolist()) <= FASTEST):
             raise ValueError("rate")
         orthogonal = np.allclose(self.rotation @ self.rotation.transpose(0, 2, 1), np.eye(3), atol=1e-3)
         if not orthogonal or (np.linalg.det(self.rotation) < 0).any() or (self.scale <= 0).any():

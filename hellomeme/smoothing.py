@@ -101,7 +101,10 @@ def _highest(values: np.ndarray, reach: float) -> np.ndarray:
     """The largest value up to `reach` frames before or after."""
     frames = max(round(reach), 1)
     padded = np.pad(values, ((frames, frames), (0, 0)), mode="edge")
-    return np.max([padded[i : i + len(values)] for i in range(2 * frames + 1)], axis=0)
+    highest = values
+    for i in range(2 * frames + 1):  # one copy at a time: a long clip at a high rate has many
+        highest = np.maximum(highest, padded[i : i + len(values)])
+    return highest
 
 
 def mean_rotation(rotations: np.ndarray) -> np.ndarray:

@@ -104,6 +104,20 @@ def clip_needed(release: str, frames: int, settings: Settings, clip: ClipSetting
     return time_needed
 
 
+class ToldInFrames:
+    """Progress of a clip as the visitor sees it: the phase, how far it is, and about how long it still takes."""
+
+    def __init__(self):
+        self.told = gr.Progress()
+        self.began: dict[str, tuple[float, int]] = {}  # phase -> when it was first heard of, and how many frames it had
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        now = time.perf_counter()
+        began, before = self.began.setdefault(phase, (now, done))
+        left = f", {(now - began) * (total - done) / (done - before):.0f} s left" if done > before else ""
+        self.told((done, total), desc=phase.capitalize() + left, unit="frames")
+
+
 def clip(
     release: str, reference: Portrait, driver: str, output: Path, settings: Settings, clip: ClipSettings, flag: str
 ) -> Report | None:
@@ -111,18 +125,7 @@ def clip(
     from hellomeme.clip import make_clip
     from hellomeme.reenactor import Stopped
 
-    own, told = studio.STUDIO, gr.Progress()
-    began = None
-
-    def frame_done(phase: str, done: int, total: int) -> None:
-        nonlocal began
-        left = ""
-        if phase == "drawing":
-            began = began or time.perf_counter()
-            if done:
-                left = f", {(time.perf_counter() - began) * (total - done) / done:.0f} s left"
-        told((done, total), desc=phase.capitalize() + left, unit="frames")
-
+    own, told = studio.STUDIO, ToldInFrames()
     with own.turn:
         reenactor = own.reenactor(release)
         if ON_SPACES:
@@ -130,12 +133,12 @@ def clip(
         else:
             where = {"reference": own.reference(release, reference)}
         try:
-            report = make_clip(reenactor, driver, output, settings, clip, studio.stopper(flag, frame_done), **where)
+            report = make_clip(reenactor, driver, output, settings, clip, studio.stopper(flag, told), **where)
         except Stopped:
             return None
-    if began is not None:
+    if "drawing" in told.began:  # not where another process draws
         count = predictions(release, report.frames, report.settings, clip)
-        own.measured(release, count, report.settings.guidance, time.perf_counter() - began)
+        own.measured(release, count, report.settings.guidance, time.perf_counter() - told.began["drawing"][0])
     return report
 
 
@@ -154,8 +157,7 @@ def _frames(release: str, reference: Portrait, motion, settings, clip, flag: str
     from hellomeme.clip import drawn
     from hellomeme.reenactor import Stopped
 
-    own, told = studio.STUDIO, gr.Progress()
-    progress = studio.stopper(flag, lambda phase, done, total: told((done, total), desc=phase.capitalize(), unit="frames"))
+    own, progress = studio.STUDIO, studio.stopper(flag, ToldInFrames())
     with studio.told_to_the_visitor():
         try:
             return list(drawn(own.reenactor(release), own.reference(release, reference), motion, settings, clip, progress))

@@ -74,14 +74,18 @@ def save_motion(
     with studio.told_to_the_visitor():
         values = frames, typed(start), rate, smoothing, relative, typed(neutral), region, motion, overlap, fast, side_by_side
         settings, clip = Settings(driver_face=face(driver_face)), ClipSettings(**dict(zip(CLIP, values)))
-        output, told = _new_file("motion.npz"), gr.Progress()
-        source = _source(driver, None)
+        output, source = _new_file("motion.npz"), _source(driver, None)
+        own = studio.STUDIO.reenactor(model)
+        emotion = own.emotion if own.emotion_encoder is not None else None
         with studio.STUDIO.stoppable(request and request.session_hash) as flag:
-            progress = studio.stopper(flag, lambda phase, done, total: told((done, total), desc="Analysing", unit="frames"))
+            progress = studio.stopper(flag, drawing.ToldInFrames())
             try:
-                read_motion(studio.STUDIO.reenactor(model), source, settings, clip, progress)[0].save(output)
+                found, *_ = read_motion(source, settings, clip, own.analyzer, own.release.crop_scale, emotion, progress)
             except Stopped:
                 return gr.skip()
+        found.save(output)
+        if lost := int((~found.valid).sum()):
+            gr.Info(f"In {lost} of {len(found)} frames the driver shows no face: its motion around them will be used.")
         return gr.File(str(output), visible=True)
 
 

@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from clips import H264, NTSC, ffmpeg, has_sound, stamps
+from clips import H264, KINDS, NTSC, clip as recorded, ffmpeg, has_sound, stamps, turned, variable
 from conftest import WIDTHS
 from diffusers import MotionAdapter
 
@@ -48,6 +48,17 @@ class ColourAnalyzer:
         return self.faces(frame)[0]
 
 
+class Everywhere(ColourAnalyzer):
+    """A face in the middle of every picture; keeps the sizes of the pictures."""
+
+    def __init__(self):
+        self.sizes = set()
+
+    def faces(self, frame, thorough=False):
+        self.sizes.add(frame.shape[:2])
+        return [face_at(np.array(frame.shape[1::-1]) / 2, 0.15 * min(frame.shape[:2]), 0.5, 0.2)]
+
+
 class Several:
     """Each frame is a number: which list of faces it shows."""
 
@@ -60,6 +71,12 @@ class Several:
 
 def frames(*numbers):
     return (np.full((200, 300, 3), number, np.uint8) for number in numbers)
+
+
+def still(count, rate=(25, 1)):
+    """A motion of so many frames in which nothing moves."""
+    return Motion(np.zeros((count, 51), np.float32), np.tile(np.eye(3), (count, 1, 1)), np.full((count, 2), 256.0),
+                  np.full(count, 50.0), np.ones(count, bool), rate=np.array(rate))
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +145,24 @@ def test_a_clip_keeps_rate_length_and_sound(plain, driver, tmp_path):
     drawing = [step[1:] for step in told if step[0] == "drawing"]
     assert drawing[-1] == (30, 30) and drawing == sorted(drawing) and len(drawing) >= 7
     assert report.settings.steps == 1 and report.seconds > 0
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "variable", "turned by 90", "turned by 180", "turned by 270"])
+def test_every_kind_of_clip_drives(plain, tmp_path, monkeypatch, kind):
+    seen = Everywhere()
+    monkeypatch.setattr(plain, "analyzer", seen)
+    if kind in KINDS:
+        name, options, _, size, there = KINDS[kind]
+        path = recorded(tmp_path / name, **options)
+    elif kind == "variable":
+        path, size, there = variable(tmp_path / "a.mp4"), (64, 96), 24
+    else:
+        angle = int(kind.split()[-1])
+        path, size, there = turned(tmp_path / "a.mp4", angle), (64, 96) if angle == 180 else (96, 64), 25
+    report = clip.make_clip(plain, path, tmp_path / "out.mp4", QUICK, ClipSettings(frames=2))
+    assert report.path.is_file() and (report.frames, report.without_face) == (min(2, there), 0)
+    assert pictures(report.path, report.rate).shape == (min(2, there), 128, 128, 3)
+    assert seen.sizes == {size}
 
 
 def test_frames_are_spread_over_ten_minutes(plain, ten_minutes, tmp_path):
@@ -228,6 +263,23 @@ def test_selection():
     assert chosen(frames=50) == (0, 50, 5, 5, True)  # evenly over the clip, in its own time
     assert chosen(frames=50, rate="25") == (0, 50, 5, 25, False)
     assert chosen(frames=1000) == (0, 300, NTSC, NTSC, True)  # there are no more
+
+
+def test_no_driver_can_ask_for_more_frames_than_can_be_kept(plain):
+    slow = still(4, rate=(1, 86_400))
+    assert len(read_motion(slow, QUICK, ClipSettings(), plain.analyzer, 2.0)[0]) == 4
+    assert len(read_motion(slow, QUICK, ClipSettings(frames=3, rate="30"), plain.analyzer, 2.0)[0]) == 3
+    with pytest.raises(HelloMemeError) as caught:
+        read_motion(slow, QUICK, ClipSettings(rate="30"), plain.analyzer, 2.0)
+    assert str(caught.value) == ("The driver would give 10368000 frames, and 250000 is the most: choose how many to make, or "
+                                 "a lower rate.")
+
+
+def test_frames_of_a_motion_file_that_all_show_no_face(plain):
+    motion = dataclasses.replace(still(4), valid=np.array([False, True, True, True]))
+    assert len(read_motion(motion, QUICK, ClipSettings(frames=2), plain.analyzer, 2.0)[0]) == 2
+    with pytest.raises(NoFaceError, match="No face in any of the frames chosen from the motion file"):
+        read_motion(motion, QUICK, ClipSettings(frames=1), plain.analyzer, 2.0)
 
 
 def test_the_face_of_the_beginning_is_followed():

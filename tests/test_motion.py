@@ -153,6 +153,12 @@ def test_a_file_brings_back_the_same(tmp_path, emotion):
     assert len(Motion.load(str(tmp_path / "nod"))) == 7
 
 
+@pytest.mark.parametrize("rate", [(1, 86_400), (1, 1001), (2, 7200), (120_000, 1001), (1000, 1)])
+def test_rates_of_slow_slide_shows_spread_frames_and_fast_cameras(tmp_path, rate):
+    replace(made(2, 3), rate=np.array(rate)).save(tmp_path / "nod.npz")
+    assert Motion.load(tmp_path / "nod.npz").rate.tolist() == list(rate)
+
+
 def test_saving_where_nothing_can_be_saved(tmp_path):
     with pytest.raises(HelloMemeError) as caught:
         made(1, 0).save(path := tmp_path / "none" / "nod.npz")
@@ -192,6 +198,10 @@ def bad_files(folder):
         "behind the camera": changed(scale=-np.ones(4)),
         "out of range": changed(blendshapes=np.full((4, 51), 7, np.float32)),
         "no time": changed(rate=np.array([25, 0])),
+        "a frame in 30 years": changed(rate=np.array([1, 10**9])),
+        "a billion frames a second": changed(rate=np.array([10**9, 1])),
+        "no face at all": changed(valid=np.zeros(4, bool)),
+        "faces by halves": changed(valid=np.full(4, 0.5)),
         "no frames": {**{n: v[:0] for n, v in changed().items() if n != "format"}, "format": "hellomeme motion 1"},
         "a single number": changed(blendshapes=np.float32(0)),
     }

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import os
 
 import gradio as gr
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 import app
 from hellomeme import metadata, releases
 from hellomeme.arkit import ARKIT_NAMES
+from hellomeme.motion import Motion
 from hellomeme.settings import ClipSettings, Settings
-from page import chinese, common, expression_tab, gallery_tab, i18n, image_tab, parts, studio as studios, video_tab
+from page import chinese, common, drawing, expression_tab, gallery_tab, i18n, image_tab, parts, studio as studios, video_tab
 
 
 @pytest.fixture(scope="module")
@@ -29,14 +31,18 @@ def studio(model_folder):
 
 @pytest.fixture(scope="module")
 def toon_clip(tmp_path_factory):
+    return write_clip(tmp_path_factory.mktemp("clips") / "driver.mp4")
+
+
+def write_clip(path, *more):
+    """A head that turns for four frames, and then more pictures."""
     from fractions import Fraction
 
     from hellomeme.video import ClipWriter
 
-    path = tmp_path_factory.mktemp("clips") / "driver.mp4"
     with ClipWriter(path, Fraction(12)) as writer:
-        for frame in range(4):
-            writer.write(photos.toon(5, yaw=4 * frame))
+        for picture in (*(photos.toon(5, yaw=4 * frame) for frame in range(4)), *more):
+            writer.write(picture)
     return path
 
 
@@ -127,6 +133,35 @@ def test_stop_ends_the_run_of_the_same_session_only(draw, studio, monkeypatch):
     assert all(update["__type__"] == "update" for update in draw(steps=4))
     assert steps == [(1, 4)]
     assert studio.stops == {}
+
+
+def test_time_left_and_frames_without_a_face_are_told(studio, pictures, monkeypatch, tmp_path):
+    """While a clip is analysed for its motion alone, analysed and drawn, and drawn as on Spaces."""
+    seen, said = [], []
+    monkeypatch.setattr(gr.Progress, "__call__", lambda self, done, desc=None, **_: seen.append(desc))
+    monkeypatch.setattr(gr, "Info", lambda text, **_: said.append(text))
+
+    def left(phase):
+        found = [desc for desc in seen if desc.startswith(phase)]
+        seen.clear()
+        return found[0] == phase and all(desc.endswith(" s left") for desc in found[-2:])
+
+    chosen = ClipSettings()
+    driver = str(write_clip(tmp_path / "driver.mp4", np.full_like(photos.toon(5), 255)))
+    saved = video_tab.save_motion(studio.release, driver, None, *vars(chosen).values())
+    assert left("Analysing")
+    motion = Motion.load(saved.value["path"])
+    assert said == ["In 1 of 5 frames the driver shows no face: its motion around them will be used."]
+    assert motion.valid.tolist() == [True, True, True, True, False]
+    reference = studio.portrait(studio.release, str(pictures / "reference.png"), "reference", None)
+    settings = Settings(steps=2, guidance=1)
+    with studio.stoppable(None) as flag:
+        frames = drawing._frames(studio.release, reference, motion, settings, chosen, flag)
+        assert len(frames) == 5 and left("Drawing")
+    values = 1, 1, 0, 1, 2, 0, None, None, "", "", *vars(chosen).values()
+    video_tab.make_video(studio.release, str(pictures / "reference.png"), *values, driver)
+    drawn = [desc for desc in seen if desc.startswith("Drawing")]
+    assert drawn[-1].endswith(" s left") and left("Analysing")
 
 
 def test_models_that_cannot_run_here_say_why(studio):
@@ -275,5 +310,14 @@ def test_over_http_files_arrive_as_they_are(studio, pictures, toon_clip, monkeyp
         film, line = client.predict(reference=reference, driver=clip, steps=1, guidance=1, frames=2, api_name="/video")
         stamp = metadata.read(film["video"] if isinstance(film, dict) else film)
         assert stamp.clip.frames == 2 and "2 frames" in line
+        saved = client.predict(driver=clip, frames=3, api_name="/motion")
+        saved = saved["value"] if isinstance(saved, dict) else saved
+        assert len(Motion.load(saved)) == 3
+        told = client.predict(motion_file=handle_file(saved), steps=1, api_name="/estimate")
+        assert told.startswith("3 frames")
+        film, line = client.predict(
+            reference=reference, motion_file=handle_file(saved), steps=1, guidance=1, frames=0, api_name="/video"
+        )
+        assert os.path.getsize(film["video"] if isinstance(film, dict) else film) and "3 frames" in line
     finally:
         page.close()
