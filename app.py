@@ -53,10 +53,10 @@ def build() -> gr.Blocks:
         with places["video"]:
             video = video_tab.build(shared)
         with places["expression"]:
-            expression_tab.build(shared)
+            sliders = expression_tab.build(shared)
         with places["gallery"]:
             gallery_tab.build(shared, image, tabs)
-        common.restores(file, video.controls | image.controls, shared.model)
+        common.restores(file, video.controls | image.controls | sliders, shared.model)
         page.unload(studio.stop)  # a visitor who leaves frees the slot
         page.load(None, js=EASE, api_visibility="private")
     return page.queue(max_size=20)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -81,6 +81,41 @@ class Turn:
         return z @ y @ x
 
 
+TURNS = tuple(field.name for field in dataclasses.fields(Turn))
+
+
+@dataclass(frozen=True)
+class Edit:
+    """An edited face in full, so that it can be drawn again. Checked when made: coefficients left out are 0.
+
+    >>> reenactor.expression(edit.coefficients, edit.turn)
+    """
+
+    turn: Turn = Turn()
+    coefficients: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self):
+        checked = {name: _coefficient(name, value) for name, value in self.coefficients.items()}
+        object.__setattr__(self, "coefficients", dict.fromkeys(ARKIT_NAMES, 0.0) | checked)
+
+    @classmethod
+    def of(cls, motion: Motion, turn: Turn) -> Edit:
+        """The edit of a motion made by `edited`, with the reference's own coefficients where none were given."""
+        shortest = (float(str(value)) for value in np.clip(motion.blendshapes[0], 0, MOST))  # 0.7, not 0.699999988079071
+        return cls(turn, dict(zip(ARKIT_NAMES, shortest)))
+
+    @classmethod
+    def parse(cls, values: Mapping[str, float]) -> Edit:
+        """The edit of turns and coefficients by name; HelloMemeError for other names or values."""
+        return cls(Turn(**{name: value for name, value in values.items() if name in TURNS}),
+                   {name: value for name, value in values.items() if name not in TURNS})
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Yaw, pitch, roll and the 51 coefficients by name, as the sliders stand."""
+        return vars(self.turn) | self.coefficients
+
+
 def preset(name: str) -> dict[str, float]:
     """All 51 coefficients of a preset; HelloMemeError for a name that is none."""
     if name not in PRESETS:
@@ -122,14 +157,15 @@ def edited(reference: Motion, coefficients: Mapping[str, float] | np.ndarray | N
         coefficients = dict(zip(ARKIT_NAMES, array.tolist()))
     blendshapes = reference.blendshapes.copy()
     for name, value in coefficients.items():
-        if name not in INDEX:
-            raise HelloMemeError(f"There is no ARKit coefficient called {str(name)[:40]}: names are like jawOpen or "
-                                 "mouthSmileLeft.")
         blendshapes[0, INDEX[name]] = _coefficient(name, value)
     return replace(reference, blendshapes=blendshapes, rotation=turn.matrix @ reference.rotation)
 
 
 def _coefficient(name: str, value) -> float:
+    """The value as a float; HelloMemeError if the name is none of the 51 or the value out of range."""
+    if name not in INDEX:
+        raise HelloMemeError(f"There is no ARKit coefficient called {str(name)[:40]}: names are like jawOpen or "
+                             "mouthSmileLeft.")
     try:
         value_is_one = not isinstance(value, (str, bytes, bool)) and 0 <= float(value) <= MOST
     except (TypeError, ValueError, OverflowError):

@@ -1,7 +1,8 @@
 """What a result's file says of itself: its settings, so that they can be restored, and that it was AI-generated.
 
 PNG files carry it in text chunks, JPEG and WebP files in EXIF, clips in the comment of the container. Only numbers
-and the user's own words are stored: no paths, no names of files, nothing of the pictures that went in.
+and the user's own words are stored: no paths, no names of files, nothing of the pictures that went in but the
+coefficients that an edited face took over from them.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from .settings import ClipSettings, Settings
 if TYPE_CHECKING:
     from PIL import Image
 
+    from .edit import Edit
+
 LABEL = "AI-generated"
 KEY = "hellomeme"  # of the PNG chunk, and what the JSON begins with
 VERSION = 1
@@ -36,12 +39,13 @@ ASCII = b"ASCII\0\0\0"  # how an EXIF user comment says its encoding
 @dataclass(frozen=True)
 class Stamp:
     """settings: with every choice made. release: its name. clip: of a clip only.
-    labelled: whether the file says that it was AI-generated."""
+    labelled: whether the file says that it was AI-generated. edit: of a face edited without a driver only."""
 
     settings: Settings
     release: str
     clip: ClipSettings | None = None
     labelled: bool = True
+    edit: Edit | None = None
 
     @property
     def text(self) -> str:
@@ -49,6 +53,8 @@ class Stamp:
         facts = {KEY: VERSION, "release": self.release, "settings": dataclasses.asdict(self.settings)}
         if self.clip is not None:
             facts["clip"] = dataclasses.asdict(self.clip)
+        if self.edit is not None:
+            facts["edit"] = {name: value for name, value in self.edit.values.items() if value}  # most are 0
         return json.dumps({**facts, "label": LABEL} if self.labelled else facts)
 
     @classmethod
@@ -64,7 +70,7 @@ class Stamp:
             if facts[KEY] != VERSION or not isinstance(release, str) or len(release) > 200:
                 raise ValueError("version or release")
             return cls(_made(Settings, facts["settings"]), release, None if clip is None else _made(ClipSettings, clip),
-                       facts.get("label") == LABEL)
+                       facts.get("label") == LABEL, _edit(facts.get("edit")))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise HelloMemeError("The settings in this file are damaged or of another version: set them by hand.") from error
 
@@ -103,6 +109,15 @@ def _made(kind: type, values: dict):
     """Settings of values by name. Names of a later version are passed over, values are checked."""
     known = {field.name for field in dataclasses.fields(kind)}
     return kind(**{name: value for name, value in values.items() if name in known})
+
+
+def _edit(values: dict | None) -> Edit | None:
+    """The edit of a stamp. Names that are not known would change the face: they are not passed over."""
+    if values is None:
+        return None
+    from .edit import Edit  # only here, as NumPy and OpenCV come with it
+
+    return Edit.parse(values)
 
 
 def _options(kind: str, stamp: Stamp) -> dict:

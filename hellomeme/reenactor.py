@@ -14,7 +14,7 @@ from PIL import Image
 from . import releases
 from .conditions import emotion_input, pose_picture, pose_tensor
 from .crop import Crop
-from .edit import Turn, edited
+from .edit import Edit, Turn, edited
 from .emotion import FanEncoder
 from .errors import HelloMemeError
 from .face import Face, FaceAnalyzer
@@ -60,7 +60,7 @@ class ReferencePortrait(Portrait):
 class Result:
     """picture: what was drawn. reference, driver: the crops it was drawn from. pose: the pose picture that steered
     it, 512 px. settings: those used, with every choice made. release: by name. driver is None for an edited face.
-    frame, crop: the whole reference picture (H, W, 3) uint8, and where in it the face was."""
+    frame, crop: the whole reference picture (H, W, 3) uint8, and where in it the face was. edit: of an edited face."""
 
     picture: Image.Image
     reference: Image.Image
@@ -70,6 +70,7 @@ class Result:
     release: str
     frame: np.ndarray = field(repr=False)
     crop: Crop
+    edit: Edit | None = None
 
     @property
     def seed(self) -> int:
@@ -78,7 +79,7 @@ class Result:
     @property
     def stamp(self) -> Stamp:
         """What a file of this result should carry; see `metadata.save`."""
-        return Stamp(self.settings, self.release)
+        return Stamp(self.settings, self.release, edit=self.edit)
 
     def original_size(self, feather: float | None = None) -> Image.Image:
         """The whole reference picture with what was drawn pasted back; feather 0..1 as in the settings."""
@@ -180,8 +181,9 @@ class Reenactor:
             raise HelloMemeError("These control nets know no ARKit coefficients: load the release with the code "
                                  "drive_coeff to edit a face.")
         motion = edited(reference.motion, coefficients, turn)
+        edit = Edit.of(motion, turn)
         motion = motion.onto(reference.motion, settings.expression, settings.head, settings.translation)
-        return self._result(reference, None, motion, settings, progress)
+        return self._result(reference, None, motion, settings, progress, edit)
 
     def video(
         self,
@@ -218,7 +220,7 @@ class Reenactor:
         return Portrait(Image.fromarray(crop.apply(frame, self.release.size)), found, motion, crop, frame)
 
     def _result(self, reference: ReferencePortrait, driver: Image.Image | None, motion: Motion, settings: Settings,
-                progress: Progress | None) -> Result:
+                progress: Progress | None, edit: Edit | None = None) -> Result:
         """One picture of the reference, moved by a motion of one frame."""
         for sparing in attempts():
             with contextlib.suppress(torch.OutOfMemoryError):
@@ -226,7 +228,7 @@ class Reenactor:
                 break
         pose = Image.fromarray(pose_picture(motion)[0])
         return Result(picture, reference.picture, driver, pose, settings, self.release.name, reference.frame,
-                      reference.crop)
+                      reference.crop, edit)
 
     def _draw(
         self, reference: ReferencePortrait, motion: Motion, settings: Settings, progress: Progress | None,

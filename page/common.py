@@ -65,7 +65,7 @@ def build() -> tuple[Common, gr.File]:
 
 
 def restores(file: gr.File, controls: dict[str, gr.components.Component], model: gr.Dropdown):
-    """Lets `file` set the controls, by setting's name, to what a result says of itself."""
+    """Lets `file` set the controls, by the name of a setting, turn or coefficient, to what a result says of itself."""
     names = list(controls)
 
     def restore(file):
@@ -76,7 +76,7 @@ def restores(file: gr.File, controls: dict[str, gr.components.Component], model:
                 raise HelloMemeError("This file carries no settings of HelloMeme: drop a result as it was downloaded here.")
             if stamp is None:
                 return [gr.skip()] * (1 + len(names))
-            values = vars(stamp.settings) | (vars(stamp.clip) if stamp.clip else {})
+            values = vars(stamp.settings) | (vars(stamp.clip) if stamp.clip else {}) | (stamp.edit.values if stamp.edit else {})
             known = {releases.find(name).name: name for name in studio.STUDIO.models}  # a folder's model has a shorter name
             model = known.get(stamp.release)
             gr.Info("The settings are restored." if model else f"The settings are restored, but not the model {stamp.release}.")

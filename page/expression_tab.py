@@ -115,8 +115,8 @@ def _pairs_first(name: str) -> tuple[bool, str, str]:
     return not name.endswith(("Left", "Right")), name.removesuffix("Left").removesuffix("Right"), name
 
 
-def build(common: Common) -> None:
-    """The tab's components and events."""
+def build(common: Common) -> dict[str, gr.Slider]:
+    """The tab's components and events. Returns the sliders by name, for `common.restores`."""
     references, drivers = examples("references"), examples("drivers")
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=280, elem_id="expression-side"):
@@ -161,7 +161,8 @@ def build(common: Common) -> None:
                             buttons=["reset"],
                         )  # fmt: skip
 
-    sliders = [*turns.values(), *(made[name] for name in ARKIT_NAMES)]
+    controls = turns | {name: made[name] for name in ARKIT_NAMES}
+    sliders = list(controls.values())
     inputs = [common.model, reference, reference_face, common.guidance, common.steps, common.seed, *sliders]
     looking = {
         "fn": preview, "inputs": [*inputs, live], "outputs": [result, about], "trigger_mode": "always_last",
@@ -188,3 +189,4 @@ def build(common: Common) -> None:
     for name, button in buttons.items():
         fills(button.click, functools.partial(preset, name), None, f"preset_{name}")
     halt.click(studio.stop, cancels=runs, queue=False, api_visibility="private", show_progress="hidden")
+    return controls

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from test_reenactor import ColourAnalyzer, MeanEncoder, picture, same
 
-from hellomeme import releases
+from hellomeme import metadata, releases
 from hellomeme.arkit import ARKIT_NAMES, INDEX
-from hellomeme.edit import GROUPS, PRESETS, Turn, edited, preset, start, turn
+from hellomeme.edit import GROUPS, PRESETS, Edit, Turn, edited, preset, start, turn
 from hellomeme.errors import HelloMemeError
 from hellomeme.motion import Motion
 from hellomeme.reenactor import Reenactor
@@ -128,6 +128,29 @@ def test_the_edit_is_drawn(reenactor, monkeypatch):
     # half the strength is half the edit
     reenactor.expression({"jawOpen": 0.9}, settings=Settings(steps=1, expression=0.5))
     assert told[-1][1][INDEX["jawOpen"]] == pytest.approx((0.9 + told[-2][1][INDEX["jawOpen"]]) / 2, abs=1e-6)
+
+
+def test_the_edit_in_full():
+    edit = Edit.of(edited(OWN, {"jawOpen": 0.7, "jawLeft": 0}), Turn(yaw=5))
+    assert list(edit.values) == ["yaw", "pitch", "roll", *ARKIT_NAMES]
+    assert edit.values["yaw"] == 5 and edit.values["jawOpen"] == 0.7 and edit.values["jawLeft"] == 0
+    assert edit.values["noseSneerRight"] == 1  # the reference's own, as it was left out
+    assert Edit.parse(edit.values) == edit and Edit.parse({}) == Edit()
+    np.testing.assert_array_equal(  # to the last bit
+        edited(OWN, edit.coefficients).blendshapes, edited(OWN, {"jawOpen": 0.7, "jawLeft": 0}).blendshapes)
+    for values in ({"jaw": 0.5}, {"jawOpen": 2}, {"yaw": 90}):
+        with pytest.raises(HelloMemeError):
+            Edit.parse(values)
+
+
+def test_drawn_again_from_its_file(reenactor, tmp_path):
+    changes = {"jawOpen": 0.7, "browInnerUp": 1 / 3}  # the other coefficients are the reference's own
+    result = reenactor.expression(changes, Turn(20, -7.5), Settings(steps=1, seed=3, expression=0.8))
+    metadata.save(result.picture, tmp_path / "a.png", result.stamp)
+    stamp = metadata.read(tmp_path / "a.png")
+    assert stamp == result.stamp and stamp.edit.turn == Turn(20, -7.5)
+    assert same(result, reenactor.expression(stamp.edit.coefficients, stamp.edit.turn, stamp.settings))
+    assert reenactor.image(picture(0.9), QUICK).stamp.edit is None
 
 
 def test_sentences(loaded, reenactor):

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from hellomeme import metadata
+from hellomeme.edit import Edit, Turn, preset
 from hellomeme.errors import HelloMemeError
 from hellomeme.metadata import LABEL, Stamp
 from hellomeme.settings import ClipSettings, Settings
@@ -32,6 +33,32 @@ def test_a_picture_brings_its_settings_back(tmp_path, name, labelled):
         if name.endswith("png"):
             assert np.array_equal(np.asarray(picture), np.asarray(PICTURE))
             assert picture.text.get("Comment") == (LABEL if labelled else None)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp"])
+@pytest.mark.parametrize("edit", [
+    Edit(), Edit(Turn(-12.5, 0, 45), {"jawOpen": 0.7, "eyeBlinkLeft": 1}), Edit(coefficients=preset("laugh")),
+])  # fmt: skip
+def test_an_edited_face_comes_back(tmp_path, name, edit):
+    stamp = dataclasses.replace(STAMP, edit=edit)
+    metadata.save(PICTURE, tmp_path / name, stamp)
+    assert metadata.read(tmp_path / name) == stamp
+
+
+def test_of_an_edited_face_only_what_differs_from_0_is_written():
+    stamp = dataclasses.replace(STAMP, edit=Edit(Turn(yaw=20), {"jawOpen": 0.7, "cheekPuff": 0}))
+    assert json.loads(stamp.text)["edit"] == {"yaw": 20, "jawOpen": 0.7}
+    assert json.loads(dataclasses.replace(STAMP, edit=Edit()).text)["edit"] == {}
+
+
+def test_files_from_before_faces_could_be_edited(tmp_path):
+    old = (
+        '{"hellomeme": 1, "release": "demo", "settings": {"expression": 1.0, "head": 1.0, "translation": 0.0, "guidance": 2.0, '
+        '"steps": 4, "seed": 7, "reference_face": null, "driver_face": null, "feather": 0.5, "prompt": "", '
+        '"negative_prompt": ""}, "label": "AI-generated"}'
+    )
+    assert metadata.read(with_text(tmp_path / "a.png", old)) == Stamp(Settings(guidance=2, steps=4, seed=7), "demo")
+    assert Stamp(Settings(guidance=2, steps=4, seed=7), "demo").text == old  # others' stamps are as they were
 
 
 def test_nothing_but_settings_is_told(tmp_path):
@@ -91,6 +118,12 @@ def changed(**facts):
     changed(settings={"seed": "1"}), changed(release=7), changed(release="x" * 201), changed(clip=[1]),
     changed(clip={"rate": "13"}), changed(settings={"prompt": "a" * 70_000}), '{"hellomeme":' + "[" * 60_000,
     '{"hellomeme":' + "9" * 60_000 + "}",
+    *(changed(edit=edit) for edit in (
+        [], "jawOpen", 0.5, False, {"jaw": 0.5}, {"": 0.5}, {"turn": {"yaw": 5}}, {"jawOpen": 1.01}, {"jawOpen": -0.1},
+        {"jawOpen": float("nan")}, {"jawOpen": float("inf")}, {"jawOpen": 10**400}, {"jawOpen": "0.5"}, {"jawOpen": True},
+        {"jawOpen": None}, {"jawOpen": [0.5]}, {"yaw": 61}, {"pitch": -41}, {"roll": float("nan")}, {"yaw": "5"},
+        {"yaw": None}, {"yaw": True}, {"yaw": {"yaw": 5}},
+    )),
 ])  # fmt: skip
 def test_damaged_settings_get_one_sentence(tmp_path, text):
     with pytest.raises(HelloMemeError) as caught:
