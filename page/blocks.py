@@ -1,28 +1,71 @@
-"""Gradio's page, with a sentence for what it would refuse without a word."""
+"""Gradio's page, with a sentence for what it would refuse, or fail at, without a word."""
 
 from __future__ import annotations
 
+import errno
 import logging
 
 import gradio as gr
-from gradio.exceptions import InvalidPathError
+from gradio.exceptions import ComponentProcessingError, InvalidPathError
+from gradio_client.utils import is_http_url_like
 
+from .studio import FAULT
+
+KIND = "A value was sent that is not of the kind its parameter takes: see the API page for each one's kind."
+NOT_HERE = "A file was named that was not uploaded here, or is gone since: upload it first, and send what that returns."
+LINK = "A file was named by its address on the web, and none is fetched from there: download it, then upload it here."
+DISK = "The result could not be written: the server's disk is full or not writable."
+NAMED = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}  # what a path that was sent can be at fault for
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 log = logging.getLogger("hellomeme.page")
 
 
 class Blocks(gr.Blocks):
     """Tells a program that sends values of a wrong shape what is wrong with them. A browser never does."""
 
-    async def preprocess_data(self, *args, **kwargs):
+    async def preprocess_data(self, block_fn, inputs, *args, **kwargs):
         try:
-            return await super().preprocess_data(*args, **kwargs)
+            # Gradio would fetch it whole, however large. Its MCP server has no other way to take a file than an address.
+            if not self.mcp_server and _has_link(inputs):
+                raise _told(LINK)
+            return await super().preprocess_data(block_fn, inputs, *args, **kwargs)
         except gr.Error:
             raise
-        except InvalidPathError as error:
-            raise _told("A file was named that was not uploaded here: upload it first, and send what that returns.") from error
         except Exception as error:
-            log.info("refused: %s", error)
-            raise _told("A value was sent that is not of the kind its parameter takes: see the API page for each one's kind.") from error
+            raise _told(_refusal(error)) from error
+
+    async def postprocess_data(self, *args, **kwargs):
+        try:
+            return await super().postprocess_data(*args, **kwargs)
+        except gr.Error:
+            raise
+        except Exception as error:
+            log.exception("while handing on a result")
+            raise _told(DISK if getattr(_cause(error), "errno", None) in UNWRITABLE else FAULT) from error
+
+
+def _has_link(value) -> bool:
+    """Whether a file in what was sent is named by an address, which a browser never does: it sends the path that its
+    upload got."""
+    if isinstance(value, dict):
+        return is_http_url_like(value.get("path") or value.get("url")) or any(map(_has_link, value.values()))
+    return isinstance(value, (list, tuple)) and any(map(_has_link, value))
+
+
+def _refusal(error: Exception) -> str:
+    """The sentence for what Gradio could not take, which is also logged."""
+    cause = _cause(error)
+    number = cause.errno if isinstance(cause, OSError) else None  # Pillow's own, of a damaged picture, have none
+    if isinstance(cause, MemoryError) or (number is not None and number not in NAMED):
+        log.error("while taking what was sent", exc_info=error)
+        return FAULT
+    log.warning("refused: %s", error, exc_info=error)
+    return NOT_HERE if isinstance(cause, InvalidPathError) or number in NAMED else KIND
+
+
+def _cause(error: Exception) -> BaseException:
+    """What a component raised, without Gradio's own error around it."""
+    return error.__cause__ if isinstance(error, ComponentProcessingError) and error.__cause__ else error
 
 
 def _told(sentence: str) -> gr.Error:

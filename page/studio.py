@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from hellomeme.face import FaceAnalyzer
     from hellomeme.reenactor import Portrait, Reenactor, ReferencePortrait
 
+FAULT = "Something broke on our side; the log of the server says what. Trying again may help."
 REMEMBERED = 6  # faces, and references made ready: enough for the few visitors who take turns
 log = logging.getLogger("hellomeme.page")
 
@@ -200,8 +201,7 @@ def told_to_the_visitor():
         raise gr.Error(str(error), duration=30, print_exception=False) from error
     except Exception as error:
         log.exception("while drawing")
-        sentence = "Something broke on our side; the log of the server says what. Trying again may help."
-        raise gr.Error(sentence, duration=30, print_exception=False) from error
+        raise gr.Error(FAULT, duration=30, print_exception=False) from error
 
 
 def stopper(flag: str, then: Callable | None = None) -> Callable:

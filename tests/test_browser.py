@@ -16,6 +16,7 @@ from page import parts, studio as studios
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: on Debian, apt-get install chromium")
 PHONE = {"width": 390, "height": 844}
+TABS = {"Image": "#run", "Video": "#video-run", "Expression": "#expression-run", "Gallery": "#gallery-run"}  # -> a part of it
 
 
 @pytest.fixture(scope="module")
@@ -114,10 +115,21 @@ def test_an_example_is_chosen_run_and_seen(visit, url, scheme, tmp_path):
         assert picture.width == 1280 and len(picture.convert("RGB").getcolors(1 << 24)) > 1000
 
 
-def test_progress_and_stop(visit, url, monkeypatch):
-    def unhurried(denoise, *more, **options):  # the tiny model would be done before a busy browser has clicked
-        return sampling.sample(lambda *state: (time.sleep(1), denoise(*state))[1], *more, **options)
+def unhurried(denoise, *more, **options):
+    """`sampling.sample`, a second a step: the tiny model would be done before a busy browser has clicked."""
+    return sampling.sample(lambda *state: (time.sleep(1), denoise(*state))[1], *more, **options)
 
+
+def wait_until_stopped(page):
+    """The page shows a run as ended once Stop is pressed: waits until it has, lest the next one is stopped in its place."""
+    for _ in range(600):
+        if not studios.STUDIO.stops:
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError("the run went on")
+
+
+def test_progress_and_stop(visit, url, monkeypatch):
     monkeypatch.setattr("hellomeme.pipeline.sample", unhurried)
     page = visit(url)
     page.get_by_text("Model and more settings").click()
@@ -126,6 +138,7 @@ def test_progress_and_stop(visit, url, monkeypatch):
     page.wait_for_function("/\\d+\\/50 steps/.test(document.querySelector('#result').innerText)")
     page.click("#stop")
     page.wait_for_function("!document.querySelector('#result').innerText.includes('steps')")
+    wait_until_stopped(page)
     assert page.locator("#result img").count() == 0
     set_number(page, "Steps", 1)  # the slot is free again
     page.click("#run")
@@ -139,6 +152,78 @@ def test_a_bad_picture_shows_its_sentence(visit, url, tmp_path):
     page.wait_for_function("document.querySelector('#driver img')?.getAttribute('src').includes('text.png')")
     page.click("#run")
     page.wait_for_selector(f"text={photos.BAD['text.png']}")
+
+
+def click_at(page, place, x, y):
+    """Clicks on the pixel (x, y) of the picture there, which is shown as large as it fits into its element."""
+    position = page.locator(f"{place} img").evaluate(
+        """async (img, [x, y]) => {
+            await img.decode();
+            const {width, height} = img.getBoundingClientRect();
+            const scale = Math.min(width / img.naturalWidth, height / img.naturalHeight);
+            const within = (room, natural, at) => (room - scale * natural) / 2 + scale * at;
+            return {x: within(width, img.naturalWidth, x), y: within(height, img.naturalHeight, y)};
+        }""",
+        [x, y],
+    )
+    page.locator(f"{place} img").click(position=position)
+
+
+def test_one_of_two_faces_is_chosen_by_a_click(visit, url, tmp_path):
+    both = Image.new("RGB", (448, 256), "grey")
+    both.paste(Image.fromarray(photos.toon(3)))
+    both.paste(Image.fromarray(photos.toon(5)).resize((192, 192)), (256, 32))
+    both.save(tmp_path / "both.png")
+    page = visit(url)
+    page.wait_for_selector("#driver img")
+    assert not page.locator("#driver-faces").is_visible()
+    page.set_input_files("#driver input[type=file]", tmp_path / "both.png")
+    page.wait_for_selector("#driver-faces img")
+    number = page.locator("#driver-face input")
+    assert number.input_value() == "0"
+    for x, chosen in ((352, "1"), (128, "0")):  # the middle of each, the smaller one first
+        click_at(page, "#driver-faces", x, 140)
+        page.wait_for_function("chosen => document.querySelector('#driver-face input').value === chosen", arg=chosen)
+
+
+def test_the_result_pasted_back_and_the_slider_between_before_and_after(visit, url):
+    page = visit(url)
+    page.get_by_text("Before and after, original size").click()
+    assert not page.locator("#whole").is_visible()
+    page.get_by_label("Paste back").check()
+    page.click("#run")
+    assert result(page, "#whole") == [256, 256]
+    page.wait_for_function("""() => {
+        const both = [...document.querySelectorAll("#compare img")];
+        return both.length === 2 && both.every(img => img.naturalWidth === 256 && img.checkVisibility());
+    }""")
+
+
+NAMELESS = """() => {
+    const seen = {visibilityProperty: true, opacityProperty: true};
+    const shown = [...document.querySelectorAll("input, textarea, select, button")].filter(one => one.checkVisibility(seen));
+    const named = element => [
+        element.ariaLabel, element.title, element.textContent,
+        ...[...element.labels ?? []].map(label => label.textContent),
+        ...(element.getAttribute("aria-labelledby") ?? "").split(" ").map(id => document.getElementById(id)?.textContent),
+        ...[...element.querySelectorAll("[alt], [aria-label]")].map(within => within.alt || within.ariaLabel),
+    ].some(words => words?.trim());
+    return [shown.length, shown.filter(element => !named(element)).map(element => element.outerHTML)];
+}"""
+
+
+def test_everything_to_press_or_to_fill_in_has_a_name(visit, url):
+    page = visit(url)
+    for name, shown in TABS.items():
+        open_tab(page, name)
+        page.wait_for_selector(shown)
+        for closed in page.locator("button.label-wrap:not(.open):visible").element_handles():
+            closed.click()
+        page.wait_for_selector("button.label-wrap:not(.open):visible", state="detached")
+        count, nameless = page.evaluate(NAMELESS)
+        assert count > 20 and nameless == [], name
+    page.evaluate("document.querySelector('#gallery-run').innerHTML = '<svg></svg>'")
+    assert len(page.evaluate(NAMELESS)[1]) == 1  # it would be found
 
 
 def test_dice(visit, url):
@@ -162,7 +247,11 @@ def test_a_model_that_cannot_run_here_says_why(visit, url):
 def test_a_phone_scrolls_down_only(visit, url):
     page = visit(url, viewport=PHONE, has_touch=True, is_mobile=True)
     page.wait_for_selector("#driver img")
-    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    for name, shown in TABS.items():
+        page.get_by_role("tab", name=name, exact=True).tap()
+        page.wait_for_selector(shown)
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], name
+    page.get_by_role("tab", name="Image", exact=True).tap()
     page.locator("#run").tap()
     assert result(page) == [128, 128]
 
@@ -198,20 +287,46 @@ def test_a_preset_moves_the_sliders_and_a_released_slider_draws(visit, url):
     assert page.locator("#turn-yaw input").first.input_value() == "-60"
 
 
-def test_a_clip_is_made_and_plays(visit, url, tmp_path):
-    with ClipWriter(tmp_path / "driver.mp4", Fraction(12)) as writer:
+def choose_clip(page, folder, steps):
+    """Opens the Video tab with a clip of 4 frames and this many steps."""
+    with ClipWriter(folder / "driver.mp4", Fraction(12)) as writer:
         for frame in range(4):
             writer.write(photos.toon(5, yaw=4 * frame))
-    page = visit(url)
     page.get_by_text("Model and more settings").click()
-    set_number(page, "Steps", 1)
+    set_number(page, "Steps", steps)
     open_tab(page, "Video")
-    page.set_input_files("#video-driver input[type=file]", tmp_path / "driver.mp4")
+    page.set_input_files("#video-driver input[type=file]", folder / "driver.mp4")
     page.wait_for_selector("#estimate >> text=4 frames")
+
+
+def film(page):
+    """The size of the clip that was made, once it can be seen, and its error."""
+    shown = page.wait_for_selector("#video-result video")
+    page.wait_for_function("film => film.readyState >= 2", arg=shown)
+    return shown.evaluate("film => [film.videoWidth, film.videoHeight, film.error]")
+
+
+def test_a_clip_is_made_and_plays(visit, url, tmp_path):
+    page = visit(url)
+    choose_clip(page, tmp_path, steps=1)
     page.click("#video-run")
-    film = page.wait_for_selector("#video-result video")
-    page.wait_for_function("film => film.readyState >= 2", arg=film)
-    assert film.evaluate("film => [film.videoWidth, film.videoHeight, film.error]") == [128, 128, None]
+    assert film(page) == [128, 128, None]
+
+
+def test_stop_ends_a_clip(visit, url, tmp_path, monkeypatch):
+    page = visit(url)
+    choose_clip(page, tmp_path, steps=50)
+    with monkeypatch.context() as patch:
+        patch.setattr("hellomeme.clip_sampling.sample", unhurried)
+        page.click("#video-run")
+        page.wait_for_function("/Drawing/.test(document.querySelector('#video-result').innerText)")
+        page.click("#video-stop")
+        page.wait_for_function("!/Drawing|frames/.test(document.querySelector('#video-result').innerText)")
+        wait_until_stopped(page)
+        assert page.locator("#video-result video").count() == 0
+    set_number(page, "Steps", 1)  # the slot is free again
+    page.click("#video-run")
+    assert film(page) == [128, 128, None]
 
 
 def test_a_cell_of_the_grid_opens_in_the_image_tab(visit, url):

@@ -1,5 +1,6 @@
-"""How `app.py` launches the page: what may be uploaded, which files can be read, and what `--mcp` asks for."""
+"""How `app.py` launches the page: what may be uploaded, which files can be read, what is told of faults, and its options."""
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -31,16 +32,32 @@ def test_mcp_without_its_package_is_one_sentence(monkeypatch, capsys, version, w
 
 
 @pytest.fixture
-def url(model_folder, monkeypatch):
-    """The page as `app.main` launches it, but for uploads of 100 KB at most, and without a first run."""
+def launch(model_folder, monkeypatch):
+    """Launches the page as `app.main` does, but for uploads of 100 KB at most, and without a first run; its address."""
     launched = []
     monkeypatch.setattr(gr.Blocks, "block_thread", lambda page: launched.append(page))
     monkeypatch.setattr(app, "warm_up", lambda: None)
     monkeypatch.setattr(app, "LARGEST_UPLOAD", "100kb")
     monkeypatch.setattr(studios, "STUDIO", studios.STUDIO)
-    app.main(["--release", str(model_folder), "--device", "cpu", "--host", "127.0.0.1"])
-    yield launched[0].local_url
-    launched[0].close()
+
+    def launch(*options):
+        app.main(["--release", str(model_folder), "--device", "cpu", "--host", "127.0.0.1", *options])
+        return launched[0].local_url
+
+    yield launch
+    for page in launched:
+        page.close()
+
+
+@pytest.fixture
+def url(launch):
+    return launch()
+
+
+def answer(url, event, data):
+    """What the event says in the end."""
+    called = httpx.post(f"{url}gradio_api/call/{event}", json={"data": data}, timeout=30).json()
+    return httpx.get(f"{url}gradio_api/call/{event}/{called['event_id']}", timeout=30).text
 
 
 def upload(url, size, name="a.png"):
@@ -57,14 +74,37 @@ def test_uploads_are_limited_and_only_they_can_be_read(url, model_folder, tmp_pa
         assert httpx.get(f"{url}gradio_api/file={path}").status_code in (403, 404), path
 
 
+def test_a_name_and_a_password_are_asked_for(launch):
+    url = launch("--auth", "ann:se:cret")
+    config = f"{url}config"
+    assert httpx.get(config).status_code == 401 and "gallery-run" not in httpx.get(url).text
+    assert httpx.post(f"{url}gradio_api/call/model", json={"data": ["demo"]}).status_code == 401
+    with httpx.Client(timeout=30) as visitor:
+        assert visitor.post(f"{url}login", data={"username": "ann", "password": "se"}).status_code == 400
+        assert visitor.get(config).status_code == 401
+        assert visitor.post(f"{url}login", data={"username": "ann", "password": "se:cret"}).json() == {"success": True}
+        assert visitor.get(config).json()["components"] and "gallery-run" in visitor.get(url).text
+
+
+def test_a_page_below_a_path(launch):
+    url = launch("--root-path", "/hellomeme")
+    config = httpx.get(f"{url}config", timeout=30).json()
+    assert config["root"] == f"{url}hellomeme" and "/hellomeme" in httpx.get(url, timeout=30).text
+
+
 KIND = "A value was sent that is not of the kind its parameter takes"
+FILE = {"meta": {"_type": "gradio.FileData"}}
+LINK = "A file was named by its address on the web"
 SHAPES = {  # of what should be an uploaded file
     "a number": (5, KIND),
     "text": ("face.mp4", KIND),
     "a list": ([1, 2], KIND),
     "a path that is a number": ({"path": 5}, KIND),
     "a path that is an object": ({"path": {"a": 1}}, KIND),
-    "a file never uploaded": ({"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}, "A file was named that was not uploaded"),
+    "a file never uploaded": ({"path": "/etc/passwd", **FILE}, "A file was named that was not uploaded"),
+    "an address": ({"path": "http://127.0.0.1:9/x.png", **FILE}, LINK),
+    "an address within": ([{"x": {"path": "https://127.0.0.1:9/x.png", **FILE}}], LINK),
+    "an address alone": ({"url": "http://127.0.0.1:9/x.png", **FILE}, LINK),
 }
 
 
@@ -74,9 +114,8 @@ def test_wrong_shapes_get_a_sentence(url, event, parameter):
     takes = httpx.get(f"{url}gradio_api/info", timeout=30).json()["named_endpoints"][f"/{event}"]["parameters"]
     for name, (value, sentence) in SHAPES.items():
         data = [value if one["parameter_name"] == parameter else one.get("parameter_default") for one in takes]
-        called = httpx.post(f"{url}gradio_api/call/{event}", json={"data": data}, timeout=30).json()
-        answer = httpx.get(f"{url}gradio_api/call/{event}/{called['event_id']}", timeout=30).text
-        assert "event: error" in answer and sentence in answer, name
+        said = answer(url, event, data)
+        assert "event: error" in said and sentence in said, name
 
 
 def test_files_named_by_a_program_must_be_its_own_uploads(url, tmp_path):
@@ -84,10 +123,38 @@ def test_files_named_by_a_program_must_be_its_own_uploads(url, tmp_path):
     (tmp_path / "other.png").write_text("not uploaded")
     (text,) = upload(url, 10, "a.txt").json()
     for path in ("/etc/passwd", str(tmp_path / "other.png"), app.__file__, text):
-        file = {"path": path, "meta": {"_type": "gradio.FileData"}}
-        event = httpx.post(f"{url}gradio_api/call/restore", json={"data": [file]}, timeout=30)
-        answer = httpx.get(f"{url}gradio_api/call/restore/{event.json()['event_id']}", timeout=30).text
-        assert "event: error" in answer and "restored" not in answer, path
+        said = answer(url, "restore", [{"path": path, **FILE}])
+        assert "event: error" in said and "restored" not in said, path
+
+
+@pytest.mark.parametrize("error, sentence", [
+    (OSError(errno.EIO, "secret detail"), "Something broke on our side"),
+    (MemoryError("secret detail"), "Something broke on our side"),
+    (OSError(errno.ENOENT, "secret detail"), "A file was named that was not uploaded here, or is gone since"),
+    (OSError("secret detail"), KIND),  # as Pillow's of a damaged picture
+])  # fmt: skip
+def test_whose_fault_an_input_is(url, monkeypatch, caplog, error, sentence):
+    def broken(*_):
+        raise error
+
+    monkeypatch.setattr(gr.Dropdown, "preprocess", broken)
+    said = answer(url, "model", ["demo"])
+    assert "event: error" in said and sentence in said and "secret" not in said
+    assert "Traceback" in caplog.text and "secret detail" in caplog.text
+
+
+@pytest.mark.parametrize("error, sentence", [
+    (OSError(errno.ENOSPC, "secret detail"), "The result could not be written: the server's disk is full or not writable."),
+    (RuntimeError("secret detail"), "Something broke on our side"),
+])  # fmt: skip
+def test_a_result_that_cannot_be_handed_on(url, monkeypatch, caplog, error, sentence):
+    def broken(*_):
+        raise error
+
+    monkeypatch.setattr(gr.Slider, "postprocess", broken)
+    said = answer(url, "model", ["v1"])
+    assert "event: error" in said and sentence in said and "secret" not in said
+    assert "secret detail" in caplog.text
 
 
 def test_two_visitors_who_come_before_anything_is_imported():
@@ -110,5 +177,7 @@ for thread in threads:
 for thread in threads:
     thread.join()
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(app.__file__).parent)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, cwd=Path(app.__file__).parent
+    )
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
