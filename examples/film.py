@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hellomeme import ClipSettings, Reenactor
+from hellomeme import ClipSettings, Reenactor, metadata
 from hellomeme.video import ClipWriter, read_frames
 
 HERE = Path(__file__).parent
@@ -38,7 +38,8 @@ def main() -> None:
                 columns += [strip[:, :, 2 * side :]] if columns else [strip[:, :, :side], strip[:, :, 2 * side :]]
             rows.append(np.concatenate(columns, axis=2))
             FILMS.mkdir(exist_ok=True)
-            with ClipWriter(FILMS / clip.name, Fraction(RATE)) as writer:
+            stamp = metadata.read(report.path)  # the last character's; that it is AI-generated holds for all
+            with ClipWriter(FILMS / clip.name, Fraction(RATE), metadata=stamp.clip_arguments()) as writer:
                 for frame in rows[-1]:
                     writer.write(frame)
     length = min(map(len, rows))

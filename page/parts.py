@@ -14,7 +14,7 @@ from hellomeme.settings import ClipSettings, Settings
 from .i18n import say
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
-OPENS_WITH = {"laugh"}  # examples in which there is plenty to follow
+OPENS_WITH = {"laugh", "mila"}  # examples in which there is plenty to see
 FIELDS = {field.name: field.metadata for kind in (Settings, ClipSettings) for field in dataclasses.fields(kind)}
 QUEUE = {"concurrency_id": "model", "concurrency_limit": 1}  # one visitor draws at a time, in the order of asking
 QUIET = {"queue": False, "show_progress": "hidden"}  # what answers at once
