@@ -234,6 +234,8 @@ def test_the_export_is_a_release(shop, tmp_path):
 
     shop.export(tmp_path / "model")
     assert MotionAdapter.from_pretrained(tmp_path / "model" / "motion").config.use_motion_mid_block is False
+    weights = [load_file(path) for path in (tmp_path / "model").rglob("*.safetensors")]
+    assert len(weights) == 7 and not any(x.dtype == torch.float32 for tensors in weights for x in tensors.values())
     assert json.loads((tmp_path / "model" / "hm_reference" / "config.json").read_text())["version"] == "v1"
     pipeline, _, release = load(str(tmp_path / "model"), device="cpu")
     stage = load_averaged(shop.adapters_stage(), shop.folder / "adapters")

@@ -162,7 +162,7 @@ Captions of held-out identities, drawn from the same noise by the plain base and
 inserted, which are told nothing (empty reference, no pose, no expression); {STEPS} steps, guidance {GUIDANCE:g}.
 The figure is the share of pictures whose background, shirt or hair is nearer to the caption's colour word than to all
 other words (11, 11 and 9 of them). It looks at fixed places of the picture; what that costs shows in the renderer's
-own pictures of the captions. Chance is measured with captions exchanged.
+own pictures of the captions (a drawn one can do better). A word that the plain base ignores is none that adapters could harm. Chance is measured with captions exchanged.
 
 {as_table(figures)}
 
@@ -254,7 +254,7 @@ def page(bench: Bench, folder: Path, work: Path | None) -> str:
     if work is not None:
         curves(work, folder / "curves.jpg")
     if (folder / "curves.jpg").exists():
-        sections.append("## Training\n\nEvery figure in the logs of the stages, over their steps.\n\n"
+        sections.append("## Training\n\nEvery figure in the logs of the work folder's stages, over their steps; logs of earlier trainings are not among them.\n\n"
                         "![training](results/curves.jpg)\n")
     settings = bench.settings
     head = f"""# Results
@@ -264,6 +264,8 @@ Written by `python -m training.results`; the model is `{bench.release.name}` wit
 the section on knitted and plain attention.
 
 {aims(bench, figures)}
+
+✓: the aim is met; ✓ CPU: that for a training on a CPU alone; no mark: missed.
 """
     return "\n".join([head, *sections, f"## Knitted against plain attention\n\n{ablation(folder)}\n"])
 

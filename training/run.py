@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
+from diffusers import MotionAdapter
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import CLIPTokenizer
@@ -214,7 +215,8 @@ class Workshop:
         export_adapters(folder, {"hm_reference": stage.adapter, "hm_control": down, "hm_control_up": up})
         if (self.folder / "motion").exists():
             moving = load_averaged(self.motion_stage(), self.folder / "motion")
-            moving.denoising_net.unet.half().save_motion_modules(str(folder / "motion"))
+            moving.denoising_net.unet.save_motion_modules(str(folder / "motion"))  # always as float32
+            MotionAdapter.from_pretrained(folder / "motion").half().save_pretrained(folder / "motion")
 
 
 CONFIGS = Path(__file__).parent / "configs"
