@@ -26,6 +26,11 @@ def commands(frames: Frames) -> np.ndarray:
     return np.concatenate([frames.commanded, frames.angles], axis=1)
 
 
+def haze(latents: torch.Tensor) -> torch.Tensor:
+    """Noise like the latents (B, C, h, w), of another strength in each, up to NOISE."""
+    return NOISE * torch.rand(len(latents), 1, 1, 1, device=latents.device) * torch.randn_like(latents)
+
+
 class Reader(nn.Module):
     """Latents (B, C, h, w) of unit spread, sides a multiple of 8 -> (B, 54), each of NAMES in its spreads from its mean."""
 
@@ -46,7 +51,7 @@ class Reader(nn.Module):
 
         Read through the same noise, which changes at every step: what only one exact picture would fool is of no use.
         """
-        noise = NOISE * torch.rand(len(truth), 1, 1, 1, device=truth.device) * torch.randn_like(truth)
+        noise = haze(truth)
         return (self(predicted + noise) - self(truth + noise)).square().mean(1)
 
 
@@ -70,8 +75,7 @@ class ReaderStage(Stage):
 
     def forward(self, batch: dict) -> torch.Tensor:
         latents = batch["latents"]
-        noise = NOISE * torch.rand(len(latents), 1, 1, 1, device=latents.device) * torch.randn_like(latents)
-        return (self.reader(latents + noise) - batch["told"]).square().mean()
+        return (self.reader(latents + haze(latents)) - batch["told"]).square().mean()
 
     def validate(self) -> dict[str, float]:
         """Correlations of what is read with what was told, on identities never trained on."""

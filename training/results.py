@@ -162,7 +162,8 @@ Captions of held-out identities, drawn from the same noise by the plain base and
 inserted, which are told nothing (empty reference, no pose, no expression); {STEPS} steps, guidance {GUIDANCE:g}.
 The figure is the share of pictures whose background, shirt or hair is nearer to the caption's colour word than to all
 other words (11, 11 and 9 of them). It looks at fixed places of the picture; what that costs shows in the renderer's
-own pictures of the captions (a drawn one can do better). A word that the plain base ignores is none that adapters could harm. Chance is measured with captions exchanged.
+own pictures of the captions (a drawn one can do better). A word that the plain base ignores is none that adapters could
+harm. Chance is measured with captions exchanged.
 
 {as_table(figures)}
 
