@@ -6,9 +6,11 @@ import errno
 import logging
 
 import gradio as gr
+from gradio import processing_utils
 from gradio.exceptions import ComponentProcessingError, InvalidPathError
 from gradio_client.utils import is_http_url_like
 
+from .files import save_pil_to_cache
 from .studio import FAULT
 
 KIND = "A value was sent that is not of the kind its parameter takes: see the API page for each one's kind."
@@ -18,6 +20,8 @@ DISK = "The result could not be written: the server's disk is full or not writab
 NAMED = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}  # what a path that was sent can be at fault for
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 log = logging.getLogger("hellomeme.page")
+
+processing_utils.save_pil_to_cache = save_pil_to_cache  # all of Gradio's components call it by this name
 
 
 class Blocks(gr.Blocks):
