@@ -27,7 +27,6 @@ from page.i18n import say
 from page.spaces_gpu import ON_SPACES
 from page.theme import LOOKS, header
 
-HOUR = 3600  # s: how long a visitor's files are kept
 LARGEST_UPLOAD = "500mb"  # some minutes of a telephone's clip
 # What Gradio leaves out. Its example pictures have no words for a screen reader: the names of their files. And its
 # sliders tell of being released by a pointer, but not by a key.
@@ -43,7 +42,7 @@ EASE = """() => {
 
 def build() -> gr.Blocks:
     """The page, not yet launched."""
-    with blocks.Blocks(title="HelloMeme", delete_cache=(HOUR, HOUR)) as page:
+    with blocks.Blocks(title="HelloMeme", delete_cache=(blocks.HOUR, blocks.HOUR)) as page:
         gr.HTML(header(), elem_id="header", padding=False)
         with gr.Tabs(elem_id="tabs") as tabs:
             places = {name: gr.Tab(say(name.capitalize()), id=name) for name in ("image", "video", "expression", "gallery")}

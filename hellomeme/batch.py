@@ -75,7 +75,8 @@ def is_done(job: Job, release: Release) -> bool:
     if not job.output.exists():
         return False
     stamp = metadata.read(job.output)
-    if stamp is None or stamp.release != release.name or stamp.settings != job.settings.resolved(release):
+    wanted = metadata.Stamp(job.settings.resolved(release), release.name)
+    if stamp is None or dataclasses.replace(stamp, labelled=True) != wanted:
         raise HelloMemeError(f"The output {job.output} exists, but is not a picture of this release and these settings: "
                              "choose another name or move it away.")
     return True

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
+from collections.abc import Iterator
 
 import gradio as gr
 from gradio import processing_utils
@@ -14,8 +16,9 @@ from .files import save_pil_to_cache
 from .studio import FAULT
 
 KIND = "A value was sent that is not of the kind its parameter takes: see the API page for each one's kind."
-NOT_HERE = "A file was named that was not uploaded here, or is gone since: upload it first, and send what that returns."
+NOT_HERE = "A file that was sent is not here: upload it first, or again, as uploads are kept for an hour only."
 LINK = "A file was named by its address on the web, and none is fetched from there: download it, then upload it here."
+HOUR = 3600  # s: how long a visitor's files are kept
 DISK = "The result could not be written: the server's disk is full or not writable."
 NAMED = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}  # what a path that was sent can be at fault for
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
@@ -32,6 +35,8 @@ class Blocks(gr.Blocks):
             # Gradio would fetch it whole, however large. Its MCP server has no other way to take a file than an address.
             if not self.mcp_server and _has_link(inputs):
                 raise _told(LINK)
+            if any(not os.path.exists(path) for path in _paths(inputs)):
+                raise _told(NOT_HERE)
             return await super().preprocess_data(block_fn, inputs, *args, **kwargs)
         except gr.Error:
             raise
@@ -54,6 +59,15 @@ def _has_link(value) -> bool:
     if isinstance(value, dict):
         return is_http_url_like(value.get("path") or value.get("url")) or any(map(_has_link, value.values()))
     return isinstance(value, (list, tuple)) and any(map(_has_link, value))
+
+
+def _paths(value) -> Iterator[str]:
+    """The paths of all files in what was sent."""
+    if isinstance(value, dict) and isinstance(value.get("path"), str):
+        yield value["path"]
+    elif isinstance(value, (dict, list, tuple)):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _paths(part)
 
 
 def _refusal(error: Exception) -> str:

@@ -42,9 +42,10 @@ def _drawn(preview: bool, values, request):
         if preview:
             settings = Settings(guidance=1, steps=min(PREVIEW_STEPS, settings.steps), seed=seed, reference_face=face(reference_face))
         started = time.perf_counter()
-        drawing.needed(model, settings)
-        portrait = studio.STUDIO.portrait(model, reference, "reference", settings.reference_face, CODE)
-        with studio.STUDIO.stoppable(request and request.session_hash) as flag:
+        own = studio.STUDIO
+        with own.stoppable(request and request.session_hash) as flag:
+            drawing.needed(model, settings)
+            portrait = own.portrait(model, reference, "reference", settings.reference_face, CODE)
             result = drawing.expression(model, portrait, coefficients, turn, settings, flag)
         if result is None:
             gr.Info("Stopped.", duration=3)

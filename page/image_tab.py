@@ -36,12 +36,12 @@ def make_image(
             driver_face=face(driver_face), feather=feather, prompt=prompt, negative_prompt=negative_prompt,
         )  # fmt: skip
         started = time.perf_counter()
-        gr.Progress()(0, desc="Looking for the faces")
         own = studio.STUDIO
-        drawing.needed(model, settings)
-        portrait = own.portrait(model, reference, "reference", settings.reference_face)
-        guide = own.portrait(model, driver, "driver", settings.driver_face)
         with own.stoppable(request and request.session_hash) as flag:
+            gr.Progress()(0, desc="Looking for the faces")
+            drawing.needed(model, settings)
+            portrait = own.portrait(model, reference, "reference", settings.reference_face)
+            guide = own.portrait(model, driver, "driver", settings.driver_face)
             result = drawing.picture(model, portrait, guide, settings, flag)
         if result is None:
             gr.Info("Stopped.", duration=3)

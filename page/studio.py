@@ -217,6 +217,7 @@ def stopper(flag: str, then: Callable | None = None) -> Callable:
     return progress
 
 
-def stop(request: gr.Request):
+async def stop(request: gr.Request):
     """Ends the visitor's own run at its next step."""
+    # Not in a thread, where it might wait until another run of the visitor has begun.
     STUDIO.stop(request.session_hash)

@@ -47,11 +47,11 @@ def make_video(
         values = frames, typed(start), rate, smoothing, relative, typed(neutral), region, motion, overlap, fast, side_by_side
         clip = ClipSettings(**dict(zip(CLIP, values)))
         own = studio.STUDIO
-        _check_length(model, source, settings, clip)
-        gr.Progress()(0, desc="Looking for the face")
-        portrait = own.portrait(model, reference, "reference", settings.reference_face)
-        output = _new_file("hellomeme.mp4")
         with own.stoppable(request and request.session_hash) as flag:
+            _check_length(model, source, settings, clip)
+            gr.Progress()(0, desc="Looking for the face")
+            portrait = own.portrait(model, reference, "reference", settings.reference_face)
+            output = _new_file("hellomeme.mp4")
             report = drawing.clip(model, portrait, source, output, settings, clip, flag)
         if report is None:
             gr.Info("Stopped.", duration=3)

@@ -11,6 +11,7 @@ import pytest
 
 from hellomeme import batch, cli, cli_batch, metadata, releases
 from hellomeme.batch import Job, draw, is_done, read_table
+from hellomeme.edit import Edit, Turn
 from hellomeme.errors import HelloMemeError
 from hellomeme.settings import Settings
 
@@ -322,8 +323,11 @@ def test_is_done_only_with_the_same_release_and_settings(tmp_path):
     picture = Image.new("RGB", (8, 8))
     metadata.save(picture, wanted.output, metadata.Stamp(wanted.settings.resolved(release), "demo"))
     assert is_done(wanted, release)
+    metadata.save(picture, wanted.output, metadata.Stamp(wanted.settings.resolved(release), "demo", labelled=False), overwrite=True)
+    assert is_done(wanted, release)
     for stamp in (metadata.Stamp(Settings(seed=5).resolved(release), "demo"),
-                  metadata.Stamp(wanted.settings.resolved(release), "v1"), None):
+                  metadata.Stamp(wanted.settings.resolved(release), "v1"),
+                  metadata.Stamp(wanted.settings.resolved(release), "demo", edit=Edit(Turn(yaw=5))), None):
         metadata.save(picture, wanted.output, stamp, overwrite=True)
         with pytest.raises(HelloMemeError, match="exists, but is not a picture of this release and these settings"):
             is_done(wanted, release)

@@ -101,7 +101,7 @@ SHAPES = {  # of what should be an uploaded file
     "a list": ([1, 2], KIND),
     "a path that is a number": ({"path": 5}, KIND),
     "a path that is an object": ({"path": {"a": 1}}, KIND),
-    "a file never uploaded": ({"path": "/etc/passwd", **FILE}, "A file was named that was not uploaded"),
+    "a file never uploaded": ({"path": "/etc/passwd", **FILE}, "A file that was sent is not here"),
     "an address": ({"path": "http://127.0.0.1:9/x.png", **FILE}, LINK),
     "an address within": ([{"x": {"path": "https://127.0.0.1:9/x.png", **FILE}}], LINK),
     "an address alone": ({"url": "http://127.0.0.1:9/x.png", **FILE}, LINK),
@@ -118,6 +118,14 @@ def test_wrong_shapes_get_a_sentence(url, event, parameter):
         assert "event: error" in said and sentence in said, name
 
 
+def test_a_file_that_is_gone_since(url):
+    """A page left open for longer than uploads are kept, as the visitor's browser would ask again."""
+    (mine,) = upload(url, 10, "a.png").json()
+    Path(mine).unlink()
+    said = answer(url, "restore", [{"path": mine, **FILE}])
+    assert "event: error" in said and "upload it first, or again, as uploads are kept for an hour" in said
+
+
 def test_files_named_by_a_program_must_be_its_own_uploads(url, tmp_path):
     """What gradio_client would upload first, named by its path on this machine instead; and a kind that is not asked for."""
     (tmp_path / "other.png").write_text("not uploaded")
@@ -130,7 +138,7 @@ def test_files_named_by_a_program_must_be_its_own_uploads(url, tmp_path):
 @pytest.mark.parametrize("error, sentence", [
     (OSError(errno.EIO, "secret detail"), "Something broke on our side"),
     (MemoryError("secret detail"), "Something broke on our side"),
-    (OSError(errno.ENOENT, "secret detail"), "A file was named that was not uploaded here, or is gone since"),
+    (OSError(errno.ENOENT, "secret detail"), "A file that was sent is not here"),
     (OSError("secret detail"), KIND),  # as Pillow's of a damaged picture
 ])  # fmt: skip
 def test_whose_fault_an_input_is(url, monkeypatch, caplog, error, sentence):

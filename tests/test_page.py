@@ -135,6 +135,20 @@ def test_stop_ends_the_run_of_the_same_session_only(draw, studio, monkeypatch):
     assert studio.stops == {}
 
 
+def test_stop_while_the_faces_are_looked_for(draw, studio, monkeypatch):
+    steps, found = [], studio.portrait
+
+    def portrait(*arguments):
+        studio.stop(None)
+        return found(*arguments)
+
+    monkeypatch.setattr(studio, "portrait", portrait)
+    monkeypatch.setattr(gr.Progress, "__call__", lambda self, done, **_: isinstance(done, tuple) and steps.append(done))
+    monkeypatch.setattr(gr, "Info", lambda *_, **__: None)
+    assert all(update["__type__"] == "update" for update in draw(steps=4))
+    assert steps == [(1, 4)]
+
+
 def test_time_left_and_frames_without_a_face_are_told(studio, pictures, monkeypatch, tmp_path):
     """While a clip is analysed for its motion alone, analysed and drawn, and drawn as on Spaces."""
     seen, said = [], []
