@@ -93,6 +93,18 @@ def own_face(model, reference, reference_face=None):
     return [0.0] * len(TURNS) + list(edit.start(portrait.motion).values())
 
 
+@functools.wraps(own_face)
+def _as_begun(*portrait):
+    values = own_face(*portrait)
+    return [values, *values]
+
+
+def _another(model, reference, reference_face, begun, *values):
+    """`begun`, where the sliders were set to last by themselves, and the sliders, for another reference: its own face,
+    unless somebody has moved them. Then they stay, to try the same face on another portrait."""
+    return _as_begun(model, reference, reference_face) if list(values) == begun else [gr.skip()] * (1 + len(values))
+
+
 def driver_face(model, reference, driver, reference_face=None):
     """Yaw, pitch, roll and the 51 coefficients that make the reference look like the driver picture."""
     if not driver:  # taken away
@@ -164,6 +176,7 @@ def build(common: Common) -> dict[str, gr.Slider]:
 
     controls = turns | {name: made[name] for name in ARKIT_NAMES}
     sliders = list(controls.values())
+    begun = gr.State([0.0] * len(sliders))
     inputs = [common.model, reference, reference_face, common.guidance, common.steps, common.seed, *sliders]
     looking = {
         "fn": preview, "inputs": [*inputs, live], "outputs": [result, about], "trigger_mode": "always_last",
@@ -174,18 +187,19 @@ def build(common: Common) -> dict[str, gr.Slider]:
         gr.on([component.release for component in sliders], api_name="preview", **looking),
     ]
 
-    def fills(trigger, function, given=None, name=None) -> None:
+    def fills(trigger, function, given=None, name=None, filled=sliders) -> None:
         """A preview follows, as sliders that are set this way are not released."""
-        filled = trigger(
-            function, given, sliders, api_name=name, api_visibility="public" if name else "private",
+        done = trigger(
+            function, given, filled, api_name=name, api_visibility="public" if name else "private",
             show_progress="hidden", concurrency_id="faces",
         )  # fmt: skip
-        runs.append(filled.success(api_visibility="private", **looking))
+        runs.append(done.success(api_visibility="private", **looking))
 
     portrait = [common.model, reference, reference_face]
-    fills(reference.change, own_face, portrait, "own_face")
+    for changed in (reference.change, reference_face.change):
+        fills(changed, _another, [*portrait, begun, *sliders], filled=[begun, *sliders])
     fills(driver.change, driver_face, [common.model, reference, driver, reference_face], "driver_face")
-    fills(own.click, own_face, portrait)
+    fills(own.click, _as_begun, portrait, "own_face", [begun, *sliders])
     fills(calm.click, lambda: [0.0] * len(sliders))
     for name, button in buttons.items():
         fills(button.click, functools.partial(preset, name), None, f"preset_{name}")

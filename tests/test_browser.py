@@ -287,6 +287,26 @@ def test_a_preset_moves_the_sliders_and_a_released_slider_draws(visit, url):
     assert page.locator("#turn-yaw input").first.input_value() == "-60"
 
 
+def test_what_the_sliders_show_goes_with_another_portrait(visit, url):
+    page = visit(url)
+    open_tab(page, "Expression")
+    picture, smile = page.locator("#expression-result img"), page.locator("#slider-mouthSmileLeft input").first
+    portraits = page.locator("#expression-side button.gallery-item")
+
+    def click(button):
+        """Clicks, and returns how far the mouth smiles once a picture of that is there."""
+        before = picture.get_attribute("src") if picture.count() else None
+        button.click()
+        page.wait_for_function("before => (document.querySelector('#expression-result img')?.src ?? before) != before", arg=before)
+        return smile.input_value()
+
+    own = click(portraits.nth(1))
+    assert own != "0"
+    assert [click(page.locator("#preset-laugh")), click(portraits.nth(0)), click(portraits.nth(1))] == ["0.95"] * 3
+    assert click(page.locator("#own-face")) == own
+    assert click(portraits.nth(0)) not in (own, "0.95")
+
+
 def choose_clip(page, folder, steps):
     """Opens the Video tab with a clip of 4 frames and this many steps."""
     with ClipWriter(folder / "driver.mp4", Fraction(12)) as writer:

@@ -269,6 +269,11 @@ def test_where_the_sliders_begin(studio, pictures):
     assert expression_tab.own_face(studio.release, str(pictures / "no face.png")) == [0] * 54
     driver = expression_tab.driver_face(studio.release, str(pictures / "reference.png"), str(pictures / "face.png"))
     assert driver[0] == pytest.approx(12, abs=6)  # that head is turned
+    another = (studio.release, str(pictures / "face.png"), 0)
+    begun, *values = expression_tab._another(*another, own, *own)
+    assert begun == values == expression_tab.own_face(*another) != own
+    moved = [own[0] + 1, *own[1:]]
+    assert expression_tab._another(*another, own, *moved) == [gr.skip()] * 55
     assert expression_tab.preset("laugh")[3 + ARKIT_NAMES.index("jawOpen")] > 0.5
 
 
