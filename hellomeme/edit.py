@@ -81,7 +81,7 @@ class Turn:
         return z @ y @ x
 
 
-TURNS = tuple(field.name for field in dataclasses.fields(Turn))
+TURNS = {field.name: field.metadata for field in dataclasses.fields(Turn)}  # name -> its reach and its words
 
 
 @dataclass(frozen=True)
@@ -136,8 +136,7 @@ def turn(driver: Motion, reference: Motion) -> Turn:
         "pitch": np.arctan2(matrix[2, 1], matrix[2, 2]),
         "roll": np.arctan2(matrix[1, 0], matrix[0, 0]),
     }
-    reach = {field.name: field.metadata for field in dataclasses.fields(Turn)}
-    return Turn(**{name: float(np.clip(round(np.degrees(angle), 1), reach[name]["min"], reach[name]["max"]))
+    return Turn(**{name: float(np.clip(round(np.degrees(angle), 1), TURNS[name]["min"], TURNS[name]["max"]))
                    for name, angle in angles.items()})
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import inspect
 import time
-from dataclasses import fields
 
 import gradio as gr
 
 from hellomeme import edit
 from hellomeme.arkit import ARKIT_NAMES
+from hellomeme.edit import TURNS
 from hellomeme.errors import HelloMemeError
 from hellomeme.settings import Settings
 
@@ -20,7 +20,6 @@ from .i18n import say
 from .parts import QUEUE, example_row, examples, face, line_about, picture_input, slider_of, stamped, stop_button
 from .words import ARKIT
 
-TURNS = {field.name: field.metadata for field in fields(edit.Turn)}
 CODE = "drive_coeff"  # the expression code that is these 51 coefficients
 PREVIEW_STEPS = 2
 OPEN = ("mouth",)  # groups whose sliders are shown at first

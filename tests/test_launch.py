@@ -135,34 +135,28 @@ def test_files_named_by_a_program_must_be_its_own_uploads(url, tmp_path):
         assert "event: error" in said and "restored" not in said, path
 
 
-@pytest.mark.parametrize("error, sentence", [
-    (OSError(errno.EIO, "secret detail"), "Something broke on our side"),
-    (MemoryError("secret detail"), "Something broke on our side"),
-    (OSError(errno.ENOENT, "secret detail"), "A file that was sent is not here"),
-    (OSError("secret detail"), KIND),  # as Pillow's of a damaged picture
+FAULT, GONE = "Something broke on our side", "A file that was sent is not here"
+FULL = "The result could not be written: the server's disk is full or not writable."
+
+
+@pytest.mark.parametrize("component, does, error, sentence", [
+    (gr.Dropdown, "preprocess", OSError(errno.EIO, "secret detail"), FAULT),
+    (gr.Dropdown, "preprocess", MemoryError("secret detail"), FAULT),
+    (gr.Dropdown, "preprocess", OSError(errno.ENOENT, "secret detail"), GONE),
+    (gr.Dropdown, "preprocess", OSError("secret detail"), KIND),  # as Pillow's of a damaged picture
+    (gr.Slider, "postprocess", OSError(errno.ENOSPC, "secret detail"), FULL),
+    (gr.Slider, "postprocess", RuntimeError("secret detail"), FAULT),
 ])  # fmt: skip
-def test_whose_fault_an_input_is(url, monkeypatch, caplog, error, sentence):
+def test_whose_fault_it_is(url, monkeypatch, caplog, component, does, error, sentence):
+    """What Gradio cannot take of a value that was sent, or cannot hand on."""
+
     def broken(*_):
         raise error
 
-    monkeypatch.setattr(gr.Dropdown, "preprocess", broken)
-    said = answer(url, "model", ["demo"])
-    assert "event: error" in said and sentence in said and "secret" not in said
-    assert "Traceback" in caplog.text and "secret detail" in caplog.text
-
-
-@pytest.mark.parametrize("error, sentence", [
-    (OSError(errno.ENOSPC, "secret detail"), "The result could not be written: the server's disk is full or not writable."),
-    (RuntimeError("secret detail"), "Something broke on our side"),
-])  # fmt: skip
-def test_a_result_that_cannot_be_handed_on(url, monkeypatch, caplog, error, sentence):
-    def broken(*_):
-        raise error
-
-    monkeypatch.setattr(gr.Slider, "postprocess", broken)
+    monkeypatch.setattr(component, does, broken)
     said = answer(url, "model", ["v1"])
     assert "event: error" in said and sentence in said and "secret" not in said
-    assert "secret detail" in caplog.text
+    assert "Traceback" in caplog.text and "secret detail" in caplog.text
 
 
 def test_two_visitors_who_come_before_anything_is_imported():

@@ -10,7 +10,7 @@ import photos
 import pytest
 
 import app
-from hellomeme import metadata, releases
+from hellomeme import edit, metadata, releases
 from hellomeme.arkit import ARKIT_NAMES
 from hellomeme.motion import Motion
 from hellomeme.settings import ClipSettings, Settings
@@ -246,7 +246,7 @@ def move(studio, pictures):
     """Calls an event of the Expression tab: `values` are turns and coefficients by name."""
 
     def move(event=expression_tab.make_expression, steps=2, **values):
-        numbers = [values.get(name, 0) for name in (*expression_tab.TURNS, *ARKIT_NAMES)]
+        numbers = [values.get(name, 0) for name in (*edit.TURNS, *ARKIT_NAMES)]
         return event(studio.release, str(pictures / "reference.png"), 0, 1, steps, 3, *numbers, None)
 
     return move

@@ -9,11 +9,11 @@ from PIL import Image, PngImagePlugin
 import app
 from hellomeme import metadata
 from hellomeme.arkit import ARKIT_NAMES
-from hellomeme.edit import Edit
+from hellomeme.edit import TURNS, Edit
 from hellomeme.settings import Settings
 from page import expression_tab, parts, studio as studios
 
-SLIDERS = (*expression_tab.TURNS, *ARKIT_NAMES)
+SLIDERS = (*TURNS, *ARKIT_NAMES)
 VALUES = {"yaw": 14, "roll": -7.5, "jawOpen": 0.73, "eyeBlinkLeft": 1, "mouthPucker": 0.01}
 
 
