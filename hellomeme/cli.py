@@ -64,10 +64,10 @@ def load(options: argparse.Namespace, standard_error, device: str | None = None)
     )  # fmt: skip
 
 
-def write(result, output: Path, options: argparse.Namespace) -> None:
+def write(result, output: Path, options: argparse.Namespace, made_from: str | None = None) -> None:
     """Writes a `reenactor.Result` as the options ask for it, with its settings in the file."""
     picture = result.original_size() if options.original_size else result.picture
-    stamp = dataclasses.replace(result.stamp, labelled=not options.no_label)
+    stamp = dataclasses.replace(result.stamp, labelled=not options.no_label, made_from=made_from)
     metadata.save(picture, output, stamp, getattr(options, "overwrite", False))
 
 

@@ -78,7 +78,7 @@ def _work(share: Share, options: argparse.Namespace, rank: int, processes: int, 
             share.bad |= plan.bad
         for job in plan.jobs[rank::processes]:
             try:
-                if is_done(job, release):
+                if is_done(job, release, *_drawn_with(options)):
                     share.there += 1
                 else:
                     todo.append(job)
@@ -119,7 +119,7 @@ def _made(jobs: list[Job], options: argparse.Namespace, standard_error) -> Itera
         return
     import torch
 
-    from .batch import draw
+    from .batch import draw, made_from
 
     own_gpu = f"cuda:{os.environ['LOCAL_RANK']}" if torch.cuda.is_available() and "LOCAL_RANK" in os.environ else None
     reenactor = cli.load(options, standard_error, own_gpu)
@@ -128,10 +128,15 @@ def _made(jobs: list[Job], options: argparse.Namespace, standard_error) -> Itera
             if isinstance(result, HelloMemeError):
                 raise result
             _make_folder(job.output.parent)
-            cli.write(result, job.output, options)
+            cli.write(result, job.output, options, made_from(job, *_drawn_with(options)))
             yield job, None
         except HelloMemeError as error:
             yield job, str(error)
+
+
+def _drawn_with(options: argparse.Namespace) -> list[str]:
+    """The options that show in a picture or in its file, beside its settings and the release."""
+    return [str((options.base, options.lora, options.original_size, options.no_label))]
 
 
 def _place() -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 PNG files carry it in text chunks, JPEG and WebP files in EXIF, clips in the comment of the container. Only numbers
 and the user's own words are stored: no paths, no names of files, nothing of the pictures that went in but the
-coefficients that an edited face took over from them.
+coefficients that an edited face took over from them, and the digest by which a batch knows its own pictures again.
 """
 
 from __future__ import annotations
@@ -39,13 +39,15 @@ ASCII = b"ASCII\0\0\0"  # how an EXIF user comment says its encoding
 @dataclass(frozen=True)
 class Stamp:
     """settings: with every choice made. release: its name. clip: of a clip only.
-    labelled: whether the file says that it was AI-generated. edit: of a face edited without a driver only."""
+    labelled: whether the file says that it was AI-generated. edit: of a face edited without a driver only.
+    made_from: of a batch only, see `batch.made_from`."""
 
     settings: Settings
     release: str
     clip: ClipSettings | None = None
     labelled: bool = True
     edit: Edit | None = None
+    made_from: str | None = None
 
     @property
     def text(self) -> str:
@@ -55,6 +57,8 @@ class Stamp:
             facts["clip"] = dataclasses.asdict(self.clip)
         if self.edit is not None:
             facts["edit"] = {name: value for name, value in self.edit.values.items() if value}  # most are 0
+        if self.made_from is not None:
+            facts["made_from"] = self.made_from
         return json.dumps({**facts, "label": LABEL} if self.labelled else facts)
 
     @classmethod
@@ -67,10 +71,11 @@ class Stamp:
                 raise ValueError("too long")
             facts = json.loads(text)
             release, clip = facts["release"], facts.get("clip")
+            made_from = facts.get("made_from")
             if facts[KEY] != VERSION or not isinstance(release, str) or len(release) > 200:
                 raise ValueError("version or release")
             return cls(_made(Settings, facts["settings"]), release, None if clip is None else _made(ClipSettings, clip),
-                       facts.get("label") == LABEL, _edit(facts.get("edit")))
+                       facts.get("label") == LABEL, _edit(facts.get("edit")), None if made_from is None else str(made_from))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise HelloMemeError("The settings in this file are damaged or of another version: set them by hand.") from error
 
@@ -147,8 +152,9 @@ def _picture_texts(path: Path) -> list[str]:
 
     try:
         with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as picture:
-            texts = [picture.info.get(KEY)]
-            comment = picture.getexif().get_ifd(EXIF).get(COMMENT)
+            texts, exif = [picture.info.get(KEY)], Image.Exif()
+            exif.load(picture.info.get("exif", b""))  # `getexif` would decode the pixels of a PNG first
+            comment = exif.get_ifd(EXIF).get(COMMENT)
     except Exception:  # decoders of damaged files raise nearly anything
         return []
     if isinstance(comment, bytes):

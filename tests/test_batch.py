@@ -10,7 +10,7 @@ import photos
 import pytest
 
 from hellomeme import batch, cli, cli_batch, metadata, releases
-from hellomeme.batch import Job, draw, is_done, read_table
+from hellomeme.batch import Job, draw, is_done, made_from, read_table
 from hellomeme.edit import Edit, Turn
 from hellomeme.errors import HelloMemeError
 from hellomeme.settings import Settings
@@ -207,11 +207,13 @@ def test_a_batch_goes_on_and_is_gone_on_with(run, tmp_path, model_folder, monkey
     assert (tmp_path / "out/a.png").stat() == before
 
     # the row now asks for something else: its picture is neither passed over nor replaced
-    status, files, out, err = run(good.replace("a.png,1", "a.png,5"))
-    assert status == 1 and "1 there already, 1 failed" in err
-    assert err.splitlines()[1] == (f"hellomeme: row 2: The output {tmp_path / 'out/a.png'} exists, but is not a picture of this "
-                                   "release and these settings: choose another name or move it away.")
+    for changed in (good.replace("a.png,1", "a.png,5"), good.replace("face.png,a.png", "reference.png,a.png")):
+        status, files, out, err = run(changed)
+        assert status == 1 and "1 there already, 1 failed" in err
+        assert err.splitlines()[1] == (f"hellomeme: row 2: The output {tmp_path / 'out/a.png'} exists, but was not made from these "
+                                       "pictures with this release, these settings and options: choose another name or move it away.")
     assert (tmp_path / "out/a.png").stat() == before
+    assert "2 failed" in run(good, "--original-size")[3]
 
 
 def test_options_for_the_whole_batch(run, tmp_path):
@@ -314,23 +316,36 @@ def test_two_processes_refuse_once(launch, model_folder, tmp_path):
     assert ours == [f"hellomeme: {broken}/hm_control/config.json is damaged: download it again."]
 
 
-def test_is_done_only_with_the_same_release_and_settings(tmp_path):
+def test_is_done_only_with_the_same_pictures_release_settings_and_options(table, tmp_path):
     from PIL import Image
 
+    table("")
     release = releases.find("demo")
-    wanted = Job(2, tmp_path, tmp_path, tmp_path / "a.png", Settings(seed=4))
-    assert not is_done(wanted, release)
+    wanted = Job(2, tmp_path / "toon.png", tmp_path / "me.jpg", tmp_path / "a.png", Settings(seed=4))
+    settings, made = wanted.settings.resolved(release), made_from(wanted, "lora")
+    assert not is_done(wanted, release, "lora")
     picture = Image.new("RGB", (8, 8))
-    metadata.save(picture, wanted.output, metadata.Stamp(wanted.settings.resolved(release), "demo"))
-    assert is_done(wanted, release)
-    metadata.save(picture, wanted.output, metadata.Stamp(wanted.settings.resolved(release), "demo", labelled=False), overwrite=True)
-    assert is_done(wanted, release)
-    for stamp in (metadata.Stamp(Settings(seed=5).resolved(release), "demo"),
-                  metadata.Stamp(wanted.settings.resolved(release), "v1"),
-                  metadata.Stamp(wanted.settings.resolved(release), "demo", edit=Edit(Turn(yaw=5))), None):
+    for labelled in (True, False):
+        metadata.save(picture, wanted.output, metadata.Stamp(settings, "demo", labelled=labelled, made_from=made), overwrite=True)
+        assert is_done(wanted, release, "lora")
+    refused = pytest.raises(HelloMemeError, match="exists, but was not made from these pictures with this release")
+    with refused:
+        is_done(wanted, release)
+    (tmp_path / "me.jpg").write_text("another picture")
+    with refused:
+        is_done(wanted, release, "lora")
+    for stamp in (metadata.Stamp(Settings(seed=5).resolved(release), "demo", made_from=made_from(wanted)),
+                  metadata.Stamp(settings, "v1", made_from=made_from(wanted)), metadata.Stamp(settings, "demo"),
+                  metadata.Stamp(settings, "demo", edit=Edit(Turn(yaw=5)), made_from=made_from(wanted)), None):
         metadata.save(picture, wanted.output, stamp, overwrite=True)
-        with pytest.raises(HelloMemeError, match="exists, but is not a picture of this release and these settings"):
+        with refused:
             is_done(wanted, release)
+    (tmp_path / "me.jpg").unlink()
+    with pytest.raises(HelloMemeError, match="me.jpg cannot be read: No such file or directory"):
+        is_done(wanted, release)
+
+
+def test_alone_a_process_has_the_first_place():
     assert cli_batch._place() == (0, 1)
 
 

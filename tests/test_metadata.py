@@ -6,7 +6,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageFile, PngImagePlugin
 
 from hellomeme import metadata
 from hellomeme.edit import Edit, Turn, preset
@@ -152,6 +152,14 @@ def test_foreign_texts_and_bombs_have_no_stamp(tmp_path):
         exif.get_ifd(0x8769)[0x9286] = comment
         PICTURE.save(tmp_path / "a.jpg", exif=exif)
         assert metadata.read(tmp_path / "a.jpg") is None
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp"])
+def test_no_pixels_are_decoded(tmp_path, monkeypatch, name):
+    """A small file may hold an enormous picture, and anybody may drop one."""
+    metadata.save(PICTURE, tmp_path / name, STAMP)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
+    assert metadata.read(tmp_path / name) == STAMP
 
 
 def test_a_missing_file(tmp_path):
