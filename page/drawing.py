@@ -72,7 +72,7 @@ def _one(release, code, reference, settings, flag, draw: Callable[..., Result], 
             told((step, steps), desc="Drawing", unit="steps")
 
     with studio.told_to_the_visitor(), own.turn:  # said here, as only a gr.Error comes back whole from another process
-        reenactor = own.reenactor(release, code)
+        reenactor = own.drawing(release, code)
         ready = own.reference(release, reference, code)
         settings = settings.resolved(reenactor.release)
         started = time.perf_counter()
@@ -160,6 +160,6 @@ def _frames(release: str, reference: Portrait, motion, settings, clip, flag: str
     own, progress = studio.STUDIO, studio.stopper(flag, ToldInFrames())
     with studio.told_to_the_visitor():
         try:
-            return list(drawn(own.reenactor(release), own.reference(release, reference), motion, settings, clip, progress))
+            return list(drawn(own.drawing(release), own.reference(release, reference), motion, settings, clip, progress))
         except Stopped:
             return None

@@ -70,13 +70,24 @@ class Studio:
         with self.turn:
             if (release, code) not in self.reenactors:
                 own = {"base": self.base, "loras": self.loras} if release == self.release else {}
-                own |= {"device": self.device, "code": code, "progress": _downloading}
+                own |= {"device": self.device, "code": code, "progress": _downloading} | _without_a_gpu()
                 reenactor = _reenactor_class().from_release(release, **own)
                 reenactor.analyzer = self.analyzer
-                if ON_SPACES and reenactor.emotion_encoder is not None:
-                    reenactor.emotion_encoder.float().cpu()  # faces are looked at without the GPU
+                if ON_SPACES:
+                    if reenactor.emotion_encoder is not None:
+                        reenactor.emotion_encoder.float().cpu()  # faces are looked at without the GPU
+                    with contextlib.suppress(HelloMemeError):  # will be told to the visitor who asks for a clip
+                        releases.add_motion(reenactor.pipeline, reenactor.release, _downloading)  # not in time that is lent
                 self.reenactors[release, code] = reenactor
             return self.reenactors[release, code]
+
+    def drawing(self, release: str, code: str | None = None) -> Reenactor:
+        """The reenactor, ready to draw: on Spaces that is in the process that has the GPU."""
+        reenactor = self.reenactor(release, code)
+        if ON_SPACES:
+            device = releases.choose_device(self.device)
+            reenactor.pipeline.to(device, releases.choose_dtype(device))
+        return reenactor
 
     @functools.cached_property
     def analyzer(self) -> FaceAnalyzer:
@@ -175,6 +186,16 @@ def _reenactor_class() -> type[Reenactor]:
             return image if isinstance(image, Portrait) else super().portrait(image, name, face)
 
     return Studied
+
+
+def _without_a_gpu() -> dict:
+    """Where a model is loaded on Spaces once visitors are there. At import the main thread sees a GPU, whose tensors turn
+    real in each process that is lent one. Other threads see none: what they load waits in memory, in half precision."""
+    if not ON_SPACES or threading.current_thread() is threading.main_thread():
+        return {}
+    import torch
+
+    return {"device": "cpu", "dtype": torch.float16}
 
 
 def _downloading(source: str, done: int, total: int) -> None:

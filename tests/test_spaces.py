@@ -10,8 +10,11 @@ import importlib
 import multiprocessing
 import os
 import pickle
+import shutil
+import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import gradio as gr
 import photos
@@ -19,6 +22,7 @@ import pytest
 import torch
 from PIL import Image
 
+import app
 from hellomeme.settings import ClipSettings, Settings
 from page import drawing, image_tab, spaces_gpu, studio as studios
 
@@ -157,3 +161,47 @@ def test_a_worker_forked_during_a_run_does_not_wait_for_it():
         worker.start()
         worker.join()
     assert free.get() is True
+
+
+ANOTHER_MODEL = """
+import sys, threading
+
+import torch
+
+torch.version.cuda = torch.version.cuda or "12.8"  # a build for the CPU lacks what the package looks at
+if not hasattr(torch._C, "_cuda_init"):
+    torch._C._cuda_init = lambda: None
+from spaces.zero.torch import patching
+
+patching.patch()  # as at import on Spaces: the main thread sees a GPU, the others do not
+import photos
+from hellomeme.settings import Settings
+from page import studio as studios
+
+studios.ON_SPACES = True
+studio = studios.Studio(sys.argv[1])
+assert studio.reenactor(sys.argv[1]).pipeline.unet.device.type == "cuda"
+visitor = threading.Thread(target=studio.reenactor, args=(sys.argv[2],))
+visitor.start()
+visitor.join()
+(waiting,) = (reenactor for (name, _), reenactor in studio.reenactors.items() if name == sys.argv[2])
+print(waiting.pipeline.unet.device, waiting.pipeline.unet.dtype)
+
+patching.unpatch()  # as in the process that is lent the GPU, for which the CPU stands here
+studio.device = "cpu"
+reenactor = studio.drawing(sys.argv[2])
+reenactor.set_reference(photos.toon(3))
+print(reenactor is waiting, reenactor.image(photos.toon(5), Settings(steps=1)).picture.size)
+"""
+
+
+def test_another_model_than_the_first_is_loaded_for_a_visitor(model_folder, tmp_path):
+    """With the real package's stand-in for a GPU."""
+    other = shutil.copytree(model_folder, tmp_path / "other")
+    paths = [str(Path(app.__file__).parent), str(Path(__file__).parent)]
+    done = subprocess.run(
+        [sys.executable, "-c", ANOTHER_MODEL, str(model_folder), str(other)], env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-2:] == ["cpu torch.float16", "True (128, 128)"]
