@@ -61,15 +61,21 @@ def _open(path: Path, name: str) -> Image.Image:
 def _decoded(picture: Image.Image, name: str) -> np.ndarray:
     try:
         orientation = picture.getexif().get(ExifTags.Base.Orientation)
-        picture = _rgb(picture)
-        if max(picture.size) > LONGEST:
-            picture = ImageOps.contain(picture, (LONGEST, LONGEST), Image.Resampling.BICUBIC)
+        if picture.mode in ("RGBA", "LA"):  # before a background of half a gigabyte is laid behind it
+            picture = _reduced(picture)
+        picture = _reduced(_rgb(picture))
         if orientation:  # turned last, when the picture is small; by then its tag may have been lost
             picture.getexif()[ExifTags.Base.Orientation] = orientation
             picture = ImageOps.exif_transpose(picture)
         return np.array(picture)
     except Exception as error:
         raise HelloMemeError(f"The {name} picture is damaged or cut off: save or download it again.") from error
+
+
+def _reduced(picture: Image.Image) -> Image.Image:
+    if max(picture.size) <= LONGEST:
+        return picture
+    return ImageOps.contain(picture, (LONGEST, LONGEST), Image.Resampling.BICUBIC)
 
 
 def _rgb(picture: Image.Image) -> Image.Image:
@@ -108,7 +114,8 @@ def _to_bytes(values: np.ndarray, full: int) -> np.ndarray:
     """0..full -> 0..255 uint8, rounded."""
     if values.dtype == np.uint8:
         return np.ascontiguousarray(values)
-    return np.clip(np.round(values.astype(np.float32) * (255 / full)), 0, 255).astype(np.uint8)
+    scaled = np.multiply(values, 255 / full, dtype=np.float32)
+    return np.clip(np.round(scaled, out=scaled), 0, 255, out=scaled).astype(np.uint8)
 
 
 def _check_size(size: tuple[int, int], name: str) -> None:

@@ -289,10 +289,12 @@ class Reenactor:
 
     @torch.no_grad()
     def emotion(self, frame: np.ndarray, face: Face) -> np.ndarray:
-        """The emotion code (1, 548) float32 of a face in a frame (H, W, 3) uint8."""
+        """The emotion code (1, 548) float32 of a face in a frame (H, W, 3) uint8; NoMemoryError as for `image`."""
         encoder = self.emotion_encoder
-        codes = encoder(torch.from_numpy(emotion_input(frame, face))[None].to(encoder.device, encoder.dtype))
-        return codes.float().cpu().numpy()
+        for _ in attempts():
+            with contextlib.suppress(torch.OutOfMemoryError):
+                codes = encoder(torch.from_numpy(emotion_input(frame, face))[None].to(encoder.device, encoder.dtype))
+                return codes.float().cpu().numpy()
 
 
 def _pixels(picture: np.ndarray) -> torch.Tensor:

@@ -13,7 +13,7 @@ from gradio.exceptions import ComponentProcessingError, InvalidPathError
 from gradio_client.utils import is_http_url_like
 
 from .files import save_pil_to_cache
-from .studio import FAULT
+from .studio import FAULT, told_to_the_visitor
 
 KIND = "A value was sent that is not of the kind its parameter takes: see the API page for each one's kind."
 NOT_HERE = "A file that was sent is not here: upload it first, or again, as uploads are kept for an hour only."
@@ -28,7 +28,7 @@ processing_utils.save_pil_to_cache = save_pil_to_cache  # all of Gradio's compon
 
 
 class Blocks(gr.Blocks):
-    """Tells a program that sends values of a wrong shape what is wrong with them. A browser never does."""
+    """Tells a visitor, or a program, of whatever cannot be taken, done or handed on."""
 
     async def preprocess_data(self, block_fn, inputs, *args, **kwargs):
         try:
@@ -42,6 +42,10 @@ class Blocks(gr.Blocks):
             raise
         except Exception as error:
             raise _told(_refusal(error)) from error
+
+    async def call_function(self, *args, **kwargs):
+        with told_to_the_visitor():
+            return await super().call_function(*args, **kwargs)
 
     async def postprocess_data(self, *args, **kwargs):
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import time
+from collections.abc import Callable
 
 import gradio as gr
 
@@ -17,7 +18,7 @@ from hellomeme.settings import Settings
 from . import drawing, faces, studio
 from .common import Common
 from .i18n import say
-from .parts import QUEUE, example_row, examples, face, line_about, picture_input, slider_of, stamped, stop_button
+from .parts import QUEUE, example_row, examples, face, line_about, picture_input, slider_of, stamped, stop_button, unchecked
 from .words import ARKIT
 
 CODE = "drive_coeff"  # the expression code that is these 51 coefficients
@@ -63,9 +64,11 @@ def make_expression(*values):
 
 
 def preview(*values):
-    """The same in a few steps and without guidance, rough but quick; nothing unless `live` is on."""
+    """The same in a few steps and without guidance, rough but quick; nothing unless `live` is on, or without a
+    reference."""
     *values, live, request = values
-    return _drawn(True, values, request) if live else (gr.skip(), gr.skip())
+    reference = values[ARGUMENTS.index("reference")]
+    return _drawn(True, values, request) if live and reference else (gr.skip(), gr.skip())
 
 
 def _named(function, *names: str) -> None:
@@ -116,10 +119,15 @@ def driver_face(model, reference, driver, reference_face=None):
         return [*vars(edit.turn(guide.motion, portrait.motion)).values(), *edit.start(guide.motion).values()]
 
 
-def preset(name):
-    """Yaw, pitch, roll and the 51 coefficients of a preset: laugh, wink, shocked, kiss, sad or sceptical."""
-    with studio.told_to_the_visitor():
+def preset(name: str) -> Callable[[], list[float]]:
+    """The event of a preset's button."""
+
+    def values():
         return [0.0] * len(TURNS) + list(edit.preset(name).values())
+
+    values.__name__ = f"preset_{name}"  # as which it is offered to language models
+    values.__doc__ = f"Yaw, pitch, roll and the 51 coefficients of the preset {TITLES[name]}."
+    return values
 
 
 def _pairs_first(name: str) -> tuple[bool, str, str]:
@@ -168,10 +176,10 @@ def build(common: Common) -> dict[str, gr.Slider]:
             for group, names in edit.GROUPS.items():
                 with gr.Accordion(say(TITLES[group]), open=group in OPEN):
                     for name in sorted(names, key=_pairs_first):
-                        made[name] = gr.Slider(
+                        made[name] = unchecked(gr.Slider(
                             0, edit.MOST, 0, step=edit.STEP, label=name, info=say(ARKIT[name]), elem_id=f"slider-{name}",
                             buttons=["reset"],
-                        )  # fmt: skip
+                        ))  # fmt: skip
 
     controls = turns | {name: made[name] for name in ARKIT_NAMES}
     sliders = list(controls.values())
@@ -201,6 +209,6 @@ def build(common: Common) -> dict[str, gr.Slider]:
     fills(own.click, _as_begun, portrait, "own_face", [begun, *sliders])
     fills(calm.click, lambda: [0.0] * len(sliders))
     for name, button in buttons.items():
-        fills(button.click, functools.partial(preset, name), None, f"preset_{name}")
+        fills(button.click, preset(name), None, f"preset_{name}")
     halt.click(studio.stop, cancels=runs, queue=False, api_visibility="private", show_progress="hidden")
     return controls

@@ -53,13 +53,13 @@ def make_gallery(model, characters, faces, expression, head, guidance, steps, se
 
 
 def _chosen(folder: str, names: list[str]) -> list[Path]:
-    """The example pictures of these names; HelloMemeError for none, or for one that is no example."""
+    """The example pictures of these names, each once; HelloMemeError for none, or for one that is no example."""
     paths = {Path(path).stem: Path(path) for path in examples(folder)}
     if not names:
         raise HelloMemeError("The grid is empty: choose at least one character and one face.")
     if unknown := [name for name in names if name not in paths]:
         raise HelloMemeError(f"There is no example called {str(unknown[0])[:40]}: choose from {', '.join(paths)}.")
-    return [paths[name] for name in names]
+    return [paths[name] for name in dict.fromkeys(names)]
 
 
 def build(common: Common, image: ImageTab, tabs: gr.Tabs) -> None:

@@ -58,17 +58,24 @@ def slider(name: str, value: float | None = None, **options) -> gr.Slider:
 def slider_of(facts: dict, value: float | None = None, **options) -> gr.Slider:
     value = facts["default"] if value is None else value
     options = {"label": say(facts["label"]), "info": say(facts["help"])} | options
-    return gr.Slider(facts["min"], facts["max"], value, step=facts["step"], **options)
+    return unchecked(gr.Slider(facts["min"], facts["max"], value, step=facts["step"], **options))
+
+
+def unchecked(component: gr.components.Component) -> gr.components.Component:
+    """The component handing on what a program sent as it is: the settings have a sentence for what is out of range,
+    with the name of what it is, where Gradio's own would name nothing."""
+    component.preprocess = lambda value: value
+    return component
 
 
 def number(name: str, **options) -> gr.Number:
     """A number as the settings describe it. Gradio shows no number as 0; of faces, 0 is the largest, which is also what
     None stands for: see `face`."""
     facts = FIELDS[name]
-    return gr.Number(
+    return unchecked(gr.Number(
         facts["default"] or 0, precision=0 if facts["kind"] is int else None, step=facts["step"], minimum=facts["min"],
         maximum=facts["max"], label=say(facts["label"]), info=say(facts["help"]), **options,
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def number_or_empty(name: str, **options) -> gr.Textbox:

@@ -118,6 +118,22 @@ def test_wrong_shapes_get_a_sentence(url, event, parameter):
         assert "event: error" in said and sentence in said, name
 
 
+@pytest.mark.parametrize("event, changes, sentence", [
+    ("model", {"model": None}, "There is no release or folder called None"),
+    ("image", {"steps": 99}, "Steps must be a whole number from 1 to 50, not 99."),
+    ("image", {"seed": -1}, "Seed must be a whole number from 0 to"),
+    ("image", {"expression": "much"}, "Expression must be a number from 0 to 2, not 'much'."),
+    ("image", {"reference_face": 100}, "Face in the reference must be a whole number from 0 to 99"),
+    ("expression", {"yaw": 90}, "Yaw must be a number from -60 to 60, not 90."),
+    ("expression", {"jawOpen": -1}, "jawOpen must be a number from 0 to 1"),
+])  # fmt: skip
+def test_values_out_of_range_are_told_by_name(url, event, changes, sentence):
+    """As a program may send them; Gradio's own words would not say which of the many it was."""
+    takes = httpx.get(f"{url}gradio_api/info", timeout=30).json()["named_endpoints"][f"/{event}"]["parameters"]
+    said = answer(url, event, [changes.get(one["parameter_name"], one.get("parameter_default")) for one in takes])
+    assert "event: error" in said and sentence in said
+
+
 def test_a_file_that_is_gone_since(url):
     """A page left open for longer than uploads are kept, as the visitor's browser would ask again."""
     (mine,) = upload(url, 10, "a.png").json()

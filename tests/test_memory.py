@@ -133,6 +133,26 @@ def test_a_reference_is_tried_twice(moving, memory, monkeypatch):
     assert moving.set_reference(FACE).latents.shape[0] == 1 and len(calls) == 2
 
 
+def test_a_face_is_read_twice(moving, memory, monkeypatch):
+    """Its emotion code, which comes of a network too."""
+    calls = []
+
+    class Encoder(torch.nn.Module):
+        device, dtype = torch.device("cpu"), torch.float32
+
+        def forward(self, picture):
+            calls.append(picture)
+            if len(calls) == 1 or memory.room == 0:
+                raise torch.OutOfMemoryError
+            return torch.zeros(1, 548)
+
+    monkeypatch.setattr(moving, "emotion_encoder", Encoder())
+    assert moving.portrait(FACE).motion.emotion.shape == (1, 548) and len(calls) == 2
+    memory.room = 0
+    with pytest.raises(NoMemoryError):
+        moving.portrait(FACE)
+
+
 def test_weights_that_do_not_fit_are_told(memory, monkeypatch, capfd, tmp_path):
     def full(*_, **__):
         raise torch.OutOfMemoryError

@@ -263,6 +263,15 @@ def test_an_expression_without_a_driver(move):
         move(yaw=90)
 
 
+def test_a_preview_is_only_drawn_where_it_is_wanted_and_there_is_a_reference(studio, pictures):
+    def look(reference, live):
+        return expression_tab.preview(studio.release, reference, 0, 1, 2, 3, *[0] * 54, live, None)
+
+    reference = str(pictures / "reference.png")
+    assert look(reference, True)[1].startswith("Preview")
+    assert look(reference, False) == look(None, True) == (gr.skip(), gr.skip())
+
+
 def test_where_the_sliders_begin(studio, pictures):
     own = expression_tab.own_face(studio.release, str(pictures / "reference.png"))
     assert len(own) == 3 + 51 and own[:3] == [0, 0, 0] and any(own)
@@ -274,7 +283,8 @@ def test_where_the_sliders_begin(studio, pictures):
     assert begun == values == expression_tab.own_face(*another) != own
     moved = [own[0] + 1, *own[1:]]
     assert expression_tab._another(*another, own, *moved) == [gr.skip()] * 55
-    assert expression_tab.preset("laugh")[3 + ARKIT_NAMES.index("jawOpen")] > 0.5
+    laugh = expression_tab.preset("laugh")
+    assert laugh.__name__ == "preset_laugh" and laugh()[3 + ARKIT_NAMES.index("jawOpen")] > 0.5
 
 
 def test_a_grid_is_drawn_row_by_row_and_kept(studio, monkeypatch):
@@ -288,11 +298,14 @@ def test_a_grid_is_drawn_row_by_row_and_kept(studio, monkeypatch):
     for characters, sentence in (([], "The grid is empty"), (["/etc/passwd"], "There is no example called /etc/passwd")):
         with pytest.raises(gr.Error, match=sentence):
             list(gallery_tab.make_gallery(studio.release, characters, ["sad"], 1, 1, 1, 1, 0))
+    again = list(gallery_tab.make_gallery(studio.release, ["mila"] * 5000, ["sad"] * 5000, *arguments[3:]))
+    assert len(again) == len(again[0][0]["value"]) == 1
 
 
 def test_queue_and_names_of_the_events(studio):
     page = app.build()
     named = events(page)
+    assert all(fn.fn.__name__.isidentifier() and fn.fn.__doc__ and "partial" not in fn.fn.__doc__ for fn in named.values())
     assert {"image", "video", "expression", "gallery", "stop", "model", "estimate", "motion", "restore"} <= set(named)
     for name in ("image", "video", "motion", "expression", "preview", "gallery"):
         assert named[name].concurrency_id == "model" and named[name].concurrency_limit == 1
