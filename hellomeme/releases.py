@@ -127,7 +127,7 @@ def find(name: str) -> Release:
     for row in RELEASES:
         if row.name == name:
             return row
-    folder = local(str(name))
+    folder = local(name)
     if not os.path.isdir(folder):
         known = ", ".join(row.name for row in RELEASES)
         raise HelloMemeError(f"There is no release or folder called {name}: choose from {known}, or a model folder.")

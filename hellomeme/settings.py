@@ -182,5 +182,5 @@ def _checked(field: dataclasses.Field, value: Any) -> Any:
 
 def _shown(value: Any) -> str:
     """A value on one line, cut off where it is long."""
-    text = " ".join(repr(value).split())
+    text = "empty" if value is None else " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:60]}..."

@@ -9,9 +9,12 @@ from collections.abc import Iterator
 
 import gradio as gr
 from gradio import processing_utils
+from gradio.context import LocalContext
 from gradio.exceptions import ComponentProcessingError, InvalidPathError
+from gradio.server_messages import LogMessage, ProcessCompletedMessage
 from gradio_client.utils import is_http_url_like
 
+from . import studio
 from .files import save_pil_to_cache
 from .studio import FAULT, told_to_the_visitor
 
@@ -30,14 +33,17 @@ processing_utils.save_pil_to_cache = save_pil_to_cache  # all of Gradio's compon
 class Blocks(gr.Blocks):
     """Tells a visitor, or a program, of whatever cannot be taken, done or handed on."""
 
-    async def preprocess_data(self, block_fn, inputs, *args, **kwargs):
+    async def preprocess_data(self, block_fn, inputs, state, *args, **kwargs):
+        for block in block_fn.inputs:  # a visitor's own copy of a component, made when it is set, forgets this: see `parts`
+            if "preprocess" in vars(block) and state is not None and block._id in state:
+                state[block._id].preprocess = block.preprocess
         try:
             # Gradio would fetch it whole, however large. Its MCP server has no other way to take a file than an address.
             if not self.mcp_server and _has_link(inputs):
                 raise _told(LINK)
             if any(not os.path.exists(path) for path in _paths(inputs)):
                 raise _told(NOT_HERE)
-            return await super().preprocess_data(block_fn, inputs, *args, **kwargs)
+            return await super().preprocess_data(block_fn, inputs, state, *args, **kwargs)
         except gr.Error:
             raise
         except Exception as error:
@@ -47,6 +53,21 @@ class Blocks(gr.Blocks):
         with told_to_the_visitor():
             return await super().call_function(*args, **kwargs)
 
+    def dismiss(self, session: str) -> None:
+        """Ends what a visitor still waits for, as if nothing had come of it.
+
+        Gradio's own `cancels` ends what is being drawn, too, and tells so in a message on which the browser stumbles as
+        often as not: its run is ended by `Studio.stop`, and comes to its end like any other.
+        """
+        queue = self._queue
+        for line in queue.event_queue_per_concurrency_id.values():
+            for event in [event for event in line.queue if event.session_hash == session and line.concurrency_id == "model"]:
+                line.queue.remove(event)
+                queue.event_ids_to_events.pop(event._id, None)
+                nothing = {"data": [gr.skip()] * len(event.fn.outputs), "is_generating": False, "duration": 0, "average_duration": 0}
+                queue.send_message(event, LogMessage(log="Stopped.", level="info", title="Info", duration=3))
+                queue.send_message(event, ProcessCompletedMessage(output=nothing, success=True))
+
     async def postprocess_data(self, *args, **kwargs):
         try:
             return await super().postprocess_data(*args, **kwargs)
@@ -55,6 +76,12 @@ class Blocks(gr.Blocks):
         except Exception as error:
             log.exception("while handing on a result")
             raise _told(DISK if getattr(_cause(error), "errno", None) in UNWRITABLE else FAULT) from error
+
+
+async def stop(request: gr.Request):
+    """Ends the visitor's own run at its next step, and what waits to be run."""
+    await studio.stop(request)
+    LocalContext.blocks.get().dismiss(request.session_hash)
 
 
 def _has_link(value) -> bool:

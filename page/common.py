@@ -12,7 +12,7 @@ from hellomeme.settings import MAX_SEED
 
 from . import studio
 from .i18n import say
-from .parts import QUIET, number, slider, text
+from .parts import QUIET, face_number, number, slider, text
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ def build() -> tuple[Common, gr.File]:
         with gr.Column(visible=bool(row.prompt)) as words:
             prompt, negative_prompt = text("prompt"), text("negative_prompt")
     model.input(choose_model, model, [guidance, steps, words, note], api_name="model", **QUIET)
+    model.change(lambda model: choose_model(model)[2:], model, [words, note], api_visibility="private", **QUIET)  # restored, too
     dice.click(None, None, seed, js=f"() => Math.floor(Math.random() * {MAX_SEED + 1})", api_visibility="private")
     return Common(model, guidance, steps, seed, prompt, negative_prompt), file
 
@@ -80,9 +81,13 @@ def restores(file: gr.File, controls: dict[str, gr.components.Component], model:
             known = {releases.find(name).name: name for name in studio.STUDIO.models}  # a folder's model has a shorter name
             model = known.get(stamp.release)
             gr.Info("The settings are restored." if model else f"The settings are restored, but not the model {stamp.release}.")
-            return [model or gr.skip()] + [values.get(name, gr.skip()) for name in names]
+            filled = [face_number(values[name]) if name.endswith("_face") and name in values else values.get(name, gr.skip())
+                      for name in names]  # fmt: skip
+            return [model or gr.skip(), *filled]
 
-    return file.upload(restore, file, [model, *controls.values()], api_name="restore", show_progress="hidden", queue=False)
+    return file.upload(
+        restore, file, [model, *controls.values()], api_name="restore", show_progress="hidden", concurrency_id="faces"
+    )
 
 
 def _note(reason: str | None) -> dict:

@@ -16,9 +16,10 @@ from hellomeme.errors import HelloMemeError
 from hellomeme.settings import Settings
 
 from . import drawing, faces, studio
+from .blocks import stop
 from .common import Common
 from .i18n import say
-from .parts import QUEUE, example_row, examples, face, line_about, picture_input, slider_of, stamped, stop_button, unchecked
+from .parts import QUEUE, QUIET, example_row, examples, face, line_about, picture_input, slider_of, stamped, stop_button, unchecked
 from .words import ARKIT
 
 CODE = "drive_coeff"  # the expression code that is these 51 coefficients
@@ -42,7 +43,7 @@ def _drawn(preview: bool, values, request):
         if preview:
             settings = Settings(guidance=1, steps=min(PREVIEW_STEPS, settings.steps), seed=seed, reference_face=face(reference_face))
         started = time.perf_counter()
-        own = studio.STUDIO
+        own, result = studio.STUDIO, None
         with own.stoppable(request and request.session_hash) as flag:
             drawing.needed(model, settings)
             portrait = own.portrait(model, reference, "reference", settings.reference_face, CODE)
@@ -189,18 +190,15 @@ def build(common: Common) -> dict[str, gr.Slider]:
         "fn": preview, "inputs": [*inputs, live], "outputs": [result, about], "trigger_mode": "always_last",
         "show_progress": "minimal", "show_progress_on": result, **QUEUE,
     }  # fmt: skip
-    runs = [
-        run.click(make_expression, inputs, [result, about], api_name="expression", show_progress_on=result, **QUEUE),
-        gr.on([component.release for component in sliders], api_name="preview", **looking),
-    ]
+    run.click(make_expression, inputs, [result, about], api_name="expression", show_progress_on=result, **QUEUE)
+    gr.on([component.release for component in sliders], api_name="preview", **looking)
 
     def fills(trigger, function, given=None, name=None, filled=sliders) -> None:
         """A preview follows, as sliders that are set this way are not released."""
-        done = trigger(
+        trigger(
             function, given, filled, api_name=name, api_visibility="public" if name else "private",
             show_progress="hidden", concurrency_id="faces",
-        )  # fmt: skip
-        runs.append(done.success(api_visibility="private", **looking))
+        ).success(api_visibility="private", **looking)  # fmt: skip
 
     portrait = [common.model, reference, reference_face]
     for changed in (reference.change, reference_face.change):
@@ -210,5 +208,5 @@ def build(common: Common) -> dict[str, gr.Slider]:
     fills(calm.click, lambda: [0.0] * len(sliders))
     for name, button in buttons.items():
         fills(button.click, preset(name), None, f"preset_{name}")
-    halt.click(studio.stop, cancels=runs, queue=False, api_visibility="private", show_progress="hidden")
+    halt.click(stop, api_visibility="private", **QUIET)
     return controls

@@ -13,10 +13,11 @@ from hellomeme.errors import HelloMemeError
 from hellomeme.settings import Settings
 
 from . import drawing, studio
+from .blocks import stop
 from .common import Common
 from .i18n import say
 from .image_tab import ImageTab
-from .parts import QUEUE, examples, stamped, stop_button
+from .parts import QUEUE, QUIET, examples, stamped, stop_button
 
 KEPT = 512  # drawn cells; each is a small picture of the page's own examples, never of a visitor's
 _drawn: OrderedDict = OrderedDict()  # (release, reference, driver, settings) -> picture
@@ -86,10 +87,8 @@ def build(common: Common, image: ImageTab, tabs: gr.Tabs) -> None:
                 gr.Video(film, label=Path(film).stem, interactive=False, loop=True, buttons=[], min_width=280, elem_classes="film")
 
     settings = [image.controls[name] for name in ("expression", "head")] + [common.guidance, common.steps, common.seed]
-    drawn = run.click(
-        make_gallery, [common.model, characters, faces, *settings], [grid, about], api_name="gallery", **QUEUE
-    )
-    halt.click(studio.stop, cancels=drawn, queue=False, api_visibility="private", show_progress="hidden")
+    run.click(make_gallery, [common.model, characters, faces, *settings], [grid, about], api_name="gallery", **QUEUE)
+    halt.click(stop, api_visibility="private", **QUIET)
 
     def open_cell(cells, at: gr.SelectData):
         """The cell's two pictures, its result and its settings, for the Image tab."""
@@ -100,10 +99,11 @@ def build(common: Common, image: ImageTab, tabs: gr.Tabs) -> None:
         filled = [values.get(name, gr.skip()) for name in image.controls]
         return [
             gr.Tabs(selected="image"), str(_chosen("references", [reference])[0]), str(_chosen("drivers", [driver])[0]), path,
-            f"{reference} · {driver}", *filled,
+            f"{reference} · {driver}", *[None] * len(image.beside), *filled,
         ]  # fmt: skip
 
     grid.select(
-        open_cell, grid, [tabs, image.reference, image.driver, image.result, image.about, *image.controls.values()],
-        api_visibility="private", show_progress="hidden", queue=False,
-    )  # fmt: skip
+        open_cell, grid,
+        [tabs, image.reference, image.driver, image.result, image.about, *image.beside, *image.controls.values()],
+        api_visibility="private", show_progress="hidden", concurrency_id="faces",
+    ).success(None, js="() => document.querySelector('#result').scrollIntoView({block: 'nearest'})", api_visibility="private")  # fmt: skip

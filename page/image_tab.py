@@ -12,9 +12,10 @@ from hellomeme.errors import HelloMemeError
 from hellomeme.settings import Settings
 
 from . import drawing, faces, studio
+from .blocks import stop
 from .common import Common
 from .i18n import say
-from .parts import QUEUE, example_row, examples, face, line_about, picture_input, slider, stamped, stop_button
+from .parts import QUEUE, QUIET, example_row, examples, face, line_about, picture_input, slider, stamped, stop_button
 
 
 def make_image(
@@ -36,7 +37,7 @@ def make_image(
             driver_face=face(driver_face), feather=feather, prompt=prompt, negative_prompt=negative_prompt,
         )  # fmt: skip
         started = time.perf_counter()
-        own = studio.STUDIO
+        own, result = studio.STUDIO, None
         with own.stoppable(request and request.session_hash) as flag:
             gr.Progress()(0, desc="Looking for the faces")
             drawing.needed(model, settings)
@@ -63,6 +64,7 @@ class ImageTab:
     driver: gr.Image
     result: gr.Image
     about: gr.Markdown
+    beside: list[gr.components.Component]  # what is shown beside the result, of the same run
     controls: dict[str, gr.components.Component]  # by the name of the setting
 
 
@@ -116,10 +118,10 @@ def build(common: Common) -> ImageTab:
         common.model, reference, driver, expression, head, common.guidance, common.steps, common.seed, reference_face,
         driver_face, common.prompt, common.negative_prompt, paste, feather,
     ]  # fmt: skip
-    drawn = run.click(
+    run.click(
         make_image, inputs, [result, reference_crop, driver_crop, pose, compare, whole, about],
         api_name="image", show_progress_on=result, **QUEUE,
     )  # fmt: skip
-    halt.click(studio.stop, cancels=drawn, queue=False, api_name="stop", show_progress="hidden")
+    halt.click(stop, api_name="stop", **QUIET)
     controls = {"expression": expression, "head": head, "feather": feather, **common.controls}
-    return ImageTab(reference, driver, result, about, controls)
+    return ImageTab(reference, driver, result, about, [compare, whole, driver_crop, pose, reference_crop], controls)

@@ -97,6 +97,11 @@ def face(number: int | None) -> int | None:
     return number or None
 
 
+def face_number(face: int | None) -> int:
+    """What a number shows for a face of the settings, see `face`."""
+    return face or 0
+
+
 def switch(name: str, **options) -> gr.Checkbox:
     facts = FIELDS[name]
     return gr.Checkbox(facts["default"], label=say(facts["label"]), info=say(facts["help"]), **options)

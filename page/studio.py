@@ -14,6 +14,7 @@ import uuid
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -143,11 +144,16 @@ class Studio:
     @contextlib.contextmanager
     def stoppable(self, session: str | None) -> Iterator[str]:
         """Yields the path of a file that is not there until the visitor presses Stop. It is a file because on Spaces
-        another process draws."""
+        another process draws. What is given up in the middle leaves the block without an error."""
+        import_networks()
+        from hellomeme.sampling import Stopped
+
         flag = Path(tempfile.gettempdir(), f"hellomeme-stop-{uuid.uuid4().hex}")
         self.stops[session] = flag
+        _flag.set(str(flag))
         try:
-            yield str(flag)
+            with contextlib.suppress(Stopped):
+                yield str(flag)
         finally:
             flag.unlink(missing_ok=True)
             if self.stops.get(session) is flag:  # not that of a run started since
@@ -159,7 +165,7 @@ class Studio:
 
 
 STUDIO = Studio()
-
+_flag: ContextVar[str | None] = ContextVar("flag", default=None)  # that of the run in whose course something is done
 
 _importing = threading.Lock()
 
@@ -199,8 +205,10 @@ def _without_a_gpu() -> dict:
 
 
 def _downloading(source: str, done: int, total: int) -> None:
-    """Shows a download to the visitor who waits for it; nothing where nobody does."""
+    """Shows a download to the visitor who waits for it, and ends it once that one presses Stop: it will be gone on with."""
     gr.Progress()((done >> 20, total >> 20), desc=f"Downloading {source}", unit="MB")
+    if (flag := _flag.get()) is not None:
+        stopper(flag)()
 
 
 def _remember(kept: OrderedDict, key, value) -> None:

@@ -14,9 +14,10 @@ from hellomeme.errors import HelloMemeError
 from hellomeme.settings import ClipSettings, Settings
 
 from . import drawing, faces, studio
+from .blocks import stop
 from .common import Common
 from .i18n import say
-from .parts import QUEUE, choice, example_row, examples, face, number, number_or_empty, picture_input, slider, stop_button, switch, typed
+from .parts import QUEUE, QUIET, choice, example_row, examples, face, number, number_or_empty, picture_input, slider, stop_button, switch, typed
 from .spaces_gpu import ON_SPACES
 
 CLIP = [field.name for field in fields(ClipSettings)]  # the order of the last arguments of each event
@@ -46,7 +47,7 @@ def make_video(
         )  # fmt: skip
         values = frames, typed(start), rate, smoothing, relative, typed(neutral), region, motion, overlap, fast, side_by_side
         clip = ClipSettings(**dict(zip(CLIP, values)))
-        own = studio.STUDIO
+        own, report = studio.STUDIO, None
         with own.stoppable(request and request.session_hash) as flag:
             _check_length(model, source, settings, clip)
             gr.Progress()(0, desc="Looking for the face")
@@ -69,20 +70,20 @@ def save_motion(
     """The motion of a driver clip as a file (.npz) that can drive in its place; no picture of the driver is in it."""
     studio.import_networks()
     from hellomeme.clip import read_motion
-    from hellomeme.reenactor import Stopped
 
     with studio.told_to_the_visitor():
         values = frames, typed(start), rate, smoothing, relative, typed(neutral), region, motion, overlap, fast, side_by_side
         settings, clip = Settings(driver_face=face(driver_face)), ClipSettings(**dict(zip(CLIP, values)))
         output, source = _new_file("motion.npz"), _source(driver, None)
-        own = studio.STUDIO.reenactor(model)
-        emotion = own.emotion if own.emotion_encoder is not None else None
+        found = None
         with studio.STUDIO.stoppable(request and request.session_hash) as flag:
+            own = studio.STUDIO.reenactor(model)
+            emotion = own.emotion if own.emotion_encoder is not None else None
             progress = studio.stopper(flag, drawing.ToldInFrames())
-            try:
-                found, *_ = read_motion(source, settings, clip, own.analyzer, own.release.crop_scale, emotion, progress)
-            except Stopped:
-                return gr.skip()
+            found, *_ = read_motion(source, settings, clip, own.analyzer, own.release.crop_scale, emotion, progress)
+        if found is None:
+            gr.Info("Stopped.", duration=3)
+            return gr.skip()
         found.save(output)
         if lost := int((~found.valid).sum()):
             gr.Info(f"In {lost} of {len(found)} frames the driver shows no face: its motion around them will be used.")
@@ -206,9 +207,9 @@ def build(common: Common) -> VideoTab:
         common.guidance, common.steps, common.seed, reference_face, controls["driver_face"], common.prompt,
         common.negative_prompt, *clip, driver, motion_file,
     ]  # fmt: skip
-    drawn = run.click(make_video, inputs, [result, about], api_name="video", show_progress_on=result, **QUEUE)
-    saving = save.click(save_motion, [common.model, driver, controls["driver_face"], *clip], saved, api_name="motion", **QUEUE)
-    halt.click(studio.stop, cancels=[drawn, saving], queue=False, api_visibility="private", show_progress="hidden")
+    run.click(make_video, inputs, [result, about], api_name="video", show_progress_on=result, **QUEUE)
+    save.click(save_motion, [common.model, driver, controls["driver_face"], *clip], saved, api_name="motion", **QUEUE)
+    halt.click(stop, api_visibility="private", **QUIET)
     counted = [controls[name] for name in ("frames", "start", "rate", "motion", "overlap", "fast")]
     gr.on(
         [component.change for component in (driver, motion_file, common.model, common.guidance, common.steps, *counted)]

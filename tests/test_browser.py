@@ -120,13 +120,11 @@ def unhurried(denoise, *more, **options):
     return sampling.sample(lambda *state: (time.sleep(1), denoise(*state))[1], *more, **options)
 
 
-def wait_until_stopped(page):
-    """The page shows a run as ended once Stop is pressed: waits until it has, lest the next one is stopped in its place."""
-    for _ in range(600):
-        if not studios.STUDIO.stops:
-            return
-        page.wait_for_timeout(100)
-    raise AssertionError("the run went on")
+def wait_until_stopped(page, place):
+    """Waits until the page says so, and shows a run no longer, nor an error."""
+    page.wait_for_selector("text=Stopped.")
+    page.wait_for_function("place => !/steps|frames|Drawing|Error/.test(document.querySelector(place).innerText)", arg=place)
+    assert not studios.STUDIO.stops
 
 
 def test_progress_and_stop(visit, url, monkeypatch):
@@ -137,16 +135,40 @@ def test_progress_and_stop(visit, url, monkeypatch):
     page.click("#run")
     page.wait_for_function("/\\d+\\/50 steps/.test(document.querySelector('#result').innerText)")
     page.click("#stop")
-    page.wait_for_function("!document.querySelector('#result').innerText.includes('steps')")
-    wait_until_stopped(page)
+    wait_until_stopped(page, "#result")
     assert page.locator("#result img").count() == 0
     set_number(page, "Steps", 1)  # the slot is free again
     page.click("#run")
     assert result(page) == [128, 128]
 
 
+def test_stop_ends_what_waits_for_its_turn(visit, url, examples, monkeypatch):
+    """While somebody else draws, who is not stopped by it."""
+    from gradio_client import Client, handle_file
+
+    monkeypatch.setattr("hellomeme.pipeline.sample", unhurried)
+    page = visit(url)
+    other, picture = Client(url, verbose=False), handle_file(examples / "drivers" / "5.png")
+    drawing = other.submit(reference=picture, driver=picture, steps=50, api_name="/image")
+    for _ in range(600):
+        if studios.STUDIO.stops or drawing.done():
+            break
+        page.wait_for_timeout(100)
+    page.click("#run")
+    page.wait_for_function("/queue/.test(document.querySelector('#result').innerText)")
+    page.click("#stop")
+    page.wait_for_selector("text=Stopped.")
+    page.wait_for_function("!/queue|Error/.test(document.querySelector('#result').innerText)")
+    assert studios.STUDIO.stops and not drawing.done()
+    other.predict(api_name="/stop")
+    assert drawing.result(timeout=60)[0] is None or "__type__" in drawing.result()[0]
+    assert page.locator("#result img").count() == 0 and not studios.STUDIO.stops
+
+
 def test_a_bad_picture_shows_its_sentence(visit, url, tmp_path):
     page = visit(url)
+    page.locator(".block", has_text="Faces to try").locator("button.gallery-item").nth(1).click()
+    page.wait_for_function("document.querySelector('#driver img')?.getAttribute('src').includes('6.png')")
     (tmp_path / "text.png").write_text("This is not a picture.")
     page.set_input_files("#driver input[type=file]", tmp_path / "text.png")
     page.wait_for_function("document.querySelector('#driver img')?.getAttribute('src').includes('text.png')")
@@ -341,8 +363,7 @@ def test_stop_ends_a_clip(visit, url, tmp_path, monkeypatch):
         page.click("#video-run")
         page.wait_for_function("/Drawing/.test(document.querySelector('#video-result').innerText)")
         page.click("#video-stop")
-        page.wait_for_function("!/Drawing|frames/.test(document.querySelector('#video-result').innerText)")
-        wait_until_stopped(page)
+        wait_until_stopped(page, "#video-result")
         assert page.locator("#video-result video").count() == 0
     set_number(page, "Steps", 1)  # the slot is free again
     page.click("#video-run")

@@ -119,7 +119,7 @@ def test_wrong_shapes_get_a_sentence(url, event, parameter):
 
 
 @pytest.mark.parametrize("event, changes, sentence", [
-    ("model", {"model": None}, "There is no release or folder called None"),
+    ("model", {"model": None}, "A model is named by a text, not NoneType"),
     ("image", {"steps": 99}, "Steps must be a whole number from 1 to 50, not 99."),
     ("image", {"seed": -1}, "Seed must be a whole number from 0 to"),
     ("image", {"expression": "much"}, "Expression must be a number from 0 to 2, not 'much'."),
