@@ -28,8 +28,9 @@ from page.spaces_gpu import ON_SPACES
 from page.theme import LOOKS, header
 
 LARGEST_UPLOAD = "500mb"  # some minutes of a telephone's clip
-# What Gradio leaves out. Its example pictures have no words for a screen reader: the names of their files. And its
-# sliders tell of being released by a pointer, but not by a key.
+# What Gradio leaves out. Its example pictures have no words for a screen reader: the names of their files. Its sliders
+# tell of being released by a pointer, but not by a key. And a picture is not pasted by the keys for it: it goes where
+# the pointer or the focus is, or else to the first place for a picture of the tab.
 EASE = """() => {
     const name = () => document.querySelectorAll("button.gallery-item:not([aria-label]) :is(img, video)").forEach(shown =>
         shown.closest("button").setAttribute("aria-label", decodeURIComponent(shown.src).replace(/^.*\\/|\\.\\w+$/g, "")));
@@ -37,6 +38,18 @@ EASE = """() => {
     name();
     document.addEventListener("keyup", key => key.target.matches("#sliders input[type=range]")
         && key.target.dispatchEvent(new PointerEvent("pointerup", {bubbles: true})));
+    document.addEventListener("paste", pasted => {
+        const picture = [...pasted.clipboardData.files].find(file => file.type.startsWith("image/"));
+        const places = [...document.querySelectorAll(".takes-picture")].filter(place => place.offsetParent);
+        const place = places.find(place => place.matches(":hover"))
+            ?? places.find(place => place.contains(document.activeElement)) ?? places[0];
+        const input = place?.querySelector("input[type=file]");
+        if (!picture || !input) return;
+        const files = new DataTransfer();
+        files.items.add(picture);
+        input.files = files.files;
+        input.dispatchEvent(new Event("change", {bubbles: true}));
+    });
 }"""
 
 

@@ -20,6 +20,8 @@ from .image_tab import ImageTab
 from .parts import QUEUE, QUIET, examples, stamped, stop_button
 
 KEPT = 512  # drawn cells; each is a small picture of the page's own examples, never of a visitor's
+# Once the other tab is there, which on a phone is longer than the screen.
+SHOW_RESULT = "() => { setTimeout(() => document.querySelector('#result').scrollIntoView({block: 'center'}), 300) }"
 _drawn: OrderedDict = OrderedDict()  # (release, reference, driver, settings) -> picture
 
 
@@ -106,4 +108,4 @@ def build(common: Common, image: ImageTab, tabs: gr.Tabs) -> None:
         open_cell, grid,
         [tabs, image.reference, image.driver, image.result, image.about, *image.beside, *image.controls.values()],
         api_visibility="private", show_progress="hidden", concurrency_id="faces",
-    ).success(None, js="() => document.querySelector('#result').scrollIntoView({block: 'nearest'})", api_visibility="private")  # fmt: skip
+    ).success(None, js=SHOW_RESULT, api_visibility="private")  # fmt: skip

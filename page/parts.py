@@ -32,6 +32,7 @@ def picture_input(label: str, hint: str, name: str, example: list[str] = (), hei
         buttons=["fullscreen"],
         height=height,
         elem_id=name,
+        elem_classes="takes-picture",
         alt_text=label,
     )
     convert = picture.preprocess

@@ -100,7 +100,7 @@ def estimate(
         clip, source = ClipSettings(**dict(zip(CLIP, values))), _source(driver, motion_file)
         settings = Settings(guidance=guidance, steps=steps).resolved(releases.find(model))
         count, played, frames_read = _length(source, clip)
-        plays = f"{count} frames, {float(count / played):.1f} s at {float(played):.4g} a second"
+        plays = f"{count} {'frame' if count == 1 else 'frames'}, {float(count / played):.1f} s at {float(played):.4g} a second"
         drawing.clip_needed(model, count, settings, clip)
     except HelloMemeError as error:
         return "" if not (driver or motion_file) else str(error)
@@ -199,7 +199,8 @@ def build(common: Common) -> VideoTab:
         with gr.Row():
             controls["relative"], controls["neutral"] = switch("relative"), number_or_empty("neutral")
         with gr.Row():
-            controls["motion"], controls["overlap"], controls["fast"] = switch("motion"), slider("overlap"), switch("fast")
+            controls["motion"], controls["fast"] = switch("motion"), switch("fast")
+        controls["overlap"] = slider("overlap")
 
     clip = [controls[name] for name in CLIP]
     inputs = [

@@ -18,7 +18,7 @@ SETTINGS = {  # case -> (class, values, sentence)
     "above the range": (Settings, {"expression": 2.0001}, NUMBER.format("2.0001")),
     "a text": (Settings, {"expression": "1"}, NUMBER.format("'1'")),
     "a switch": (Settings, {"expression": True}, NUMBER.format("True")),
-    "nothing": (Settings, {"expression": None}, NUMBER.format("None")),
+    "nothing": (Settings, {"expression": None}, NUMBER.format("empty")),
     "bytes": (Settings, {"expression": b"1"}, NUMBER.format("b'1'")),
     "a complex number": (Settings, {"expression": 1j}, NUMBER.format("1j")),
     "a dictionary": (Settings, {"expression": {"value": 1}}, NUMBER.format("{'value': 1}")),

@@ -176,6 +176,20 @@ def test_a_bad_picture_shows_its_sentence(visit, url, tmp_path):
     page.wait_for_selector(f"text={photos.BAD['text.png']}")
 
 
+def test_a_picture_is_pasted_by_the_keys_for_it(visit, url):
+    page = visit(url)
+    page.locator("#reference").hover()
+    page.evaluate("""async () => {
+        const canvas = new OffscreenCanvas(64, 64);
+        canvas.getContext("2d").fillRect(9, 9, 9, 9);
+        const files = new DataTransfer();
+        files.items.add(new File([await canvas.convertToBlob()], "pasted.png", {type: "image/png"}));
+        document.activeElement.dispatchEvent(new ClipboardEvent("paste", {clipboardData: files, bubbles: true}));
+    }""")
+    page.wait_for_function("document.querySelector('#reference img')?.getAttribute('src').includes('pasted.png')")
+    assert "pasted" not in page.locator("#driver img").get_attribute("src")
+
+
 def click_at(page, place, x, y):
     """Clicks on the pixel (x, y) of the picture there, which is shown as large as it fits into its element."""
     position = page.locator(f"{place} img").evaluate(
@@ -291,7 +305,12 @@ def test_a_result_dropped_back_restores_its_settings(visit, url, tmp_path):
     download.value.save_as(tmp_path / "result.png")
     page.reload()
     page.get_by_text("Model and more settings").click()
+    photos.write_pictures(tmp_path)
+    page.set_input_files("#restore input[type=file]", tmp_path / "face.png")
+    page.wait_for_selector("text=This file carries no settings of HelloMeme")
+    page.get_by_label("Clear").locator("visible=true").last.click()
     page.set_input_files("#restore input[type=file]", tmp_path / "result.png")
+    page.wait_for_selector("text=The settings are restored.")
     page.wait_for_function("document.querySelector('#seed input').value == '77'")
     assert page.get_by_label("number input for Steps").input_value() == "2"
 
@@ -372,6 +391,9 @@ def test_stop_ends_a_clip(visit, url, tmp_path, monkeypatch):
 
 def test_a_cell_of_the_grid_opens_in_the_image_tab(visit, url):
     page = visit(url, viewport=PHONE)
+    page.get_by_text("What the model was shown").click()
+    page.click("#run")
+    page.wait_for_function("document.querySelectorAll('#shown img').length == 3")
     page.get_by_text("Model and more settings").click()
     set_number(page, "Steps", 1)
     open_tab(page, "Gallery")
@@ -383,6 +405,8 @@ def test_a_cell_of_the_grid_opens_in_the_image_tab(visit, url):
     assert result(page) == [128, 128]
     page.wait_for_function("document.querySelector('#reference img').src.includes('4.png')")
     page.wait_for_function("document.querySelector('input[aria-label=\"number input for Steps\"]').value === '1'")
+    page.wait_for_function("!document.querySelector('#shown img')")  # what was there was of another result
+    page.wait_for_function("(box => 0 <= box.top && box.bottom <= innerHeight)(document.querySelector('#result').getBoundingClientRect())")
 
 
 def test_chinese(visit, url):
