@@ -74,7 +74,7 @@ def test_a_result_with_a_driver_leaves_the_sliders_alone(restore, tmp_path):
         path = tmp_path / f"{edit is None}.png"
         metadata.save(Image.new("RGB", (8, 8)), path, metadata.Stamp(settings, "demo", edit=edit))
         found = restore(path)
-        assert found["seed"] == 5 and found["driver_face"] == 0 and set(SLIDERS) & set(found) == expected
+        assert found["seed"] == 5 and found["video-driver-face"] == 0 and set(SLIDERS) & set(found) == expected
 
 
 @pytest.mark.parametrize("values", ['{"jaw": 0.5}', '{"jawOpen": 2}', '{"jawOpen": NaN}', '{"yaw": "5"}', "[]"])
