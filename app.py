@@ -39,6 +39,7 @@ EASE = """() => {
     document.addEventListener("keyup", key => key.target.matches("#sliders input[type=range]")
         && key.target.dispatchEvent(new PointerEvent("pointerup", {bubbles: true})));
     document.addEventListener("paste", pasted => {
+        if (pasted.target.matches("input, textarea") || pasted.clipboardData.types.includes("text/plain")) return;
         const picture = [...pasted.clipboardData.files].find(file => file.type.startsWith("image/"));
         const places = [...document.querySelectorAll(".takes-picture")].filter(place => place.offsetParent);
         const place = places.find(place => place.matches(":hover"))

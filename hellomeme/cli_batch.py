@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -123,19 +123,27 @@ def _made(jobs: list[Job], options: argparse.Namespace, standard_error) -> Itera
 
     own_gpu = f"cuda:{os.environ['LOCAL_RANK']}" if torch.cuda.is_available() and "LOCAL_RANK" in os.environ else None
     reenactor = cli.load(options, standard_error, own_gpu)
-    for job, result in draw(reenactor, jobs):
+    digests = {}
+
+    def noted() -> Iterator[Job]:
+        for job in jobs:  # before it is drawn: somebody may replace a file meanwhile
+            with suppress(HelloMemeError):  # drawing will tell
+                digests[job.row] = made_from(job, *_drawn_with(options))
+            yield job
+
+    for job, result in draw(reenactor, noted()):
         try:
             if isinstance(result, HelloMemeError):
                 raise result
             _make_folder(job.output.parent)
-            cli.write(result, job.output, options, made_from(job, *_drawn_with(options)))
+            cli.write(result, job.output, options, digests.get(job.row))
             yield job, None
         except HelloMemeError as error:
             yield job, str(error)
 
 
 def _drawn_with(options: argparse.Namespace) -> list[str]:
-    """The options that show in a picture or in its file, beside its settings and the release."""
+    """The options that show in a picture or in its file, beside its settings and the release; paths as they were typed."""
     return [str((options.base, options.lora, options.original_size, options.no_label))]
 
 

@@ -53,6 +53,11 @@ class Blocks(gr.Blocks):
         with told_to_the_visitor():
             return await super().call_function(*args, **kwargs)
 
+    def begun(self, session: str) -> set[str]:
+        """The events of a visitor that have left the queue of the model, and have not ended."""
+        events = [event for job in self._queue.active_jobs if job is not None for event in job]
+        return {event._id for event in events if event.session_hash == session and event.concurrency_id == "model"}
+
     def dismiss(self, session: str) -> None:
         """Ends what a visitor still waits for, as if nothing had come of it.
 
@@ -64,7 +69,8 @@ class Blocks(gr.Blocks):
             for event in [event for event in line.queue if event.session_hash == session and line.concurrency_id == "model"]:
                 line.queue.remove(event)
                 queue.event_ids_to_events.pop(event._id, None)
-                nothing = {"data": [gr.skip()] * len(event.fn.outputs), "is_generating": False, "duration": 0, "average_duration": 0}
+                nothing = {"data": [gr.skip()] * len(event.fn.outputs)}
+                nothing |= {"is_generating": False, "duration": 0, "average_duration": 0}
                 queue.send_message(event, LogMessage(log="Stopped.", level="info", title="Info", duration=3))
                 queue.send_message(event, ProcessCompletedMessage(output=nothing, success=True))
 
@@ -80,8 +86,10 @@ class Blocks(gr.Blocks):
 
 async def stop(request: gr.Request):
     """Ends the visitor's own run at its next step, and what waits to be run."""
-    await studio.stop(request)
-    LocalContext.blocks.get().dismiss(request.session_hash)
+    page = LocalContext.blocks.get()
+    if not studio.STUDIO.stop(request.session_hash):
+        studio.STUDIO.stopped_early |= page.begun(request.session_hash)
+    page.dismiss(request.session_hash)
 
 
 def _has_link(value) -> bool:

@@ -72,11 +72,11 @@ def _one(release, code, reference, settings, flag, draw: Callable[..., Result], 
             told((step, steps), desc="Drawing", unit="steps")
 
     with studio.told_to_the_visitor(), own.turn:  # said here, as only a gr.Error comes back whole from another process
-        reenactor = own.drawing(release, code)
-        ready = own.reference(release, reference, code)
-        settings = settings.resolved(reenactor.release)
-        started = time.perf_counter()
         try:
+            reenactor = own.drawing(release, code)
+            ready = own.reference(release, reference, code)
+            settings = settings.resolved(reenactor.release)
+            started = time.perf_counter()
             result = draw(reenactor, reference=ready, progress=studio.stopper(flag, step_done))
         except Stopped:
             return None

@@ -90,7 +90,8 @@ def own_face(model, reference, reference_face=None):
     try:
         if not reference:
             raise HelloMemeError("no picture")
-        portrait = studio.STUDIO.portrait(model, reference, "reference", face(reference_face), CODE)
+        number = Settings(reference_face=face(reference_face)).reference_face
+        portrait = studio.STUDIO.portrait(model, reference, "reference", number, CODE)
     except HelloMemeError:  # will be told when the picture is used
         return [0.0] * (len(TURNS) + len(ARKIT_NAMES))
     return [0.0] * len(TURNS) + list(edit.start(portrait.motion).values())
@@ -115,7 +116,8 @@ def driver_face(model, reference, driver, reference_face=None):
     with studio.told_to_the_visitor():
         if not reference:
             raise HelloMemeError("There is no reference picture yet: choose the portrait that should change.")
-        portrait = studio.STUDIO.portrait(model, reference, "reference", face(reference_face), CODE)
+        number = Settings(reference_face=face(reference_face)).reference_face
+        portrait = studio.STUDIO.portrait(model, reference, "reference", number, CODE)
         guide = studio.STUDIO.portrait(model, driver, "driver", None, CODE)
         return [*vars(edit.turn(guide.motion, portrait.motion)).values(), *edit.start(guide.motion).values()]
 

@@ -36,7 +36,7 @@ def make_gallery(model, characters, faces, expression, head, guidance, steps, se
         drawing.needed(model, settings, len(drivers))
         cells, total = [], len(references) * len(drivers)
         own = studio.STUDIO
-        guides = None
+        guides, finished = None, False
         with own.stoppable(request and request.session_hash) as flag:
             for reference in references:
                 keys = [(model, str(reference), str(driver), settings) for driver in drivers]
@@ -45,12 +45,15 @@ def make_gallery(model, characters, faces, expression, head, guidance, steps, se
                     portrait = own.portrait(model, str(reference), "reference", None)
                     results = drawing.row(model, portrait, guides, settings, flag)
                     if results is None:
-                        gr.Info("Stopped.", duration=3)
-                        return
+                        break
                     for key, result in zip(keys, results):
                         _drawn[key] = stamped(result.picture, result.stamp)
                 cells += [(_drawn[key], f"{reference.stem} · {driver.stem}") for key, driver in zip(keys, drivers)]
                 yield gr.update(value=cells, columns=len(drivers)), f"{len(cells)} / {total}"
+            else:
+                finished = True
+        if not finished:
+            gr.Info("Stopped.", duration=3)
         while len(_drawn) > KEPT:
             _drawn.popitem(last=False)
 

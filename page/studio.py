@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import gradio as gr
+from gradio.context import LocalContext
 
 from hellomeme import releases
 from hellomeme.errors import HelloMemeError, NoMemoryError
@@ -45,6 +46,7 @@ class Studio:
         self.release, self.base, self.loras, self.device = release, base, tuple(loras), device
         self.reenactors, self.stops, self.turn = {}, {}, threading.RLock()
         self.portraits, self.references = OrderedDict(), OrderedDict()
+        self.stopped_early: set[str] = set()  # events that have left the queue, but have not come as far as `stoppable`
         self.pace: dict[str, float] = {}  # release -> s for one prediction of one frame, as last measured here
         own = weakref.ref(self)
 
@@ -130,11 +132,15 @@ class Studio:
         return reference
 
     def forget(self) -> None:
-        """Leaves the next run as much memory as there is: keeps the model that the page was started with alone."""
-        with self.turn:
-            self.references.clear()
-            own = self.release, releases.find(self.release).code
-            self.reenactors = {key: value for key, value in self.reenactors.items() if key == own}
+        """Leaves the next run as much memory as there is: keeps the model that the page was started with alone. Nothing
+        while somebody draws, for whom it would have to wait."""
+        if self.turn.acquire(blocking=False):
+            try:
+                self.references.clear()
+                own = self.release, releases.find(self.release).code
+                self.reenactors = {key: value for key, value in self.reenactors.items() if key == own}
+            finally:
+                self.turn.release()
 
     def measured(self, release: str, predictions: int, guidance: float, seconds: float) -> None:
         """Keeps the pace of a run for estimates, with guidance taken as two predictions."""
@@ -145,13 +151,16 @@ class Studio:
     def stoppable(self, session: str | None) -> Iterator[str]:
         """Yields the path of a file that is not there until the visitor presses Stop. It is a file because on Spaces
         another process draws. What is given up in the middle leaves the block without an error."""
-        import_networks()
-        from hellomeme.sampling import Stopped
-
         flag = Path(tempfile.gettempdir(), f"hellomeme-stop-{uuid.uuid4().hex}")
         self.stops[session] = flag
         _flag.set(str(flag))
         try:
+            if (event := LocalContext.event_id.get(None)) in self.stopped_early:
+                self.stopped_early.discard(event)
+                flag.touch()
+            import_networks()
+            from hellomeme.sampling import Stopped
+
             with contextlib.suppress(Stopped):
                 yield str(flag)
         finally:
@@ -159,9 +168,12 @@ class Studio:
             if self.stops.get(session) is flag:  # not that of a run started since
                 del self.stops[session]
 
-    def stop(self, session: str | None) -> None:
-        if flag := self.stops.get(session):
+    def stop(self, session: str | None) -> bool:
+        """Whether there was a run of theirs to be stopped."""
+        flag = self.stops.get(session)
+        if flag is not None:
             flag.touch()
+        return flag is not None
 
 
 STUDIO = Studio()

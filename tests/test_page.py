@@ -8,6 +8,7 @@ import gradio as gr
 import numpy as np
 import photos
 import pytest
+from gradio.context import LocalContext
 
 import app
 from hellomeme import edit, metadata, releases
@@ -147,6 +148,29 @@ def test_stop_while_the_faces_are_looked_for(draw, studio, monkeypatch):
     monkeypatch.setattr(gr, "Info", lambda *_, **__: None)
     assert all(update["__type__"] == "update" for update in draw(steps=4))
     assert steps == [(1, 4)]
+
+
+def test_stop_during_a_download_leaves_without_an_error(studio):
+    with studio.stoppable(None):
+        studios._downloading("me/net", 1, 2)
+        assert studio.stop(None) is True
+        studios._downloading("me/net", 2, 2)
+        pytest.fail("it went on")
+    assert studio.stops == {} and studio.stop(None) is False
+    studios._downloading("me/net", 2, 2)  # where nobody waits for it
+
+
+def test_stop_before_a_run_has_got_as_far(draw, studio, monkeypatch):
+    steps = []
+    monkeypatch.setattr(gr.Progress, "__call__", lambda self, done, **_: isinstance(done, tuple) and steps.append(done))
+    monkeypatch.setattr(gr, "Info", lambda *_, **__: None)
+    monkeypatch.setattr(studio, "stopped_early", {"this event"})
+    for event, expected in (("another", 4), ("this event", 1), ("this event", 4)):
+        steps.clear()
+        token = LocalContext.event_id.set(event)
+        draw(steps=4)
+        LocalContext.event_id.reset(token)
+        assert len(steps) == expected
 
 
 def test_time_left_and_frames_without_a_face_are_told(studio, pictures, monkeypatch, tmp_path):
