@@ -71,22 +71,22 @@ def read_table(path: str | Path, folder: str | Path, defaults: Settings = Settin
     return plan
 
 
-def made_from(job: Job, *options: str) -> str:
+def made_from(job: Job, options: str = "") -> str:
     """Stands for what a picture is made from: the content of both files and the `options` of the whole batch. 16 hex
     digits of a SHA-256, from which nothing can be read back."""
     try:
-        parts = [job.reference.read_bytes(), job.driver.read_bytes(), *map(str.encode, options)]
+        parts = [job.reference.read_bytes(), job.driver.read_bytes(), options.encode()]
     except OSError as error:
         raise HelloMemeError(f"The picture {error.filename} cannot be read: {error.strerror}.") from error
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:16]
 
 
-def is_done(job: Job, release: Release, *options: str) -> bool:
+def is_done(job: Job, release: Release, options: str = "") -> bool:
     """Whether the picture is there; HelloMemeError if something else has its name."""
     if not job.output.exists():
         return False
     stamp = metadata.read(job.output)
-    wanted = metadata.Stamp(job.settings.resolved(release), release.name, made_from=made_from(job, *options))
+    wanted = metadata.Stamp(job.settings.resolved(release), release.name, made_from=made_from(job, options))
     if stamp is None or dataclasses.replace(stamp, labelled=True) != wanted:
         raise HelloMemeError(f"The output {job.output} exists, but was not made from these pictures with this release, these "
                              "settings and options: choose another name or move it away.")

@@ -78,7 +78,7 @@ def _work(share: Share, options: argparse.Namespace, rank: int, processes: int, 
             share.bad |= plan.bad
         for job in plan.jobs[rank::processes]:
             try:
-                if is_done(job, release, *_drawn_with(options)):
+                if is_done(job, release, _drawn_with(options)):
                     share.there += 1
                 else:
                     todo.append(job)
@@ -128,7 +128,7 @@ def _made(jobs: list[Job], options: argparse.Namespace, standard_error) -> Itera
     def noted() -> Iterator[Job]:
         for job in jobs:  # before it is drawn: somebody may replace a file meanwhile
             with suppress(HelloMemeError):  # drawing will tell
-                digests[job.row] = made_from(job, *_drawn_with(options))
+                digests[job.row] = made_from(job, _drawn_with(options))
             yield job
 
     for job, result in draw(reenactor, noted()):
@@ -142,9 +142,9 @@ def _made(jobs: list[Job], options: argparse.Namespace, standard_error) -> Itera
             yield job, str(error)
 
 
-def _drawn_with(options: argparse.Namespace) -> list[str]:
+def _drawn_with(options: argparse.Namespace) -> str:
     """The options that show in a picture or in its file, beside its settings and the release; paths as they were typed."""
-    return [str((options.base, options.lora, options.original_size, options.no_label))]
+    return str((options.base, options.lora, options.original_size, options.no_label))
 
 
 def _place() -> tuple[int, int]:

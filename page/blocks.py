@@ -86,6 +86,7 @@ class Blocks(gr.Blocks):
 
 async def stop(request: gr.Request):
     """Ends the visitor's own run at its next step, and what waits to be run."""
+    # Not in a thread, where it might wait until another run of the visitor has begun.
     page = LocalContext.blocks.get()
     if not studio.STUDIO.stop(request.session_hash):
         studio.STUDIO.stopped_early |= page.begun(request.session_hash)

@@ -258,7 +258,6 @@ def stopper(flag: str, then: Callable | None = None) -> Callable:
     return progress
 
 
-async def stop(request: gr.Request):
+def stop(request: gr.Request):
     """Ends the visitor's own run at its next step."""
-    # Not in a thread, where it might wait until another run of the visitor has begun.
     STUDIO.stop(request.session_hash)

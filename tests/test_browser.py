@@ -1,102 +1,18 @@
-"""The page in a real browser: Chromium, as Debian packages it, driven by Playwright."""
-
-import shutil
-import time
-from fractions import Fraction
+"""The page in a real browser: every tab, as visitors use it."""
 
 import photos
 import pytest
+from browser import (  # noqa: F401  (fixtures)
+    browser, choose_clip, examples, film, needs_chromium, open_tab, result, served, set_number, url, visit,
+)  # fmt: skip
 from PIL import Image
 
-import app
-from hellomeme import releases, sampling
-from hellomeme.video import ClipWriter
-from page import parts, studio as studios
+from hellomeme import releases
+from page import studio as studios
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: on Debian, apt-get install chromium")
+pytestmark = needs_chromium
 PHONE = {"width": 390, "height": 844}
 TABS = {"Image": "#run", "Video": "#video-run", "Expression": "#expression-run", "Gallery": "#gallery-run"}  # -> a part of it
-
-
-@pytest.fixture(scope="module")
-def examples(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("examples")
-    for kind, seeds in (("references", (3, 4)), ("drivers", (5, 6))):
-        (folder / kind).mkdir()
-        for seed in seeds:
-            Image.fromarray(photos.toon(seed, yaw=10 * (seed - 4))).save(folder / kind / f"{seed}.png")
-    return folder
-
-
-def served(studio, examples):
-    """Yields the address of the page, in another thread of this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(studios, "STUDIO", studio)
-        patch.setattr(parts, "EXAMPLES", examples)
-        page = app.build()
-        _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", run_history=False, **app.LOOKS)
-        yield url
-        page.close()
-
-
-@pytest.fixture(scope="module")
-def url(model_folder, examples):
-    yield from served(studios.Studio(str(model_folder), device="cpu"), examples)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    switches = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=switches)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def visit(browser, request):
-    """Opens the page; anything it asks of another host, and any error in its console, fails the test."""
-    contexts, wrong = [], []
-
-    def visit(url, **options):
-        contexts.append(browser.new_context(**options))
-        page = contexts[-1].new_page()
-        page.set_default_timeout(60_000)
-        page.on("request", lambda asked: asked.url.startswith((url, "data:", "blob:")) or wrong.append(asked.url))
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.goto(url)
-        page.wait_for_selector("#run")
-        return page
-
-    yield visit
-    for context in contexts:
-        context.close()
-    assert wrong == []
-
-
-def set_number(page, label, value):
-    """Types a number beside a slider, and again where a page that is still busy with itself did not take it."""
-    box, slider = (page.get_by_label(f"{kind} for {label}") for kind in ("number input", "range slider"))
-    for _ in range(20):
-        box.fill(str(value))
-        box.press("Tab")
-        page.wait_for_timeout(300)
-        if box.input_value() == slider.input_value() == str(value):
-            return
-    raise AssertionError(f"{label} did not become {value}")
-
-
-def open_tab(page, name):
-    page.get_by_role("tab", name=name, exact=True).click()
-
-
-def result(page, place="#result"):
-    """The result's size in pixels of the picture, once it is there."""
-    picture = page.wait_for_selector(f"{place} img")
-    return picture.evaluate("async img => { await img.decode(); return [img.naturalWidth, img.naturalHeight] }")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -113,56 +29,6 @@ def test_an_example_is_chosen_run_and_seen(visit, url, scheme, tmp_path):
     page.screenshot(path=shot, full_page=True)
     with Image.open(shot) as picture:
         assert picture.width == 1280 and len(picture.convert("RGB").getcolors(1 << 24)) > 1000
-
-
-def unhurried(denoise, *more, **options):
-    """`sampling.sample`, a second a step: the tiny model would be done before a busy browser has clicked."""
-    return sampling.sample(lambda *state: (time.sleep(1), denoise(*state))[1], *more, **options)
-
-
-def wait_until_stopped(page, place):
-    """Waits until the page says so, and shows a run no longer, nor an error."""
-    page.wait_for_selector("text=Stopped.")
-    page.wait_for_function("place => !/steps|frames|Drawing|Error/.test(document.querySelector(place).innerText)", arg=place)
-    assert not studios.STUDIO.stops
-
-
-def test_progress_and_stop(visit, url, monkeypatch):
-    monkeypatch.setattr("hellomeme.pipeline.sample", unhurried)
-    page = visit(url)
-    page.get_by_text("Model and more settings").click()
-    set_number(page, "Steps", 50)
-    page.click("#run")
-    page.wait_for_function("/\\d+\\/50 steps/.test(document.querySelector('#result').innerText)")
-    page.click("#stop")
-    wait_until_stopped(page, "#result")
-    assert page.locator("#result img").count() == 0
-    set_number(page, "Steps", 1)  # the slot is free again
-    page.click("#run")
-    assert result(page) == [128, 128]
-
-
-def test_stop_ends_what_waits_for_its_turn(visit, url, examples, monkeypatch):
-    """While somebody else draws, who is not stopped by it."""
-    from gradio_client import Client, handle_file
-
-    monkeypatch.setattr("hellomeme.pipeline.sample", unhurried)
-    page = visit(url)
-    other, picture = Client(url, verbose=False), handle_file(examples / "drivers" / "5.png")
-    drawing = other.submit(reference=picture, driver=picture, steps=50, api_name="/image")
-    for _ in range(600):
-        if studios.STUDIO.stops or drawing.done():
-            break
-        page.wait_for_timeout(100)
-    page.click("#run")
-    page.wait_for_function("/queue/.test(document.querySelector('#result').innerText)")
-    page.click("#stop")
-    page.wait_for_selector("text=Stopped.")
-    page.wait_for_function("!/queue|Error/.test(document.querySelector('#result').innerText)")
-    assert studios.STUDIO.stops and not drawing.done()
-    other.predict(api_name="/stop")
-    assert drawing.result(timeout=60)[0] is None or "__type__" in drawing.result()[0]
-    assert page.locator("#result img").count() == 0 and not studios.STUDIO.stops
 
 
 def test_a_bad_picture_shows_its_sentence(visit, url, tmp_path):
@@ -348,43 +214,9 @@ def test_what_the_sliders_show_goes_with_another_portrait(visit, url):
     assert click(portraits.nth(0)) not in (own, "0.95")
 
 
-def choose_clip(page, folder, steps):
-    """Opens the Video tab with a clip of 4 frames and this many steps."""
-    with ClipWriter(folder / "driver.mp4", Fraction(12)) as writer:
-        for frame in range(4):
-            writer.write(photos.toon(5, yaw=4 * frame))
-    page.get_by_text("Model and more settings").click()
-    set_number(page, "Steps", steps)
-    open_tab(page, "Video")
-    page.set_input_files("#video-driver input[type=file]", folder / "driver.mp4")
-    page.wait_for_selector("#estimate >> text=4 frames")
-
-
-def film(page):
-    """The size of the clip that was made, once it can be seen, and its error."""
-    shown = page.wait_for_selector("#video-result video")
-    page.wait_for_function("film => film.readyState >= 2", arg=shown)
-    return shown.evaluate("film => [film.videoWidth, film.videoHeight, film.error]")
-
-
 def test_a_clip_is_made_and_plays(visit, url, tmp_path):
     page = visit(url)
     choose_clip(page, tmp_path, steps=1)
-    page.click("#video-run")
-    assert film(page) == [128, 128, None]
-
-
-def test_stop_ends_a_clip(visit, url, tmp_path, monkeypatch):
-    page = visit(url)
-    choose_clip(page, tmp_path, steps=50)
-    with monkeypatch.context() as patch:
-        patch.setattr("hellomeme.clip_sampling.sample", unhurried)
-        page.click("#video-run")
-        page.wait_for_function("/Drawing/.test(document.querySelector('#video-result').innerText)")
-        page.click("#video-stop")
-        wait_until_stopped(page, "#video-result")
-        assert page.locator("#video-result video").count() == 0
-    set_number(page, "Steps", 1)  # the slot is free again
     page.click("#video-run")
     assert film(page) == [128, 128, None]
 
