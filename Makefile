@@ -1,18 +1,28 @@
 # make demo    opens the page on 127.0.0.1:7860      make demo ARGS="--port 8000"
 # make test    runs all tests                        make test ARGS="-k page"
+# make lint    checks style and formatting           make format puts the formatting right
 # PYTHON chooses the interpreter, VENV the folder of the virtual environment.
 
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 
-.PHONY: demo test clean
+.PHONY: demo test lint format clean
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/python app.py --open $(ARGS)
 
 test: $(VENV)/.installed
 	$(VENV)/bin/python -m pytest $(ARGS)
+
+# What is checked stands in pyproject.toml.
+lint: $(VENV)/.installed
+	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m ruff format --check .
+
+format: $(VENV)/.installed
+	$(VENV)/bin/python -m ruff check --select I --fix .
+	$(VENV)/bin/python -m ruff format .
 
 # Made again only when requirements.txt changes.
 $(VENV)/.installed: requirements.txt
@@ -22,5 +32,5 @@ $(VENV)/.installed: requirements.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .pytest_cache
+	rm -rf $(VENV) .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
