@@ -107,8 +107,9 @@ def main(arguments: list[str] | None = None) -> None:
         mcp_server=options.mcp, show_error=options.mcp,  # without, a tool would not tell why it failed
         run_history=False, footer_links=["api", "settings"], max_file_size=LARGEST_UPLOAD,
         prevent_thread_lock=True, **LOOKS,
-    )  # fmt: skip
-    if not ON_SPACES:  # only now: a slow machine would be too busy with it to answer Gradio's own look whether it is there
+    )
+    if not ON_SPACES:
+        # Only now: a slow machine would be too busy with it to answer Gradio's own look whether it is there
         threading.Thread(target=warm_up, daemon=True).start()
     page.block_thread()
 

@@ -45,7 +45,8 @@ if not row.first_pass:
     row, about = dataclasses.replace(row, first_pass=True), "given a first pass and Stable Diffusion's schedule"
     pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config, rescale_betas_zero_snr=False)
 together = releases.add_motion(pipeline, row)
-if not together:  # without a motion module there is no second pass: one without effect lets the first be seen through it
+if not together:
+    # Without a motion module there is no second pass: one without effect lets the first be seen through it
     from training.motion_module import make_motion_adapter
 
     unet = pipeline.unet.config

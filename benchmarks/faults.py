@@ -74,7 +74,7 @@ def small_disk(folder: Path):
     folder.mkdir()
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "none", str(folder)], stderr=subprocess.DEVNULL, check=False
-    ).returncode == 0  # fmt: skip
+    ).returncode == 0
     try:
         yield "tmpfs" if mounted else "limit"
     finally:
@@ -126,7 +126,7 @@ def disk(folder: Path) -> None:
             "a clip": ("video", REFERENCE, clip, place / "a.mp4", *QUICK),
             "a motion file": ("motion", clip, place / "a.npz"),
             "a batch": ("batch", table, place, *QUICK),
-        }  # fmt: skip
+        }
         for name, command in cases.items():
             disk_case(f"{name}, its folder full", command, place, kind)
         home = tempfile.tempdir

@@ -62,7 +62,7 @@ def request(client: int) -> dict:
     return {
         "reference": handle_file(references[number]), "driver": handle_file(drivers[(number + shift) % len(drivers)]),
         "seed": 1000 + client, "steps": STEPS, "expression": 1.0 + 0.05 * (client % 20),
-    }  # fmt: skip
+    }
 
 
 def visitor(url: str) -> Client:
@@ -189,7 +189,7 @@ def main() -> bool:
         threads = [
             threading.Thread(target=ask, args=(client, request(i), alone[i], until, tally))
             for i, client in enumerate(clients) for _ in range(options.at_once)
-        ]  # fmt: skip
+        ]
         for thread in threads:
             thread.start()
         used = memory(process, until)

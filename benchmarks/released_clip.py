@@ -28,7 +28,7 @@ with tempfile.TemporaryDirectory() as folder:
     row = dataclasses.replace(
         releases.find("v1"), root=NETWORKS / "hub", base=str(NETWORKS / "checkpoint"), emotion=None, text_width=None,
         motion=str(CASE / "hm_animatediff_frame12"),
-    )  # fmt: skip
+    )
     pipeline = releases.load(row, device="cpu", reference_base=str(official))[0]
 releases.add_motion(pipeline, row)
 prompts = facts["prompt"], facts["negative"]

@@ -60,7 +60,7 @@ CLIPS = {
         "jawOpen": ((2.1, 0), (2.4, 0.75), (2.8, 0)),
         "mouthSmile": ((0, 0.1), (1.9, 0.1), (2.4, 0.9), (3.0, 0.7), (3.45, 0.1)),
     }),
-}  # fmt: skip
+}  # fmt: skip  # moments and values in pairs
 
 
 def coefficients(named: dict[str, float]) -> np.ndarray:

@@ -112,7 +112,8 @@ def draw(reenactor: Reenactor, jobs: Iterable[Job]) -> Iterator[tuple[Job, Resul
             yield job, reenactor.image(job.driver, job.settings)
         except HelloMemeError as error:
             yield job, error
-        except (RuntimeError, MemoryError) as error:  # torch's own, such as a full GPU: the next may be smaller
+        except (RuntimeError, MemoryError) as error:
+            # torch's own, such as a full GPU: the next may be smaller
             yield job, HelloMemeError(f"Drawing failed: {str(error).strip().partition(chr(10))[0][:200].rstrip('.')}.")
 
 
@@ -154,7 +155,7 @@ def _job(row: int, cells: dict[str, str], home: Path, folder: Path, defaults: Se
         raise HelloMemeError("The row has more cells than there are columns: put a text with a comma in quotes.")
     settings = dataclasses.replace(defaults, **{
         name: _value(FIELDS[name], text) for name, text in cells.items() if name in FIELDS and text
-    })  # fmt: skip
+    })
     pictures = [home / cells[name] for name in PATHS[:2]]
     for name, path in zip(PATHS, pictures):
         if not cells[name]:

@@ -61,7 +61,7 @@ def load(options: argparse.Namespace, standard_error, device: str | None = None)
     return Reenactor.from_release(
         options.release, base=options.base, device=options.device or device, loras=options.lora,
         progress=_bars(standard_error),
-    )  # fmt: skip
+    )
 
 
 def write(result, output: Path, options: argparse.Namespace, made_from: str | None = None) -> None:

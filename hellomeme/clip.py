@@ -176,7 +176,7 @@ def read_motion(
     motion, crop = analyse(
         frames, selection.taken, analyzer, crop_scale, settings.driver_face, emotion,
         lambda done: progress("analysing", min(done, selection.count), selection.count),
-    )  # fmt: skip
+    )
     return replace(motion, rate=_array(selection.played)), crop, selection
 
 
@@ -215,7 +215,7 @@ def _frames(reenactor, reference, motion: Motion, settings, plan: ClipPlan, prog
     clip_latents = draw_clip(
         pipeline, reenactor.prepared(reference, settings), tell, plan,
         pipeline.encode_prompt(*reenactor.prompts(settings)), reenactor.generator(reference, settings), on_work,
-    )  # fmt: skip
+    )
     for latents in clip_latents:
         pictures = pipeline.decode(latents)[0].permute(1, 2, 3, 0)  # (T, H, W, 3) in [0, 1]
         yield from (pictures * 255).round().byte().cpu().numpy()

@@ -20,7 +20,8 @@ LINE_WIDTH = 15  # px
 class Calibration:
     """How the released weights' head model differs from MediaPipe's: a constant that has not been measured."""
 
-    tilt: float = 0.0  # degrees about x, taken off MediaPipe's rotation; MediaPipe reads a level head as about +9
+    # degrees about x, taken off MediaPipe's rotation; MediaPipe reads a level head as about +9
+    tilt: float = 0.0
     origin: tuple[float, float] = (0.0, 0.0)  # right and up, in half sides of the square
 
 

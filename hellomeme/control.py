@@ -24,7 +24,8 @@ class _ControlNet(ModelMixin, ConfigMixin):
     """
 
     config_name = "config.json"
-    code: str  # the expression it takes: "drive_coeff" (51 ARKit coefficients) or "pd_fpg" (548 numbers of FanEncoder)
+    # The expression it takes: "drive_coeff" (51 ARKit coefficients) or "pd_fpg" (548 numbers of FanEncoder)
+    code: str
     code_scale: float  # the code is multiplied by it, then embedded as timesteps are
     max_tokens: int  # length of the table of token positions in the released files
     suffix: str  # of the control keys: "" or "2"

@@ -57,7 +57,7 @@ PRESETS: dict[str, dict[str, float]] = {
         "browOuterUpLeft": 0.95, "browInnerUp": 0.2, "browDownRight": 0.8, "eyeSquintRight": 0.5, "eyeWideLeft": 0.2,
         "mouthLeft": 0.4, "mouthFrownRight": 0.3, **_both(mouthPress=0.5),
     },
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,8 @@ class Edit:
     @classmethod
     def of(cls, motion: Motion, turn: Turn) -> Edit:
         """The edit of a motion made by `edited`, with the reference's own coefficients where none were given."""
-        shortest = (float(str(value)) for value in np.clip(motion.blendshapes[0], 0, MOST))  # 0.7, not 0.699999988079071
+        # 0.7, not 0.699999988079071
+        shortest = (float(str(value)) for value in np.clip(motion.blendshapes[0], 0, MOST))
         return cls(turn, dict(zip(ARKIT_NAMES, shortest)))
 
     @classmethod

@@ -16,22 +16,29 @@ from .face_model import face_model
 
 # MediaPipe's 478 points, by what the crop rule needs of them. The outline leaves out its eleven points
 # above the brows (54, 103, 67, 109, 10, 338, 297, 332, 284 and 21, 251 at the temples).
-OUTLINE_BELOW_BROWS = (162, 127, 234, 93, 132, 58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365,
-                       397, 288, 361, 323, 454, 356, 389)
+OUTLINE_BELOW_BROWS = (
+    162, 127, 234, 93, 132, 58, 172, 136, 150, 149, 176, 148, 152,
+    377, 400, 378, 379, 365, 397, 288, 361, 323, 454, 356, 389,
+)  # fmt: skip  # numbers in rows
 BROWS = (46, 52, 53, 55, 63, 65, 66, 70, 105, 107, 276, 282, 283, 285, 293, 295, 296, 300, 334, 336)
-EYES = (33, 7, 163, 144, 145, 153, 154, 155, 133, 246, 161, 160, 159, 158, 157, 173,
-        263, 249, 390, 373, 374, 380, 381, 382, 362, 466, 388, 387, 386, 385, 384, 398)
+EYES = (
+    33, 7, 163, 144, 145, 153, 154, 155, 133, 246, 161, 160, 159, 158, 157, 173,
+    263, 249, 390, 373, 374, 380, 381, 382, 362, 466, 388, 387, 386, 385, 384, 398,
+)  # fmt: skip  # numbers in rows: an eye in each
 PUPILS = tuple(range(468, 478))
 NOSE = (168, 6, 197, 195, 5, 4, 1, 19, 94, 2, 98, 97, 326, 327, 294, 278, 344, 440, 275, 45, 220, 115, 48, 64)
-MOUTH = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 185, 40, 39, 37, 0, 267, 269, 270, 409,
-         78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 191, 80, 81, 82, 13, 312, 311, 310, 415)
+MOUTH = (
+    61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 185, 40, 39, 37, 0, 267, 269, 270, 409,
+    78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 191, 80, 81, 82, 13, 312, 311, 310, 415,
+)  # fmt: skip  # numbers in rows: the outer and the inner edge of the lips
 FACE_POINTS = OUTLINE_BELOW_BROWS + BROWS + EYES + PUPILS + NOSE + MOUTH
 
 FIELD_OF_VIEW = np.radians(63.0)  # MediaPipe's vertical one
 HEAD_UNIT = 5.0  # cm: half side of the pose square on the head
 SOLVE_SIDE = 3.0  # side of the crop for the second look, in extents of the face: the crop rule's
 SOLVE_SIZE = 512  # px
-SAME = 0.4  # intersection over union from which two boxes are one face; two looks at a face agree to 0.85 and more
+# Intersection over union from which two boxes are one face; two looks at a face agree to 0.85 and more
+SAME = 0.4
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ PARTS = ("unet", "vae", "text_encoder")
 BASE_FILES = CONFIG_FILES + tuple(f"{part}/{name}" for part in PARTS for name in WEIGHTS)
 HALF_BASE_FILES = CONFIG_FILES + tuple(f"{part}/{name}" for part in PARTS for name in HALF_WEIGHTS)
 NETWORK_FILES = ("config.json", *WEIGHTS)
-HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(?<!\.safetensors)")  # not ./a, ../a or a/b.safetensors: those are paths
+# Not ./a, ../a or a/b.safetensors: those are paths
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(?<!\.safetensors)")
 REMAINS = "the bundled demo model needs no network"
 OTHERWISE = f"give a local folder, or choose another model ({REMAINS})"
 # Faults of the disk, not of the hub.

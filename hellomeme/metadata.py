@@ -32,7 +32,8 @@ VERSION = 1
 LONGEST = 1 << 16  # letters: a stamp has some 1,000
 FORMATS = {".png": {}, ".jpg": {"quality": 95}, ".jpeg": {"quality": 95}, ".webp": {"quality": 95}}
 CLIPS = (".mp4", ".mov", ".m4v")
-DESCRIPTION, SOFTWARE, EXIF, COMMENT = 0x010E, 0x0131, 0x8769, 0x9286  # EXIF tags; COMMENT lies in the EXIF block
+# EXIF tags; COMMENT lies in the EXIF block
+DESCRIPTION, SOFTWARE, EXIF, COMMENT = 0x010E, 0x0131, 0x8769, 0x9286
 ASCII = b"ASCII\0\0\0"  # how an EXIF user comment says its encoding
 
 

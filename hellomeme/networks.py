@@ -123,7 +123,8 @@ def walk(unet, sample, timestep, text, adapter=None, reference=None, control=Non
             return None, features
         x = knit(f"up_{i}", add_control("up", i, x))
         own, skips = skips[-len(block.resnets) :], skips[: -len(block.resnets)]
-        size = skips[-1].shape[-2:] if skips else None  # sides that halve unevenly come back to their own size
+        # Sides that halve unevenly come back to their own size
+        size = skips[-1].shape[-2:] if skips else None
         x = run(block, x, tuple(own), temb=temb, upsample_size=size, **motion)
 
     x = unet.conv_out(unet.conv_act(unet.conv_norm_out(x)))

@@ -12,7 +12,8 @@ from .errors import HelloMemeError
 LONGEST = 4096  # px: larger pictures are reduced to this on reading; the networks see 512 at most
 SHORTEST = 32  # px: less cannot show a face
 MOST_PIXELS = 150_000_000  # of a file; decoded, that is half a gigabyte. PIL itself refuses 179 million
-BACKGROUND = (255, 255, 255)  # what shows through: stickers and cut-out portraits are mostly made to stand on white
+# What shows through: stickers and cut-out portraits are mostly made to stand on white
+BACKGROUND = (255, 255, 255)
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "TGA", "PPM", "ICO")
 # not all that PIL knows: EPS, for one, would start another program
 

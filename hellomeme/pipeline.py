@@ -64,7 +64,7 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
     _optional_components = [
         "hm_control", "hm_control2", "hm_control_up", "reference_unet", "reference_text_encoder", "reference_vae",
         "motion_adapter",
-    ]  # fmt: skip
+    ]
 
     def __init__(
         self,
@@ -190,7 +190,7 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         denoise = self.denoiser(
             reference, text, guidance_scale, condition=condition, negative_emotion=negative_emotion, **expression,
             sparing=sparing,
-        )  # fmt: skip
+        )
 
         # 2. Noise: after the draw for the reference, from the same generator, as the released pipelines do
         batch, channels, height, width = reference.latents.shape
@@ -246,7 +246,7 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             return torch.cat([
                 net(latents[rows].to(dtype), timestep, text[rows], reference=prepared.part(rows), control=_rows(control, rows))
                 for rows in parts
-            ])  # fmt: skip
+            ])
 
         return guided(denoise, guidance_scale)
 

@@ -87,7 +87,7 @@ EULER = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, 
 SD15_ROW = dict(
     base=SD15, emotion="songkey/pd_fgc_motion", size=512, condition_size=512, crop_scale=3.0, steps=25, guidance=1.5,
     scheduler=EULER, text_width=768, prompt="headshot, person, best quality, sharp focus",
-)  # fmt: skip
+)
 
 RELEASES: tuple[Release, ...] = (
     Release(
@@ -97,7 +97,8 @@ RELEASES: tuple[Release, ...] = (
             Control("hm_control_up", "hm_control_up", "drive_coeff"),
         ), emotion=None, size=128, condition_size=32,
         crop_scale=2.0, steps=2, guidance=1.0, scheduler=None, text_width=None,
-        motion="motion", first_pass=False,  # its schedule ends in pure noise, under which nothing of a first pass is left
+        # Its schedule ends in pure noise, under which nothing of a first pass is left
+        motion="motion", first_pass=False,
     ),
     Release(
         name="v1", title="HelloMeme v1: Stable Diffusion 1.5, 512 px", reference="songkey/hm_reference",
@@ -113,7 +114,7 @@ RELEASES: tuple[Release, ...] = (
             Control("hm_control", "songkey/hm2_control", "drive_coeff"),
         ), gigabytes=4.9, motion="songkey/hm2_animatediff_frame12", **SD15_ROW,
     ),
-)  # fmt: skip
+)
 
 
 def find(name: str) -> Release:

@@ -12,7 +12,8 @@ SLOWEST = 0.5  # Hz: cutoff for what stands still, at strength 1; at strength s 
 # Hz of cutoff per unit of speed, the beta of the One-Euro filter. Units: a blendshape's whole range a second; radians;
 # half sides of the head's square; the code's own spread.
 LIVELY = {"blendshapes": 6.0, "rotation": 10.0, "origin": 6.0, "scale": 10.0, "emotion": 2.0}
-SPEED_SPAN = 0.04  # s: standard deviation of the window in which a speed is measured, and how far around it counts
+# s: standard deviation of the window in which a speed is measured, and how far around it counts
+SPEED_SPAN = 0.04
 
 
 def bridged(motion: Motion) -> Motion:

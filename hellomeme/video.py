@@ -29,7 +29,8 @@ SHORTEST = 32  # px: less cannot show a face
 # What ffmpeg may take a file for: containers only, no playlists, which could make it open other files or addresses.
 CONTAINERS = "mov,matroska,webm,gif,avi,mpegts,mpeg,flv,ogg,asf,3gp,ivf"
 STEADY_RATES = (8, 10, 12, 15, 24, 25, 30, 50, 60, *(Fraction(rate * 1000, 1001) for rate in (24, 30, 60)))
-DRAFTS = "hellomeme-"  # what the folders begin with in which clips are encoded, followed by the number of the process
+# What the folders begin with in which clips are encoded, followed by the number of the process
+DRAFTS = "hellomeme-"
 RATE_OF_ONE = Fraction(25)  # of a single frame without a duration
 
 
@@ -73,9 +74,10 @@ def probe(path: str | Path, name: str = "driver") -> ClipInfo:
     told = subprocess.run(
         [*_ffmpeg(), *_input(path), "-map", "0:V:0", "-c", "copy", "-f", "framecrc", "-"],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, text=True, errors="replace",
-    ).stdout.splitlines()  # fmt: skip
+    ).stdout.splitlines()
     tick = next((Fraction(line.split(":")[1].strip()) for line in told if line.startswith("#tb 0")), None)
-    packets = [line.split(",") for line in told if not line.startswith("#")]  # stream, dts, pts, duration, ...
+    # stream, dts, pts, duration, ...
+    packets = [line.split(",") for line in told if not line.startswith("#")]
     stamps = sorted((int(pts if _number(pts) else dts), int(length)) for _, dts, pts, length, *_ in packets)
     if tick is None or not stamps:
         raise HelloMemeError(f"The {name} clip {path.name} is not a clip that can be read: choose an MP4, MOV, WebM "
@@ -105,7 +107,7 @@ def read_frames(
     command = [
         *_ffmpeg(), *seek, *_input(Path(path)), "-map", "0:V:0", "-vf", filters, *limit,
         "-f", "image2pipe", "-c:v", "ppm", "-pix_fmt", "rgb24", "-",
-    ]  # fmt: skip
+    ]  # fmt: skip  # ffmpeg's options stay beside their values
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=1 << 20
     )
@@ -197,7 +199,7 @@ class ClipWriter:
             *sound, "-map", "0:v:0", *mapped, "-c:v", "libx264", "-preset", "medium", "-crf", "17",
             "-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2,scale=out_color_matrix=bt709:out_range=tv,format=yuv420p",
             *colours, "-movflags", "+faststart", *self.metadata, str(self._draft),
-        ]  # fmt: skip
+        ]  # fmt: skip  # ffmpeg's options stay beside their values
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=subprocess.DEVNULL, stderr=pipe)
         # kept in memory, as the disk may be what is full

@@ -23,7 +23,8 @@ NOT_HERE = "A file that was sent is not here: upload it first, or again, as uplo
 LINK = "A file was named by its address on the web, and none is fetched from there: download it, then upload it here."
 HOUR = 3600  # s: how long a visitor's files are kept
 DISK = "The result could not be written: the server's disk is full or not writable."
-NAMED = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}  # what a path that was sent can be at fault for
+# What a path that was sent can be at fault for
+NAMED = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 log = logging.getLogger("hellomeme.page")
 
@@ -34,7 +35,8 @@ class Blocks(gr.Blocks):
     """Tells a visitor, or a program, of whatever cannot be taken, done or handed on."""
 
     async def preprocess_data(self, block_fn, inputs, state, *args, **kwargs):
-        for block in block_fn.inputs:  # a visitor's own copy of a component, made when it is set, forgets this: see `parts`
+        for block in block_fn.inputs:
+            # A visitor's own copy of a component, made when it is set, forgets this: see `parts`
             if "preprocess" in vars(block) and state is not None and block._id in state:
                 state[block._id].preprocess = block.preprocess
         try:
@@ -113,7 +115,8 @@ def _paths(value) -> Iterator[str]:
 def _refusal(error: Exception) -> str:
     """The sentence for what Gradio could not take, which is also logged."""
     cause = _cause(error)
-    number = cause.errno if isinstance(cause, OSError) else None  # Pillow's own, of a damaged picture, have none
+    # Pillow's own, of a damaged picture, have none
+    number = cause.errno if isinstance(cause, OSError) else None
     if isinstance(cause, MemoryError) or (number is not None and number not in NAMED):
         log.error("while taking what was sent", exc_info=error)
         return FAULT

@@ -45,7 +45,7 @@ def build() -> tuple[Common, gr.File]:
                 model = gr.Dropdown(
                     [(title if reason is None else f"{title} (not here)", name) for name, (title, reason) in models.items()],
                     value=studio.STUDIO.release, label=say("Model"), info=say("What draws."), elem_id="model",
-                )  # fmt: skip
+                )
                 note = gr.Markdown(**_note(models[studio.STUDIO.release][1]), elem_id="note")
                 with gr.Row():
                     guidance, steps = slider("guidance", row.guidance), slider("steps", row.steps)
@@ -56,7 +56,7 @@ def build() -> tuple[Common, gr.File]:
                 file = gr.File(
                     label=say("Drop a result to restore its settings"), file_types=[".png", ".jpg", ".webp", ".mp4"],
                     height=170, elem_id="restore",
-                )  # fmt: skip
+                )
         with gr.Column(visible=bool(row.prompt)) as words:
             prompt, negative_prompt = text("prompt"), text("negative_prompt")
     model.input(choose_model, model, [guidance, steps, words, note], api_name="model", **QUIET)
@@ -78,11 +78,12 @@ def restores(file: gr.File, controls: dict[str, gr.components.Component], model:
             if stamp is None:
                 return [gr.skip()] * (1 + len(names))
             values = vars(stamp.settings) | (vars(stamp.clip) if stamp.clip else {}) | (stamp.edit.values if stamp.edit else {})
-            known = {releases.find(name).name: name for name in studio.STUDIO.models}  # a folder's model has a shorter name
+            # A folder's model has a shorter name
+            known = {releases.find(name).name: name for name in studio.STUDIO.models}
             model = known.get(stamp.release)
             gr.Info("The settings are restored." if model else f"The settings are restored, but not the model {stamp.release}.")
             filled = [face_number(values[name]) if name.endswith("_face") and name in values else values.get(name, gr.skip())
-                      for name in names]  # fmt: skip
+                      for name in names]
             return [model or gr.skip(), *filled]
 
     return file.upload(

@@ -71,7 +71,8 @@ def _one(release, code, reference, settings, flag, draw: Callable[..., Result], 
         if shown:
             told((step, steps), desc="Drawing", unit="steps")
 
-    with studio.told_to_the_visitor(), own.turn:  # said here, as only a gr.Error comes back whole from another process
+    with studio.told_to_the_visitor(), own.turn:
+        # Said here, as only a gr.Error comes back whole from another process
         try:
             reenactor = own.drawing(release, code)
             ready = own.reference(release, reference, code)
@@ -109,7 +110,8 @@ class ToldInFrames:
 
     def __init__(self):
         self.told = gr.Progress()
-        self.began: dict[str, tuple[float, int]] = {}  # phase -> when it was first heard of, and how many frames it had
+        # phase -> when it was first heard of, and how many frames it had
+        self.began: dict[str, tuple[float, int]] = {}
 
     def __call__(self, phase: str, done: int, total: int) -> None:
         now = time.perf_counter()

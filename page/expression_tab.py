@@ -28,7 +28,7 @@ OPEN = ("mouth",)  # groups whose sliders are shown at first
 TITLES = {
     "brows": "Brows", "eyes": "Eyes and gaze", "mouth": "Mouth", "jaw": "Jaw", "cheeks": "Cheeks and nose",
     "laugh": "Laugh", "wink": "Wink", "shocked": "Shocked", "kiss": "Kiss", "sad": "Sad", "sceptical": "Sceptical",
-}  # fmt: skip
+}
 
 
 def _drawn(preview: bool, values, request):
@@ -146,13 +146,13 @@ def build(common: Common) -> dict[str, gr.Slider]:
             reference = picture_input(
                 "Reference · what changes", "Choose a portrait: drop a file, paste or click", "expression-reference",
                 references[:1], height=230,
-            )  # fmt: skip
+            )
             reference_face = faces.picker(reference, "reference", "expression")
             example_row(references, reference, "Portraits to try")
             result = gr.Image(
                 label=say("Result"), format="png", interactive=False, height=300, elem_id="expression-result",
                 elem_classes="drawn", buttons=["download", "fullscreen"], alt_text="The reference with the face of the sliders",
-            )  # fmt: skip
+            )
             about = gr.Markdown(elem_id="expression-about", elem_classes="about", show_label=False)
             with gr.Row(equal_height=True):
                 run = gr.Button(say("Draw it finely"), variant="primary", size="lg", scale=3, min_width=120, elem_id="expression-run")
@@ -182,7 +182,7 @@ def build(common: Common) -> dict[str, gr.Slider]:
                         made[name] = unchecked(gr.Slider(
                             0, edit.MOST, 0, step=edit.STEP, label=name, info=say(ARKIT[name]), elem_id=f"slider-{name}",
                             buttons=["reset"],
-                        ))  # fmt: skip
+                        ))
 
     controls = turns | {name: made[name] for name in ARKIT_NAMES}
     sliders = list(controls.values())
@@ -191,7 +191,7 @@ def build(common: Common) -> dict[str, gr.Slider]:
     looking = {
         "fn": preview, "inputs": [*inputs, live], "outputs": [result, about], "trigger_mode": "always_last",
         "show_progress": "minimal", "show_progress_on": result, **QUEUE,
-    }  # fmt: skip
+    }
     run.click(make_expression, inputs, [result, about], api_name="expression", show_progress_on=result, **QUEUE)
     gr.on([component.release for component in sliders], api_name="preview", **looking)
 
@@ -200,7 +200,7 @@ def build(common: Common) -> dict[str, gr.Slider]:
         trigger(
             function, given, filled, api_name=name, api_visibility="public" if name else "private",
             show_progress="hidden", concurrency_id="faces",
-        ).success(api_visibility="private", **looking)  # fmt: skip
+        ).success(api_visibility="private", **looking)
 
     portrait = [common.model, reference, reference_face]
     for changed in (reference.change, reference_face.change):

@@ -21,7 +21,7 @@ def picker(picture: gr.Image, name: str, tab: str = "") -> gr.Number:
         boxes = gr.Image(
             label=say("Several faces: click one"), interactive=False, height=220, format="jpeg", buttons=["fullscreen"],
             alt_text="The picture with a numbered box around each face",
-        )  # fmt: skip
+        )
         chosen = number(f"{name}_face", elem_id=f"{prefix}-face")
     places = gr.State([])
 

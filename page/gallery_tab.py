@@ -84,7 +84,7 @@ def build(common: Common, image: ImageTab, tabs: gr.Tabs) -> None:
             grid = gr.Gallery(
                 label=say("Characters by faces"), columns=max(len(names["drivers"]), 1), object_fit="contain", format="png",
                 interactive=False, allow_preview=False, elem_id="grid", buttons=["fullscreen"], height="auto",
-            )  # fmt: skip
+            )
     if films := examples("films", "mp4"):
         gr.Markdown(say("Clips, each with four characters that follow it."))
         with gr.Row():
@@ -105,10 +105,10 @@ def build(common: Common, image: ImageTab, tabs: gr.Tabs) -> None:
         return [
             gr.Tabs(selected="image"), str(_chosen("references", [reference])[0]), str(_chosen("drivers", [driver])[0]), path,
             f"{reference} · {driver}", *[None] * len(image.beside), *filled,
-        ]  # fmt: skip
+        ]
 
     grid.select(
         open_cell, grid,
         [tabs, image.reference, image.driver, image.result, image.about, *image.beside, *image.controls.values()],
         api_visibility="private", show_progress="hidden", concurrency_id="faces",
-    ).success(None, js=SHOW_RESULT, api_visibility="private")  # fmt: skip
+    ).success(None, js=SHOW_RESULT, api_visibility="private")

@@ -21,7 +21,7 @@ from .parts import QUEUE, QUIET, example_row, examples, face, line_about, pictur
 def make_image(
     model, reference, driver, expression, head, guidance, steps, seed, reference_face, driver_face, prompt, negative_prompt,
     paste=False, feather=0.5, request: gr.Request = None,
-):  # fmt: skip
+):
     """Gives the reference picture the expression and head pose of the driver picture.
 
     Returns the picture; the two crops and the pose picture that it was made from; before and after, of the whole
@@ -35,7 +35,7 @@ def make_image(
         settings = Settings(
             expression=expression, head=head, guidance=guidance, steps=steps, seed=seed, reference_face=face(reference_face),
             driver_face=face(driver_face), feather=feather, prompt=prompt, negative_prompt=negative_prompt,
-        )  # fmt: skip
+        )
         started = time.perf_counter()
         own, result = studio.STUDIO, None
         with own.stoppable(request and request.session_hash) as flag:
@@ -84,7 +84,7 @@ def build(common: Common) -> ImageTab:
             result = gr.Image(
                 label=say("Result"), format="png", interactive=False, height=340, elem_id="result", elem_classes="drawn",
                 buttons=["download", "fullscreen"], alt_text="The reference with the driver's expression",
-            )  # fmt: skip
+            )
             about = gr.Markdown(elem_id="about", elem_classes="about", show_label=False)
             with gr.Row(equal_height=True):
                 run = gr.Button(say("Bring it to life"), variant="primary", size="lg", scale=3, min_width=120, elem_id="run")
@@ -95,17 +95,17 @@ def build(common: Common) -> ImageTab:
             compare = gr.ImageSlider(
                 label=say("Before and after"), interactive=False, format="jpeg", max_height=420, elem_id="compare",
                 buttons=["fullscreen"],
-            )  # fmt: skip
+            )
             with gr.Column():
                 paste = gr.Checkbox(
                     False, label=say("Paste back"), elem_id="paste",
                     info=say("Puts the result back into the whole reference picture, at its original size."),
-                )  # fmt: skip
+                )
                 feather = slider("feather")
                 whole = gr.Image(
                     label=say("In the original picture"), format="png", interactive=False, height=300, visible=False,
                     elem_id="whole", buttons=["download", "fullscreen"], alt_text="The whole reference with the result in place",
-                )  # fmt: skip
+                )
     with gr.Accordion(say("What the model was shown"), open=False):
         with gr.Row(elem_id="shown"):
             shown = {"interactive": False, "height": 240, "buttons": ["fullscreen"], "format": "png", "min_width": 160,
@@ -117,11 +117,11 @@ def build(common: Common) -> ImageTab:
     inputs = [
         common.model, reference, driver, expression, head, common.guidance, common.steps, common.seed, reference_face,
         driver_face, common.prompt, common.negative_prompt, paste, feather,
-    ]  # fmt: skip
+    ]
     run.click(
         make_image, inputs, [result, reference_crop, driver_crop, pose, compare, whole, about],
         api_name="image", show_progress_on=result, **QUEUE,
-    )  # fmt: skip
+    )
     halt.click(stop, api_name="stop", **QUIET)
     controls = {"expression": expression, "head": head, "feather": feather, **common.controls}
     return ImageTab(reference, driver, result, about, [compare, whole, driver_crop, pose, reference_crop], controls)

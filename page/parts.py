@@ -16,7 +16,8 @@ from .i18n import say
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 OPENS_WITH = {"laugh", "mila"}  # examples in which there is plenty to see
 FIELDS = {field.name: field.metadata for kind in (Settings, ClipSettings) for field in dataclasses.fields(kind)}
-QUEUE = {"concurrency_id": "model", "concurrency_limit": 1}  # one visitor draws at a time, in the order of asking
+# One visitor draws at a time, in the order of asking
+QUEUE = {"concurrency_id": "model", "concurrency_limit": 1}
 QUIET = {"queue": False, "show_progress": "hidden"}  # what answers at once
 
 
@@ -76,7 +77,7 @@ def number(name: str, **options) -> gr.Number:
     return unchecked(gr.Number(
         facts["default"] or 0, precision=0 if facts["kind"] is int else None, step=facts["step"], minimum=facts["min"],
         maximum=facts["max"], label=say(facts["label"]), info=say(facts["help"]), **options,
-    ))  # fmt: skip
+    ))
 
 
 def number_or_empty(name: str, **options) -> gr.Textbox:
@@ -113,7 +114,7 @@ def choice(name: str, **options) -> gr.Dropdown:
     return gr.Dropdown(
         list(facts["choices"]), value=facts["default"], label=say(facts["label"]),
         info=say(facts["help"]), **options,
-    )  # fmt: skip
+    )
 
 
 def text(name: str) -> gr.Textbox:

@@ -46,11 +46,14 @@ class Studio:
         self.release, self.base, self.loras, self.device = release, base, tuple(loras), device
         self.reenactors, self.stops, self.turn = {}, {}, threading.RLock()
         self.portraits, self.references = OrderedDict(), OrderedDict()
-        self.stopped_early: set[str] = set()  # events that have left the queue, but have not come as far as `stoppable`
-        self.pace: dict[str, float] = {}  # release -> s for one prediction of one frame, as last measured here
+        # Events that have left the queue, but have not come as far as `stoppable`
+        self.stopped_early: set[str] = set()
+        # release -> s for one prediction of one frame, as last measured here
+        self.pace: dict[str, float] = {}
         own = weakref.ref(self)
 
-        def take_a_new_lock() -> None:  # in a forked worker nobody would ever release one that was held at the time
+        def take_a_new_lock() -> None:
+            # In a forked worker nobody would ever release one that was held at the time
             if (studio := own()) is not None:
                 studio.turn = threading.RLock()
 
@@ -69,7 +72,8 @@ class Studio:
         """The reenactor of a release, loaded when it is first asked for; `code` if not the release's first one."""
         code = code or releases.find(release).code
         if (reenactor := self.reenactors.get((release, code))) is not None:
-            return reenactor  # without waiting for the run that may have its turn: faces are looked for beside it
+            # Without waiting for the run that may have its turn: faces are looked for beside it
+            return reenactor
         with self.turn:
             if (release, code) not in self.reenactors:
                 own = {"base": self.base, "loras": self.loras} if release == self.release else {}
@@ -79,8 +83,9 @@ class Studio:
                 if ON_SPACES:
                     if reenactor.emotion_encoder is not None:
                         reenactor.emotion_encoder.float().cpu()  # faces are looked at without the GPU
-                    with contextlib.suppress(HelloMemeError):  # will be told to the visitor who asks for a clip
-                        releases.add_motion(reenactor.pipeline, reenactor.release, _downloading)  # not in time that is lent
+                    with contextlib.suppress(HelloMemeError):
+                        # Now, not in time that is lent; what fails will be told to the visitor who asks for a clip
+                        releases.add_motion(reenactor.pipeline, reenactor.release, _downloading)
                 self.reenactors[release, code] = reenactor
             return self.reenactors[release, code]
 
@@ -177,7 +182,8 @@ class Studio:
 
 
 STUDIO = Studio()
-_flag: ContextVar[str | None] = ContextVar("flag", default=None)  # that of the run in whose course something is done
+# That of the run in whose course something is done
+_flag: ContextVar[str | None] = ContextVar("flag", default=None)
 
 _importing = threading.Lock()
 

@@ -32,7 +32,7 @@ def make_video(
     model, reference, expression, head, translation, guidance, steps, seed, reference_face, driver_face,
     prompt, negative_prompt, frames, start, rate, smoothing, relative, neutral, region, motion, overlap, fast, side_by_side,
     driver=None, motion_file=None, request: gr.Request = None,
-):  # fmt: skip
+):
     """Gives the reference picture the expressions and head movements of a driver clip or motion file.
 
     Returns an MP4 file with the driver's sound, and a line about it.
@@ -44,7 +44,7 @@ def make_video(
         settings = Settings(
             expression=expression, head=head, translation=translation, guidance=guidance, steps=steps, seed=seed,
             reference_face=face(reference_face), driver_face=face(driver_face), prompt=prompt, negative_prompt=negative_prompt,
-        )  # fmt: skip
+        )
         values = frames, typed(start), rate, smoothing, relative, typed(neutral), region, motion, overlap, fast, side_by_side
         clip = ClipSettings(**dict(zip(CLIP, values)))
         own, report = studio.STUDIO, None
@@ -66,7 +66,7 @@ def make_video(
 def save_motion(
     model, driver, driver_face, frames, start, rate, smoothing, relative, neutral, region, motion, overlap, fast, side_by_side,
     request: gr.Request = None,
-):  # fmt: skip
+):
     """The motion of a driver clip as a file (.npz) that can drive in its place; no picture of the driver is in it."""
     studio.import_networks()
     from hellomeme.clip import read_motion
@@ -93,7 +93,7 @@ def save_motion(
 def estimate(
     model, guidance, steps, frames, start, rate, smoothing, relative, neutral, region, motion, overlap, fast, side_by_side,
     driver=None, motion_file=None,
-):  # fmt: skip
+):
     """How many frames a clip with these settings will have, how long it will play, and about how long it will take."""
     values = frames, typed(start), rate, smoothing, relative, typed(neutral), region, motion, overlap, fast, side_by_side
     try:
@@ -164,7 +164,7 @@ def build(common: Common) -> VideoTab:
             driver = gr.Video(
                 clips[0] if clips else None, label=say("Driver clip · the face to follow"), sources=["upload", "webcam"],
                 height=300, elem_id="video-driver", buttons=[],
-            )  # fmt: skip
+            )
             example_row(clips, driver, "Clips to try")
             with gr.Accordion(say("Motion files"), open=False):
                 motion_file = gr.File(
@@ -207,7 +207,7 @@ def build(common: Common) -> VideoTab:
         common.model, reference, *(controls[name] for name in ("expression", "head", "translation")),
         common.guidance, common.steps, common.seed, reference_face, controls["driver_face"], common.prompt,
         common.negative_prompt, *clip, driver, motion_file,
-    ]  # fmt: skip
+    ]
     run.click(make_video, inputs, [result, about], api_name="video", show_progress_on=result, **QUEUE)
     save.click(save_motion, [common.model, driver, controls["driver_face"], *clip], saved, api_name="motion", **QUEUE)
     halt.click(stop, api_visibility="private", **QUIET)
@@ -217,5 +217,5 @@ def build(common: Common) -> VideoTab:
         + [result.change],
         estimate, [common.model, common.guidance, common.steps, *clip, driver, motion_file], guess,
         api_name="estimate", show_progress="hidden", concurrency_id="faces", trigger_mode="always_last",
-    )  # fmt: skip
+    )
     return VideoTab(controls | common.controls)

@@ -23,4 +23,4 @@ ARKIT = {
     "mouthSmileLeft": "smiles, left", "mouthSmileRight": "smiles, right", "mouthStretchLeft": "stretches the left corner",
     "mouthStretchRight": "stretches the right corner", "mouthUpperUpLeft": "upper lip up, left",
     "mouthUpperUpRight": "upper lip up, right", "noseSneerLeft": "wrinkles the nose, left", "noseSneerRight": "wrinkles the nose, right",
-}  # fmt: skip
+}

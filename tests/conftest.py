@@ -42,7 +42,7 @@ def write_model_folder(folder, latent_channels=8, vae=None):
     text = CLIPTextConfig(
         vocab_size=words, hidden_size=TEXT_WIDTH, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4,
         max_position_embeddings=16, bos_token_id=words - 2, eos_token_id=words - 1, pad_token_id=words - 1,
-    )  # fmt: skip
+    )
     networks = {
         "unet": UNet2DConditionModel(
             sample_size=16, in_channels=latent_channels, out_channels=latent_channels, layers_per_block=1,
@@ -61,7 +61,7 @@ def write_model_folder(folder, latent_channels=8, vae=None):
         "hm_control_up": HMV2ControlNet(
             block_out_channels=(8, *WIDTHS[1:], WIDTHS[3]), cross_attention_dim=TEXT_WIDTH, scale_factor=1
         ),
-    }  # fmt: skip
+    }
     for name, network in networks.items():
         for parameter in network.parameters():
             if not parameter.any():
@@ -70,7 +70,7 @@ def write_model_folder(folder, latent_channels=8, vae=None):
     DDIMScheduler(
         beta_schedule="scaled_linear", prediction_type="v_prediction", timestep_spacing="trailing",
         rescale_betas_zero_snr=True, clip_sample=False,
-    ).save_pretrained(folder / "scheduler")  # fmt: skip
+    ).save_pretrained(folder / "scheduler")
     return folder
 
 

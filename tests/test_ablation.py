@@ -27,7 +27,7 @@ CONFIG = {
 PLAN = {
     "seeds": [0, 1], "steps": 2, "looks": 1, "batch": 1, "learning_rate": 1e-2, "warmup": 1, "ema": 0.9,
     "validation_identities": 2,
-}  # fmt: skip
+}
 
 
 def random_weights(net):
@@ -201,7 +201,7 @@ def test_the_runs_of_a_pair_begin_alike_and_are_equally_large(work, out):
         assert trained(knitted).keys() == trained(plain).keys()
         assert {name.split(".")[0] for name in trained(plain)} == {
             "both": {"adapter", "controls"}, "reference": {"adapter"}, "control": {"controls"},
-        }[parts]  # fmt: skip
+        }[parts]
         assert all(torch.equal(p, trained(knitted)[name]) for name, p in trained(plain).items())
         assert {module.knitted for module in attentions(plain)} == {False}
     other_seed = a_run(work, out, seed=1).stage().adapter.reference_modules_mid.attn1.to_q.weight

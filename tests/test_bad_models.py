@@ -178,7 +178,7 @@ FOLDERS = {  # case -> (damage, sentence; {} is the folder)
     "a scheduler of no steps": (changed("scheduler", SCHEDULER, num_train_timesteps=0), "The scheduler_config.json in {}/scheduler..."),
     "a tokenizer without files": (emptied, "The tokenizer of {} cannot be read: download the model again."),
     "a damaged tokenizer": (garbled, "The tokenizer of {} cannot be read: download the model again."),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", FOLDERS)

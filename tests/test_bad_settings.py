@@ -35,7 +35,7 @@ SETTINGS = {  # case -> (class, values, sentence)
     "a switch that is a text": (ClipSettings, {"relative": "no"}, "Relative motion must be on or off, not 'no'."),
     "too many frames": (ClipSettings, {"frames": 10**9}, FRAMES.format(10**9)),
     "frames below zero": (ClipSettings, {"frames": -1}, FRAMES.format(-1)),
-}  # fmt: skip
+}
 
 
 def test_settings(tmp_path):

@@ -62,7 +62,7 @@ def test_names_are_made_up_where_none_is_given(table):
 @pytest.mark.parametrize("text", [
     "\ufeffreference;driver;prompt\r\ntoon.png;me.jpg;a, b\r\n", "reference\tdriver\tprompt\ntoon.png\tme.jpg\ta, b\n",
     'driver,prompt,reference\n me.jpg ,"a, b", toon.png\n',
-])  # fmt: skip
+])
 def test_tables_as_spreadsheets_write_them(table, text):
     found = plan(table(text))
     assert found.bad == {} and found.jobs[0].settings.prompt == "a, b" and found.jobs[0].reference.name == "toon.png"
@@ -83,7 +83,7 @@ KNOWN = ", ".join([*batch.PATHS, *batch.FIELDS])
     (b"PK\x03\x04" + bytes(range(256)), UNREADABLE),
     ('reference,driver\n"a,b\n', UNREADABLE),
     ("reference,driver\n" + "a" * 200_000 + ",b\n", UNREADABLE),
-])  # fmt: skip
+])
 def test_tables_that_cannot_be_used(table, text, sentence):
     with pytest.raises(HelloMemeError) as caught:
         plan(table(text))
@@ -121,7 +121,7 @@ def test_a_missing_and_a_huge_table(table, tmp_path, monkeypatch):
     ({"output": "folder.png"}, "The output folder.png is a folder or a link: choose another name."),
     ({"output": "GOOD.png"}, "The output GOOD.png is that of row 2 already: choose another name."),
     ({"": "more"}, "The row has more cells than there are columns: put a text with a comma in quotes."),
-])  # fmt: skip
+])
 def test_bad_rows_are_told_and_the_others_stay(table, tmp_path, cells, sentence):
     (tmp_path / "out/folder.png").mkdir(parents=True)
     (tmp_path / "out/link").symlink_to(tmp_path)

@@ -4,7 +4,7 @@ import photos
 import pytest
 from browser import (  # noqa: F401  (fixtures)
     browser, choose_clip, examples, film, needs_chromium, open_tab, result, served, set_number, url, visit,
-)  # fmt: skip
+)
 from PIL import Image
 
 from hellomeme import releases
@@ -12,7 +12,8 @@ from page import studio as studios
 
 pytestmark = needs_chromium
 PHONE = {"width": 390, "height": 844}
-TABS = {"Image": "#run", "Video": "#video-run", "Expression": "#expression-run", "Gallery": "#gallery-run"}  # -> a part of it
+# Tab -> a part of it
+TABS = {"Image": "#run", "Video": "#video-run", "Expression": "#expression-run", "Gallery": "#gallery-run"}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -93,7 +93,7 @@ def test_settings_reach_the_drawing(run):
     (["--device", "tpu"], "There is no device called tpu: choose cpu, cuda, cuda:1 or mps."),
     (["--driver-face", "3"], "Face 3 was asked for, but there is only one face in the driver picture: "
                              "choose a number from 0 (the largest) to 0."),
-])  # fmt: skip
+])
 def test_bad_options(run, options, sentence):
     refused(run("face.png", *options), sentence)
 

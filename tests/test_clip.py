@@ -170,7 +170,8 @@ def test_frames_are_spread_over_ten_minutes(plain, ten_minutes, tmp_path):
     motion, _, selection = read_motion(ten_minutes, QUICK, chosen, plain.analyzer, plain.release.crop_scale)
     assert (selection.count, selection.taken, selection.played) == (6, Fraction(1, 100), 12)
     red = 255 * motion.blendshapes[:, 0]
-    np.testing.assert_allclose(red, 60 + np.arange(250, 3000, 500) / 16, atol=4)  # the middles of six equal parts
+    # The middles of six equal parts
+    np.testing.assert_allclose(red, 60 + np.arange(250, 3000, 500) / 16, atol=4)
     report = plain.video(ten_minutes, tmp_path / "out.mp4", QUICK, chosen)
     assert (report.frames, report.without_face, report.rate) == (6, 0, 12)
     assert not has_sound(report.path)  # it plays faster than life

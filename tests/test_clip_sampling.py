@@ -19,7 +19,8 @@ from hellomeme.errors import HelloMemeError
 from hellomeme.sampling import Stopped, noised, ready
 
 FIXTURES = Path(__file__).parent / "fixtures"
-NETWORKS, CASE = FIXTURES / "e2e_v1_image", FIXTURES / "e2e_v1_video"  # both runs were made with the same networks
+# Both runs were made with the same networks
+NETWORKS, CASE = FIXTURES / "e2e_v1_image", FIXTURES / "e2e_v1_video"
 SD = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
 
@@ -37,7 +38,7 @@ def pipeline(tmp_path_factory):
     row = dataclasses.replace(
         releases.find("v1"), root=NETWORKS / "hub", base=str(NETWORKS / "checkpoint"), emotion=None, text_width=None,
         motion=str(CASE / "hm_animatediff_frame12"),
-    )  # fmt: skip
+    )
     pipeline = releases.load(row, device="cpu", reference_base=str(official))[0]
     assert releases.add_motion(pipeline, row)
     return pipeline

@@ -58,7 +58,8 @@ def test_pose_picture():
     assert picture[256, 304].tolist() == [255, 0, 0] and picture[304, 256].tolist() == [255, 0, 255]
     assert picture[256, 256].tolist() == [0, 0, 0]
     for line in (picture[256, :256], picture[256, 257:], picture[:256, 256], picture[257:, 256]):
-        assert 15 <= line.any(-1).sum() <= 17  # OpenCV's thickness of 15, which fills a pixel more on either side
+        # OpenCV's thickness of 15, which fills a pixel more on either side
+        assert 15 <= line.any(-1).sum() <= 17
     # where edges meet, the one drawn later lies on top
     for row, column, colour in [(208, 208, (0, 0, 255)), (208, 304, (255, 0, 0)), (304, 304, (255, 0, 255)),
                                 (304, 208, (255, 0, 255))]:

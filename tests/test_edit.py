@@ -92,7 +92,7 @@ def test_the_head_turns_as_the_sliders_say():
     ([], "The coefficients are an array of shape (0,): give 51 numbers, or values by their ARKit names."),
     (np.full(51, np.inf), "browDownLeft must be a number from 0 to 1, not inf."),
     (["a"] * 51, "browDownLeft must be a number from 0 to 1, not a."),
-])  # fmt: skip
+])
 def test_bad_coefficients(coefficients, sentence):
     with pytest.raises(HelloMemeError) as caught:
         edited(OWN, coefficients)

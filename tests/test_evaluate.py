@@ -85,7 +85,8 @@ def test_warping_moves_landmarks_and_keeps_the_border():
     y, x = np.argwhere(moved[8:-8, :, 0] > 128).mean(0) + (8, 0)
     assert (x, y) == pytest.approx((35, 34), abs=0.5)
     assert (moved[0] == 99).all() and (moved[-1] == 99).all()
-    assert warped(frame, points, points + (60, 0)).shape == frame.shape  # landmarks beyond the frame are left out
+    # Landmarks beyond the frame are left out
+    assert warped(frame, points, points + (60, 0)).shape == frame.shape
 
 
 def test_drift_is_0_at_the_truth_and_1_at_the_driver():
@@ -266,7 +267,7 @@ FIGURES = {
     "photographs": {"edited": {"jawOpen": 0.8, "smile": 0.75, "yaw": 0.9}},
     "steps": {"1": {"seconds": 0.5}},
     "text": {},
-}  # fmt: skip
+}
 
 
 def test_aims_say_what_was_reached(bench):

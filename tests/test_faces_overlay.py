@@ -22,7 +22,8 @@ def test_each_face_has_a_box_and_its_own_number():
     one, two = numbered(frame, FACES[:1]), numbered(frame, FACES)
     assert (frame == 120).all() and two.shape == frame.shape and two.dtype == np.uint8
     assert not changed(one, frame)[:, :150].any() and changed(two, frame)[60:130, 15:95].any()
-    assert tuple(two[258, 270]) in {PLAIN, (0, 0, 0)} and tuple(two[180, 270]) == (120, 120, 120)  # rim and middle
+    # Rim and middle
+    assert tuple(two[258, 270]) in {PLAIN, (0, 0, 0)} and tuple(two[180, 270]) == (120, 120, 120)
     same = numbered(frame, [FACES[1], FACES[0]])  # the other way round: only the numbers differ
     assert changed(two, same).any() and not changed(two, same)[180:, :].any()
 

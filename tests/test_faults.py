@@ -66,7 +66,7 @@ def decoded(path):
 WRITERS = {  # name of the file -> (what writes it, what reads it)
     "a.png": (save_picture, decoded), "a.jpg": (save_picture, decoded), "a.webp": (save_picture, decoded),
     "a.mp4": (save_clip, probe), "a.npz": (save_motion, Motion.load),
-}  # fmt: skip
+}
 
 
 @pytest.fixture

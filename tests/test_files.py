@@ -31,7 +31,7 @@ def written(cache):
     (gr.Image, lambda picture: picture),
     (gr.ImageSlider, lambda picture: (picture, picture)),
     (gr.Gallery, lambda picture: [(picture, "a"), (picture, "b")]),
-], ids=["image", "slider", "gallery"])  # fmt: skip
+], ids=["image", "slider", "gallery"])
 @pytest.mark.parametrize("format", ["png", "jpeg"])
 def test_a_picture_that_is_there_is_not_written_again(cache, picture, kind, value, format):
     with blocks.Blocks():

@@ -157,7 +157,7 @@ REFUSED = f"The hub refuses me/net to you: run `hf auth login` with a token that
     (404, f"The hub answered the request for me/net with error 404: try again later, {REST}"),
     (500, f"The hub answered the request for me/net with error 500: try again later, {REST}"),
     (503, f"The hub answered the request for me/net with error 503: try again later, {REST}"),
-])  # fmt: skip
+])
 def test_refusals(net, online, tmp_path, place, status, sentence):
     with stand_in.serve({"me/net": net}, {place: [status]}) as (endpoint, _):
         online(endpoint)
@@ -222,7 +222,8 @@ def test_half_a_base_model_is_not_taken_for_a_whole_one(online, tmp_path):
         assert "error 500" in told("me/base", files=hub.BASE_FILES)
         assert not hub.cached("me/base", hub.BASE_FILES) and hub.cached("me/base", hub.CONFIG_FILES)
         assert hub.fetch("me/base", hub.BASE_FILES).is_dir() and hub.cached("me/base", hub.BASE_FILES)
-        assert len([path for path in asked if path.endswith(f"unet/{WEIGHTS}")]) == 2 + 1  # GET once, HEAD with each attempt
+        # GET once, HEAD with each attempt
+        assert len([path for path in asked if path.endswith(f"unet/{WEIGHTS}")]) == 2 + 1
 
 
 def test_the_page_can_open_without_asking_anybody(online, monkeypatch):

@@ -126,7 +126,7 @@ def test_wrong_shapes_get_a_sentence(url, event, parameter):
     ("image", {"reference_face": 100}, "Face in the reference must be a whole number from 0 to 99"),
     ("expression", {"yaw": 90}, "Yaw must be a number from -60 to 60, not 90."),
     ("expression", {"jawOpen": -1}, "jawOpen must be a number from 0 to 1"),
-])  # fmt: skip
+])
 def test_values_out_of_range_are_told_by_name(url, event, changes, sentence):
     """As a program may send them; Gradio's own words would not say which of the many it was."""
     takes = httpx.get(f"{url}gradio_api/info", timeout=30).json()["named_endpoints"][f"/{event}"]["parameters"]
@@ -162,7 +162,7 @@ FULL = "The result could not be written: the server's disk is full or not writab
     (gr.Dropdown, "preprocess", OSError("secret detail"), KIND),  # as Pillow's of a damaged picture
     (gr.Slider, "postprocess", OSError(errno.ENOSPC, "secret detail"), FULL),
     (gr.Slider, "postprocess", RuntimeError("secret detail"), FAULT),
-])  # fmt: skip
+])
 def test_whose_fault_it_is(url, monkeypatch, caplog, component, does, error, sentence):
     """What Gradio cannot take of a value that was sent, or cannot hand on."""
 

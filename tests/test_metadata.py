@@ -38,7 +38,7 @@ def test_a_picture_brings_its_settings_back(tmp_path, name, labelled):
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp"])
 @pytest.mark.parametrize("edit", [
     Edit(), Edit(Turn(-12.5, 0, 45), {"jawOpen": 0.7, "eyeBlinkLeft": 1}), Edit(coefficients=preset("laugh")),
-])  # fmt: skip
+])
 def test_an_edited_face_comes_back(tmp_path, name, edit):
     stamp = dataclasses.replace(STAMP, edit=edit)
     metadata.save(PICTURE, tmp_path / name, stamp)
@@ -124,7 +124,7 @@ def changed(**facts):
         {"jawOpen": None}, {"jawOpen": [0.5]}, {"yaw": 61}, {"pitch": -41}, {"roll": float("nan")}, {"yaw": "5"},
         {"yaw": None}, {"yaw": True}, {"yaw": {"yaw": 5}},
     )),
-])  # fmt: skip
+])
 def test_damaged_settings_get_one_sentence(tmp_path, text):
     with pytest.raises(HelloMemeError) as caught:
         metadata.read(with_text(tmp_path / "a.png", text))
@@ -138,7 +138,7 @@ def test_settings_of_a_later_version_are_passed_over(tmp_path):
 
 @pytest.mark.parametrize("content", [
     b"", b"text", b"\x89PNG\r\n\x1a\n", b"\x80\x04K\x01.", STAMP.text.encode(), b"GIF89a" + bytes(100),
-])  # fmt: skip
+])
 def test_files_of_another_kind_have_no_stamp(tmp_path, content):
     (tmp_path / "a.png").write_bytes(content)
     assert metadata.read(tmp_path / "a.png") is None

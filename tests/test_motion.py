@@ -84,7 +84,8 @@ def test_head_strength_goes_along_the_shortest_turn(reference, driver, strength)
         assert gone == pytest.approx(strength * whole, abs=1e-3)
         assert left == pytest.approx(abs(1 - strength) * whole, abs=1e-3)
         assert np.linalg.det(result.rotation[frame]) == pytest.approx(1)
-    np.testing.assert_array_equal(result.blendshapes, driver.blendshapes)  # the expression is a matter of its own
+    # The expression is a matter of its own
+    np.testing.assert_array_equal(result.blendshapes, driver.blendshapes)
 
 
 def test_translation(reference, driver):

@@ -60,7 +60,8 @@ def test_frames_of_an_image_unet_do_not_see_each_other(unet):
     sample, timestep, text = inputs(frames=2)
     net = HMDenoisingNet(unet, adapter())
     reference = net.reference_adapter.prepare(HMReferenceNet(unet)(torch.randn(2, 4, 16, 16), text))
-    for steps in (timestep, torch.tensor([[900.0, 3.0], [41.625, 500.0]])):  # one for both frames, one for each
+    for steps in (timestep, torch.tensor([[900.0, 3.0], [41.625, 500.0]])):
+        # One for both frames, one for each
         both = net(sample, steps, text, reference)
         for t in range(2):
             alone = net(sample[:, :, t : t + 1], steps if steps.dim() == 1 else steps[:, t], text, reference)

@@ -42,7 +42,7 @@ def write_base(folder):
     text = CLIPTextConfig(
         vocab_size=words, hidden_size=768, intermediate_size=16, num_hidden_layers=1, num_attention_heads=4,
         max_position_embeddings=16, bos_token_id=words - 2, eos_token_id=words - 1, pad_token_id=words - 1,
-    )  # fmt: skip
+    )
     parts = {
         "unet": UNet2DConditionModel(
             sample_size=64, layers_per_block=1, block_out_channels=WIDTHS, norm_num_groups=8, cross_attention_dim=768,
@@ -55,7 +55,7 @@ def write_base(folder):
         ),
         "text_encoder": CLIPTextModel(text),
         "scheduler": DDIMScheduler(beta_schedule="scaled_linear"),
-    }  # fmt: skip
+    }
     for name, part in parts.items():
         part.save_pretrained(folder / name)
     return folder
@@ -127,7 +127,7 @@ def test_released_adapters_are_trained_further_and_the_base_stays(place, tmp_pat
     changed = {name for name, tensor in stage.adapter.state_dict().items() if not torch.equal(tensor, adapters[name])}
     assert {name.split(".")[0] for name in changed} == {
         "reference_modules_up", "reference_modules_mid", "reference_modules_down"
-    }  # fmt: skip
+    }
 
 
 def test_noise_is_what_a_base_of_stable_diffusion_is_trained_on(place, tmp_path):
@@ -185,4 +185,4 @@ def test_v2_is_begun_with_maps_for_the_up_blocks():
     maps = control(torch.zeros(1, 3, 1, 512, 512), torch.zeros(1, 1, 51))
     assert {key: tuple(tensor.shape[1:]) for key, tensor in maps.items()} == {
         "up_v2_3": (32, 1, 64, 64), "up_v2_2": (32, 1, 32, 32), "up_v2_1": (32, 1, 16, 16), "up_v2_0": (32, 1, 8, 8),
-    }  # fmt: skip
+    }

@@ -97,7 +97,7 @@ def test_a_12000_x_9000_picture(draw):
     ({"steps": 51}, "Steps must be a whole number from 1 to 50, not 51."),
     ({"seed": "x"}, "Seed must be a whole number from 0 to 2147483647, not 'x'."),
     ({"expression": float("nan")}, "Expression must be a number from 0 to 2, not nan."),
-])  # fmt: skip
+])
 def test_what_is_missing_or_out_of_range(draw, changes, sentence):
     with pytest.raises(gr.Error) as error:
         draw(**changes)
@@ -232,7 +232,8 @@ def test_the_page_is_built_from_the_settings(studio, monkeypatch, tmp_path):
 def test_every_word_of_the_page_has_its_chinese(studio):
     app.build()
     assert i18n.SAID - set(chinese.CHINESE) == set()
-    assert all(text and "{" not in text and "}" not in text for text in chinese.CHINESE)  # which Gradio could not read
+    # Which Gradio could not read
+    assert all(text and "{" not in text and "}" not in text for text in chinese.CHINESE)
 
 
 def test_pasted_back_with_its_settings_and_restored_from_it(draw, studio, pictures, tmp_path):

@@ -112,7 +112,8 @@ def test_callback_sees_each_step_may_change_latents_and_may_stop(pipeline, refer
 
     with pytest.raises(Stopped):
         draw(pipeline, reference, callback_on_step_end=stop)
-    assert torch.equal(draw(pipeline, reference), draw(pipeline, reference))  # nothing is left over of a stopped run
+    # Nothing is left over of a stopped run
+    assert torch.equal(draw(pipeline, reference), draw(pipeline, reference))
 
 
 def test_save_and_load_give_the_same_pipeline(pipeline, reference, tmp_path):

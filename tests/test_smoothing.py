@@ -32,7 +32,7 @@ def trembling(frames, seed=0):
         still, blendshapes=np.clip(still.blendshapes + rng.normal(0, 0.01, (frames, 51)), 0, 1).astype(np.float32),
         rotation=rotation_matrices(np.radians(rng.normal(0, 0.5, (frames, 3)))),
         origin=still.origin + rng.normal(0, 1, (frames, 2)), scale=still.scale * np.exp(rng.normal(0, 0.005, frames)),
-    )  # fmt: skip
+    )
 
 
 def restlessness(values):

@@ -149,7 +149,8 @@ def test_what_takes_too_long_is_refused_with_what_to_lower(on_spaces, frames, st
 def test_a_worker_forked_during_a_run_does_not_wait_for_it():
     studio = studios.Studio()
 
-    def take_a_turn(free):  # in a thread of its own, as Spaces' workers do: an RLock lets in the thread that forked
+    def take_a_turn(free):
+        # In a thread of its own, as Spaces' workers do: an RLock lets in the thread that forked
         thread = threading.Thread(target=lambda: free.put(studio.turn.acquire(timeout=1)))
         thread.start()
         thread.join()
@@ -202,6 +203,6 @@ def test_another_model_than_the_first_is_loaded_for_a_visitor(model_folder, tmp_
     done = subprocess.run(
         [sys.executable, "-c", ANOTHER_MODEL, str(model_folder), str(other)], env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-2:] == ["cpu torch.float16", "True (128, 128)"]

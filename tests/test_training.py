@@ -117,7 +117,7 @@ def test_the_second_step_sees_what_the_first_drew(shop):
     conditioned, truth = stage.conditioned(batch), batch["latents"].transpose(1, 2)
     drawn = stage.cleaned(noise, first, *conditioned)
     torch.testing.assert_close(stage.scheduled("get_velocity", stage.scheduled("get_velocity", truth, noise, second), stage.scheduled(
-        "add_noise", truth, noise, second), second), truth, rtol=1e-4, atol=1e-4)  # fmt: skip
+        "add_noise", truth, noise, second), second), truth, rtol=1e-4, atol=1e-4)
     for frame, start in enumerate((drawn, truth, drawn)):
         expected = stage.scheduled("add_noise", start, noise, second)
         torch.testing.assert_close(noisy[:, :, frame], expected[:, :, frame], rtol=1e-4, atol=1e-4)
@@ -223,7 +223,7 @@ def test_the_motion_module_is_trained_on_what_clips_are_drawn_from(shop):
     windows = in_windows(
         lambda frames: lambda latents, timestep: stage.denoising_net(latents, timestep, adapters.empty_text, prepared, control),
         adapters.scheduler, starts, ClipPlan(WINDOW - 1, 2, 1.0),
-    )  # fmt: skip
+    )
     drawn = torch.cat(list(windows), 2)
     torch.testing.assert_close(drawn, stage._two_steps(stage.denoising_net, batch, noise)[1], rtol=1e-3, atol=1e-4)
     assert flicker(drawn + 3, drawn) < 1e-9 < flicker(drawn[:, :, :1].expand_as(drawn), drawn)

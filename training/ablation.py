@@ -167,7 +167,8 @@ def finish(run: Run) -> Run:
             train(stage, replace(schedule, stop=step), folder, run.seed)
     facts = dict(parts=run.parts, attention=run.attention, seed=run.seed)
     parameters = sum(p.numel() for p in trained(stage).values())
-    rows = {int(row["step"]): row for row in read_log(folder / "log.csv")}  # a step that was resumed may be there twice
+    # A step that was resumed may be there twice
+    rows = {int(row["step"]): row for row in read_log(folder / "log.csv")}
     run.curve.parent.mkdir(exist_ok=True)
     shutil.copy(folder / f"grid_{plan['steps']:07d}.jpg", run.picture)
     write_log(run.curve, [facts | rows[step] | dict(parameters=parameters) for step in looks(plan)])

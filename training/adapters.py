@@ -32,7 +32,7 @@ READ_WEIGHT = 0.3  # of what a reader of latents makes of predictions, against t
 RARE = (
     "eyeBlinkLeft", "eyeBlinkRight", "jawOpen", "mouthSmileLeft", "mouthSmileRight", "mouthFrownLeft", "mouthFrownRight",
     "mouthPucker", "eyeLookOutLeft", "eyeLookInLeft",
-)  # fmt: skip
+)
 
 
 def frame_weights(blendshapes: np.ndarray) -> np.ndarray:
@@ -221,7 +221,8 @@ class AdapterStage(Reenactment):
         """Clean latents (B, C, R, h, w) as predicted from noisy ones at timesteps (B, R)."""
         # velocity = alpha noise - sigma clean and noisy = alpha clean + sigma noise: a rotation, which the same
         # function turns back, as alpha noisy - sigma velocity = clean.
-        velocity = self.predict(noisy, timesteps, prepared, control).float()  # the schedule is not for bfloat16
+        # The schedule is not for bfloat16
+        velocity = self.predict(noisy, timesteps, prepared, control).float()
         return self.scheduled("get_velocity", velocity, noisy, timesteps)
 
     def error(self, clean: torch.Tensor, truth: torch.Tensor, batch: dict) -> torch.Tensor:

@@ -18,7 +18,8 @@ def warped(frame: np.ndarray, landmarks: np.ndarray, target: np.ndarray) -> np.n
     height, width = frame.shape[:2]
     x, y = np.linspace(0, width - 1, ANCHORS), np.linspace(0, height - 1, ANCHORS)
     border = np.unique([(a, b) for a in x for b in y if a in (0, width - 1) or b in (0, height - 1)], axis=0)
-    inside = ((target > 0) & (target < (width - 1, height - 1))).all(1)  # a point outside would fold the border over
+    # A point outside would fold the border over
+    inside = ((target > 0) & (target < (width - 1, height - 1))).all(1)
     where_from = LinearNDInterpolator(
         np.concatenate([target[inside], border]), np.concatenate([landmarks[inside], border])
     )

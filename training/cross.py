@@ -89,4 +89,4 @@ def identity_drift(bench: Bench, pairs: list[Pair], outputs: np.ndarray, truth: 
         name: drift(*(features(pictures, who) for pictures, who in (
             (references, "reference"), (outputs, "driver"), (truth, "driver"), (drivers, "driver"))))
         for name, features in (("colours", by_colour), ("autoencoder", by_autoencoder))
-    }  # fmt: skip
+    }

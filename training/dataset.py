@@ -15,7 +15,8 @@ import numpy as np
 from tqdm import tqdm
 
 POSE_PART = 4  # the pose picture that the demo model's control nets see has a quarter of the frame's side
-RENDER_SIZE = 256  # px, or twice the frame's side: what the analyser sees; the stored frame is its area average
+# px, or twice the frame's side: what the analyser sees; the stored frame is its area average
+RENDER_SIZE = 256
 FIRST_IDENTITY = {
     "train": 0,
     "validation": 1_000_000,

@@ -22,7 +22,8 @@ from training.loop import Stage
 
 FIRST, SECOND = 999, 499  # the timesteps of a clip in two steps, the demo's default
 OTHERWISE = 0.3  # share of windows whose second step is at another timestep, for those who take more steps
-STEADINESS = 4.0  # weight of the differences between frames, which are smaller than those between frame and truth
+# Weight of the differences between frames, which are smaller than those between frame and truth
+STEADINESS = 4.0
 
 
 def make_motion_adapter(channels: tuple[int, ...], layers: int, heads: int) -> MotionAdapter:

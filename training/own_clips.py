@@ -36,7 +36,8 @@ from training.adapters import PURE_NOISE, TARGETS, Reenactment, start_by_copying
 from training.autoencoder import psnr, to_tensor
 from training.export import export_adapters
 
-CODE = "drive_coeff"  # the expression that is trained: ARKit's coefficients, which MediaPipe reads of any frame
+# The expression that is trained: ARKit's coefficients, which MediaPipe reads of any frame
+CODE = "drive_coeff"
 CLIPS = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".gif", ".mpg", ".mpeg", ".ts", ".3gp")
 FEWEST = 12  # frames that are read even of a short clip
 SEEN = ("blendshapes", "rotation", "origin", "scale", "valid")  # of a motion
@@ -202,14 +203,17 @@ class OwnClipsStage(Reenactment):
         self.controls.requires_grad_(True)
         if hasattr(self.adapter, "reference_modules_down"):
             self.adapter.reference_modules_down[3].requires_grad_(False)  # the method has no use for it
-        pipeline.unet.enable_gradient_checkpointing()  # computes again what the way back through the base needs
+        # Computes again what the way back through the base needs
+        pipeline.unet.enable_gradient_checkpointing()
         self.autoencoder = pipeline.vae.requires_grad_(False)
-        self.text_encoder = pipeline.text_encoder.requires_grad_(False)  # here so that it goes to the GPU with the rest
+        # Here so that it goes to the GPU with the rest
+        self.text_encoder = pipeline.text_encoder.requires_grad_(False)
         self.pipeline, self.release = pipeline, release
         self.steps, self.dropped = steps or release.steps, dropped
         kept = max(1, len(clips) // 10) if len(clips) > 2 else 0
         self.clips, self.validation = clips[: len(clips) - kept], clips[len(clips) - kept :] or clips
-        self.ends_in_noise = bool(scheduler.alphas_cumprod[-1] < 1e-6)  # as the schedule of the demo's base does
+        # As the schedule of the demo's base does
+        self.ends_in_noise = bool(scheduler.alphas_cumprod[-1] < 1e-6)
         self.pictures: list[list[np.ndarray]] = []
 
     def _batch(self, chosen: list[tuple[Clip, int, np.ndarray]]) -> dict:
@@ -262,7 +266,8 @@ class OwnClipsStage(Reenactment):
         """Reference, pose picture, result and truth, (size, size, 3) uint8 each."""
         motion, size = clip.motion.at(targets), self.release.size
         latents = clip.latents[[reference, *targets]].float()
-        decoded = (self.pipeline.decode(latents.transpose(0, 1)[None])[0] * 255).round().byte()  # (3, 2, H, W)
+        # (3, 2, H, W)
+        decoded = (self.pipeline.decode(latents.transpose(0, 1)[None])[0] * 255).round().byte()
         before, truth = decoded.permute(1, 2, 3, 0).cpu().numpy()
         pose = Image.fromarray(pose_picture(motion)[0]).resize((size, size), Image.Resampling.BOX)
         result = self.pipeline(

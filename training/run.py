@@ -242,7 +242,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m training.run", description=__doc__.splitlines()[0], epilog=f"stages, in their order:\n{stages}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     parser.add_argument("stage", choices=STAGES, metavar="STAGE", help="one of those below")
     parser.add_argument("--config", type=Path, help="training/configs/cpu_night.json, or own_clips.json for `own`")
     parser.add_argument("--folder", type=Path, required=True, help="work folder for data, checkpoints and logs")
@@ -287,7 +287,8 @@ def run(args: argparse.Namespace, config: dict) -> None:
         shop.export(args.model)
         return
     schedule = Schedule(**config[args.stage] | ({"minutes": args.minutes} if args.minutes else {}))
-    accelerator = Accelerator(mixed_precision=config["mixed_precision"])  # asked for anew later, it must be the same
+    # Asked for anew later, it must be the same
+    accelerator = Accelerator(mixed_precision=config["mixed_precision"])
     with accelerator.main_process_first():  # it makes the latents and the tokenizer; the others read them
         if args.stage == "own":
             start = own_clips.Start(args.release, args.base, args.fresh)

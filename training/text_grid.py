@@ -105,7 +105,7 @@ def by_adapted(bench: Bench, captions: list[str], steps: int = STEPS) -> np.ndar
         result = pipeline(
             nothing, torch.full((1, 3, 1, size, size), BLACK), torch.zeros(1, 1, 51), prompt=caption,
             num_inference_steps=steps, guidance_scale=GUIDANCE, noise=noise_of(bench, i),
-        )  # fmt: skip
+        )
         pictures.append(np.asarray(result.frames[0]))
     return np.stack(pictures)
 

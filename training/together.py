@@ -55,5 +55,6 @@ def hand_over(work: Path) -> None:
             learnt["adapters"][name] = tensor
     for stage, tensors in learnt.items():
         (work / stage).mkdir(exist_ok=True)
-        (work / stage / "last.safetensors").unlink(missing_ok=True)  # what came before does not go on from here
+        # What came before does not go on from here
+        (work / stage / "last.safetensors").unlink(missing_ok=True)
         save_file(tensors, work / stage / "averaged.safetensors")

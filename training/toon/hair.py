@@ -26,7 +26,8 @@ class Hair:
         p, a = self.p, np.abs(theta)
         low = {"bob": -1.05 - 0.25 * p.hair_length, "long": -1.7 - 0.5 * p.hair_length, "curly": -0.62,
                "bangs": -1.2 - 0.6 * p.hair_length}.get(p.style, -0.62)
-        line = p.hairline + 0.05 * np.cos(2 * theta) + 0.06 * bump(a, 0.62, 0.2)  # recedes a little at the temples
+        # Recedes a little at the temples
+        line = p.hairline + 0.05 * np.cos(2 * theta) + 0.06 * bump(a, 0.62, 0.2)
         if p.style == "bangs":
             line = 0.56 + 0.03 * np.cos(2 * theta)
         elif self.long:  # a curtain that opens at the parting

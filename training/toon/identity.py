@@ -126,7 +126,8 @@ def make_identity(seed: int) -> Identity:
     beard = float(u(0.75, 0.95)) if not woman and rng.random() < 0.35 else 0.0
     moustache = bool(not woman and rng.random() < 0.25)
     glasses = int(rng.integers(1, 4)) if rng.random() < 0.2 else 0
-    earrings = bool(woman and style in ("bun", "curly", "ponytail") and rng.random() < 0.7)  # long hair hides ears
+    # Long hair hides ears
+    earrings = bool(woman and style in ("bun", "curly", "ponytail") and rng.random() < 0.7)
     light = np.array([u(-0.6, 0.6), u(0.25, 0.7), 1.0])
     eye_width = u(0.27, 0.32)
     upper_lip = u(0.078, 0.11) if woman else u(0.065, 0.09)
