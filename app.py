@@ -59,7 +59,10 @@ def build() -> gr.Blocks:
     with blocks.Blocks(title="HelloMeme", delete_cache=(blocks.HOUR, blocks.HOUR)) as page:
         gr.HTML(header(), elem_id="header", padding=False)
         with gr.Tabs(elem_id="tabs") as tabs:
-            places = {name: gr.Tab(say(name.capitalize()), id=name) for name in ("image", "video", "expression", "gallery")}
+            places = {
+                name: gr.Tab(say(name.capitalize()), id=name)
+                for name in ("image", "video", "expression", "gallery")
+            }
         shared, file = common.build()
         with places["image"]:
             image = image_tab.build(shared)
@@ -82,9 +85,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--root-path", help="path under which a proxy serves the page, such as /hellomeme")
     parser.add_argument("--share", action="store_true", help="make a public link through Gradio's tunnel")
     parser.add_argument("--auth", metavar="NAME:PASSWORD", help="ask visitors for this name and password")
-    parser.add_argument("--open", action="store_true", help="open the page in the browser, where there is a screen")
-    parser.add_argument("--mcp", action="store_true", help="offer the page's events as tools to language models too")
-    parser.add_argument("--release", default="demo", help="model to start with: a release, or a folder in its layout")
+    parser.add_argument(
+        "--open", action="store_true", help="open the page in the browser, where there is a screen"
+    )
+    parser.add_argument(
+        "--mcp", action="store_true", help="offer the page's events as tools to language models too"
+    )
+    parser.add_argument(
+        "--release", default="demo", help="model to start with: a release, or a folder in its layout"
+    )
     parser.add_argument("--base", help="base model for it: hub id, diffusers folder or .safetensors file")
     parser.add_argument("--lora", action="append", default=[], help="LoRA file for it; may be repeated")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best there is)")
@@ -102,11 +111,19 @@ def main(arguments: list[str] | None = None) -> None:
     if ON_SPACES:
         studio.STUDIO.warm_up()  # onto the device now, from where each run is handed the weights
     page.launch(
-        server_name=options.host, server_port=options.port, share=options.share, inbrowser=options.open and has_screen(),
-        auth=tuple(options.auth.split(":", 1)) if options.auth else None, root_path=options.root_path,
-        mcp_server=options.mcp, show_error=options.mcp,  # without, a tool would not tell why it failed
-        run_history=False, footer_links=["api", "settings"], max_file_size=LARGEST_UPLOAD,
-        prevent_thread_lock=True, **LOOKS,
+        server_name=options.host,
+        server_port=options.port,
+        share=options.share,
+        inbrowser=options.open and has_screen(),
+        auth=tuple(options.auth.split(":", 1)) if options.auth else None,
+        root_path=options.root_path,
+        mcp_server=options.mcp,
+        show_error=options.mcp,  # without, a tool would not tell why it failed
+        run_history=False,
+        footer_links=["api", "settings"],
+        max_file_size=LARGEST_UPLOAD,
+        prevent_thread_lock=True,
+        **LOOKS,
     )
     if not ON_SPACES:
         # Only now: a slow machine would be too busy with it to answer Gradio's own look whether it is there
@@ -139,7 +156,9 @@ def warm_up() -> None:
 
 def has_screen() -> bool:
     """Whether a browser window can open: never on a server, where a text browser would take over the terminal."""
-    return sys.platform in ("win32", "darwin") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    return sys.platform in ("win32", "darwin") or bool(
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    )
 
 
 if __name__ == "__main__":

@@ -25,9 +25,15 @@ for noise in (6, 20):
         motion, _ = analyse(read_frames(driver, RATE), RATE, analyzer, 2.0)
     for strength in (0, 0.25, 0.5, 1):
         calm = smoothed(motion, float(RATE), strength)
-        picture = np.mean([np.abs(np.diff(pair.astype(float), axis=0)).mean()
-                           for pair in (pose_picture(calm.at([t, t + 1])) for t in range(len(calm) - 1))])
+        picture = np.mean(
+            [
+                np.abs(np.diff(pair.astype(float), axis=0)).mean()
+                for pair in (pose_picture(calm.at([t, t + 1])) for t in range(len(calm) - 1))
+            ]
+        )
         corners = np.linalg.norm(np.diff(pose_corners(calm), axis=0), axis=-1).mean()
         codes = np.abs(np.diff(calm.blendshapes, axis=0)).mean()
-        print(f"noise {noise}, smoothing {strength}: between frames the pose picture differs by {picture:.4f} of 255, its "
-              f"corners move by {corners:.3f} px, coefficients by {codes:.5f}")
+        print(
+            f"noise {noise}, smoothing {strength}: between frames the pose picture differs by {picture:.4f} of 255, its "
+            f"corners move by {corners:.3f} px, coefficients by {codes:.5f}"
+        )

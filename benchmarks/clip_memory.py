@@ -40,5 +40,7 @@ with tempfile.TemporaryDirectory() as folder:
         began = time.monotonic()
         told = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
         peaks.append(float(told[2]))
-        print(f"{told[0]} frames: peak {peaks[-1]:.0f} MiB, {float(told[1]):.0f} s ({time.monotonic() - began:.0f} s with loading)")
+        print(
+            f"{told[0]} frames: peak {peaks[-1]:.0f} MiB, {float(told[1]):.0f} s ({time.monotonic() - began:.0f} s with loading)"
+        )
 print(f"ratio {peaks[1] / peaks[0]:.3f}")

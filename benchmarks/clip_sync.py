@@ -57,18 +57,34 @@ print(machine())
 with tempfile.TemporaryDirectory() as folder:
     driver, output = Path(folder) / "driver.mp4", Path(folder) / "result.mp4"
     on = "lt(mod(t+0.5,1),0.2)"
-    ffmpeg("-f", "lavfi", "-i", f"color=black:s=256x256:r={options.rate}:d={options.seconds},drawbox=c=white:t=fill:enable='{on}'",
-           "-f", "lavfi", "-i", f"aevalsrc='{on}*sin(2*PI*2000*t)':d={options.seconds}:s={HERTZ}", *H264, driver)
+    ffmpeg(
+        "-f",
+        "lavfi",
+        "-i",
+        f"color=black:s=256x256:r={options.rate}:d={options.seconds},drawbox=c=white:t=fill:enable='{on}'",
+        "-f",
+        "lavfi",
+        "-i",
+        f"aevalsrc='{on}*sin(2*PI*2000*t)':d={options.seconds}:s={HERTZ}",
+        *H264,
+        driver,
+    )
     reenactor = Reenactor.from_release(model(options.release), device="cpu")
     reenactor.analyzer = SameFace()
     reenactor.set_reference(toon(3))
-    report = reenactor.video(driver, output, Settings(steps=1, guidance=1), ClipSettings(side_by_side=True, motion=False))
+    report = reenactor.video(
+        driver, output, Settings(steps=1, guidance=1), ClipSettings(side_by_side=True, motion=False)
+    )
     own = late(driver, options.rate, slice(None))
     made = late(output, report.rate, slice(reenactor.release.size))
     ends = [times[-1] + lengths[-1] for times, lengths in (stamps(output, "v"), stamps(output, "a"))]
 
 frame = 1000 / float(report.rate)
-print(f"{report.frames} frames at {report.rate} a second, {len(made)} flashes, {report.seconds:.0f} s; a frame is {frame:.1f} ms")
+print(
+    f"{report.frames} frames at {report.rate} a second, {len(made)} flashes, {report.seconds:.0f} s; a frame is {frame:.1f} ms"
+)
 for name, each in (("driver", own), ("result", made), ("result against driver", made - own)):
-    print(f"{name}: flash after beep {each.mean():+.1f} ms in the mean, {each.min():+.1f} to {each.max():+.1f}, {each[-1]:+.1f} after a minute")
+    print(
+        f"{name}: flash after beep {each.mean():+.1f} ms in the mean, {each.min():+.1f} to {each.max():+.1f}, {each[-1]:+.1f} after a minute"
+    )
 print(f"lengths: picture {float(ends[0]):.4f} s, sound {float(ends[1]):.4f} s")

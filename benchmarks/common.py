@@ -16,9 +16,14 @@ def machine() -> str:
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        name = next((line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line), name)
+        name = next(
+            (line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line),
+            name,
+        )
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} threads{gpu}, torch {torch.__version__}"
+    return (
+        f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} threads{gpu}, torch {torch.__version__}"
+    )
 
 
 def model(name: str) -> str:
@@ -31,8 +36,13 @@ def model(name: str) -> str:
 
     folder = write_model_folder(Path(tempfile.mkdtemp(prefix="tiny-")) / "tiny")
     torch.manual_seed(1)
-    MotionAdapter(block_out_channels=WIDTHS, motion_layers_per_block=1, motion_norm_num_groups=8,
-                  motion_num_attention_heads=4, use_motion_mid_block=False).save_pretrained(folder / "motion")
+    MotionAdapter(
+        block_out_channels=WIDTHS,
+        motion_layers_per_block=1,
+        motion_norm_num_groups=8,
+        motion_num_attention_heads=4,
+        use_motion_mid_block=False,
+    ).save_pretrained(folder / "motion")
     return str(folder)
 
 
@@ -40,13 +50,29 @@ def head(path: Path, seconds: float, rate: int = 30, filters: str = "null") -> P
     """A clip of a drawn head, for as long as is asked for: it looks from side to side once a second."""
     import numpy as np
     from clips import H264, ffmpeg
-    from PIL import Image
     from photos import toon
+    from PIL import Image
 
     with tempfile.TemporaryDirectory() as folder:
         for k in range(rate):
             yaw = 15 * np.sin(2 * np.pi * k / rate) if filters == "null" else 0.0
             Image.fromarray(toon(5, yaw=yaw)).save(f"{folder}/{k}.png")
-        ffmpeg("-stream_loop", "-1", "-framerate", rate, "-i", f"{folder}/%d.png", "-f", "lavfi", "-i", "sine",
-               "-t", seconds, "-vf", filters, *H264, path)
+        ffmpeg(
+            "-stream_loop",
+            "-1",
+            "-framerate",
+            rate,
+            "-i",
+            f"{folder}/%d.png",
+            "-f",
+            "lavfi",
+            "-i",
+            "sine",
+            "-t",
+            seconds,
+            "-vf",
+            filters,
+            *H264,
+            path,
+        )
     return path

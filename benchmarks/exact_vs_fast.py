@@ -25,9 +25,13 @@ from hellomeme.settings import ClipSettings, Settings
 from hellomeme.video import read_frames
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--release", default="demo", help="a release, a folder, or tiny: random networks of the demo's layout")
+parser.add_argument(
+    "--release", default="demo", help="a release, a folder, or tiny: random networks of the demo's layout"
+)
 parser.add_argument("--frames", type=int, default=24)
-parser.add_argument("--steps", type=int, help="of the second pass; of the first it is as many, but at most 10")
+parser.add_argument(
+    "--steps", type=int, help="of the second pass; of the first it is as many, but at most 10"
+)
 parser.add_argument("--device")
 options = parser.parse_args()
 
@@ -42,15 +46,22 @@ print(machine())
 pipeline, encoder, row = releases.load(model(options.release), device=options.device)
 about = "as released"
 if not row.first_pass:
-    row, about = dataclasses.replace(row, first_pass=True), "given a first pass and Stable Diffusion's schedule"
-    pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config, rescale_betas_zero_snr=False)
+    row, about = (
+        dataclasses.replace(row, first_pass=True),
+        "given a first pass and Stable Diffusion's schedule",
+    )
+    pipeline.scheduler = type(pipeline.scheduler).from_config(
+        pipeline.scheduler.config, rescale_betas_zero_snr=False
+    )
 together = releases.add_motion(pipeline, row)
 if not together:
     # Without a motion module there is no second pass: one without effect lets the first be seen through it
     from training.motion_module import make_motion_adapter
 
     unet = pipeline.unet.config
-    pipeline.register_modules(motion_adapter=make_motion_adapter(unet.block_out_channels, unet.layers_per_block, 4))
+    pipeline.register_modules(
+        motion_adapter=make_motion_adapter(unet.block_out_channels, unet.layers_per_block, 4)
+    )
     about += ", with a motion module that has no effect"
 
 reenactor = Reenactor(pipeline, row, encoder)
@@ -63,14 +74,24 @@ with tempfile.TemporaryDirectory() as folder:
         began = time.monotonic()
         frames = 2 if way == "warm-up" else options.frames
         report = reenactor.video(
-            driver, Path(folder) / "out.mp4", Settings(steps=options.steps, seed=seed), ClipSettings(frames=frames, start=0, fast=fast)
+            driver,
+            Path(folder) / "out.mp4",
+            Settings(steps=options.steps, seed=seed),
+            ClipSettings(frames=frames, start=0, fast=fast),
         )
-        made[way], seconds[way] = np.stack(list(read_frames(report.path, report.rate))), time.monotonic() - began
+        made[way], seconds[way] = (
+            np.stack(list(read_frames(report.path, report.rate))),
+            time.monotonic() - began,
+        )
 
-print(f"{row.name}, {about}: {options.frames} frames, {report.settings.steps} steps, guidance {report.settings.guidance:g}")
+print(
+    f"{row.name}, {about}: {options.frames} frames, {report.settings.steps} steps, guidance {report.settings.guidance:g}"
+)
 for way in ("fast", "exact, another seed"):
     print(f"{way} against exact: {signal_to_noise(made['exact'], made[way]):.1f} dB PSNR")
 for way in ("exact", "fast"):
     steps = np.square(np.diff(made[way].astype(float), axis=0)).mean()
-    print(f"{way}: {seconds[way]:.1f} s with reading and writing; squared difference between frames {steps:.1f}")
+    print(
+        f"{way}: {seconds[way]:.1f} s with reading and writing; squared difference between frames {steps:.1f}"
+    )
 print(f"time of fast against exact: {seconds['fast'] / seconds['exact']:.2f}")

@@ -72,9 +72,14 @@ def names(folder: Path) -> list[str]:
 def small_disk(folder: Path):
     """Yields ("tmpfs" or "limit"); meanwhile the folder has room for `DISK` bytes, or no file may grow larger."""
     folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "none", str(folder)], stderr=subprocess.DEVNULL, check=False
-    ).returncode == 0
+    mounted = (
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "none", str(folder)],
+            stderr=subprocess.DEVNULL,
+            check=False,
+        ).returncode
+        == 0
+    )
     try:
         yield "tmpfs" if mounted else "limit"
     finally:
@@ -117,7 +122,9 @@ def whole(path: Path) -> bool:
 def disk(folder: Path) -> None:
     clip = head(folder / "driver.mp4", 1, 12)
     table = folder / "jobs.csv"
-    table.write_text(f"reference,driver,output,seed\n{REFERENCE},{DRIVER},a.png,1\n{REFERENCE},{DRIVER},b.png,2\n")
+    table.write_text(
+        f"reference,driver,output,seed\n{REFERENCE},{DRIVER},a.png,1\n{REFERENCE},{DRIVER},b.png,2\n"
+    )
     with small_disk(folder / "disk") as kind:
         print(f"# disk full ({kind})")
         place = folder / "disk"
@@ -145,8 +152,11 @@ def disk_case(name: str, command: tuple, place: Path, kind: str, results: Path |
     again, told = run(*command)
     good = all(whole(results / name) for name in names(results)) and names(results)
     one = len(said.splitlines()) == 1 or command[0] == "batch"
-    report(name, bool(status in (1, 2) and one and not left and again == 0 and good), f"{status}, {said!r}, left {left}; "
-           f"with room: {again}, {names(results)} {'' if again == 0 else told}")
+    report(
+        name,
+        bool(status in (1, 2) and one and not left and again == 0 and good),
+        f"{status}, {said!r}, left {left}; with room: {again}, {names(results)} {'' if again == 0 else told}",
+    )
     for made in names(results):
         (results / made).unlink()
 
@@ -161,19 +171,34 @@ def model(folder: Path) -> None:
     command = ("image", REFERENCE, DRIVER, output, "--release", release, "--overwrite", *QUICK)
     run(*command)
     right = output.read_bytes()
-    for file in sorted(path for path in release.rglob("*") if path.is_file() and path.name not in ("README.md", "model_index.json")):
+    for file in sorted(
+        path
+        for path in release.rglob("*")
+        if path.is_file() and path.name not in ("README.md", "model_index.json")
+    ):
         content, told = file.read_bytes(), {}
-        damages = {"cut off": content[: len(content) // 2], "emptied": b"", "zeros": bytes(len(content)), "missing": None}
+        damages = {
+            "cut off": content[: len(content) // 2],
+            "emptied": b"",
+            "zeros": bytes(len(content)),
+            "missing": None,
+        }
         for kind, damaged in damages.items():
             file.unlink() if damaged is None else file.write_bytes(damaged)
             status, said = run(*command)
             # refused in a line, or not needed at all
-            fine = output.read_bytes() == right and ((status == 2 and len(said.splitlines()) == 1) or status == 0)
+            fine = output.read_bytes() == right and (
+                (status == 2 and len(said.splitlines()) == 1) or status == 0
+            )
             told[kind] = (fine, said.replace(str(release), "FOLDER") if status else "not needed")
             file.write_bytes(content)
         for said in dict.fromkeys(said for _, said in told.values()):
             kinds = [kind for kind in told if told[kind][1] == said]
-            report(f"{file.relative_to(release)} {', '.join(kinds)}", all(told[kind][0] for kind in kinds), repr(said))
+            report(
+                f"{file.relative_to(release)} {', '.join(kinds)}",
+                all(told[kind][0] for kind in kinds),
+                repr(said),
+            )
     status, said = run(*command)
     report("repaired", status == 0 and output.read_bytes() == right, f"{status} {said}")
 
@@ -202,7 +227,12 @@ def killed(folder: Path) -> None:
 
 def kill_case(name: str, command: list, temporary: Path, out: Path, ripe, files: int) -> None:
     command = [sys.executable, "-m", "hellomeme", *map(str, command)]
-    settings = {"cwd": ROOT, "env": {**os.environ, "TMPDIR": str(temporary)}, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    settings = {
+        "cwd": ROOT,
+        "env": {**os.environ, "TMPDIR": str(temporary)},
+        "stdout": subprocess.DEVNULL,
+        "stderr": subprocess.PIPE,
+    }
     process = subprocess.Popen(command, **settings)
     while not ripe() and process.poll() is None:
         time.sleep(0.01)
@@ -215,8 +245,12 @@ def kill_case(name: str, command: list, temporary: Path, out: Path, ripe, files:
     left = names(temporary)
     good = good and len(done) == files and all(whole(out / name) for name in done) and not left
     said = (again.stderr.strip().splitlines() or [""])[-1]
-    report(name, early and good and again.returncode == 0, f"killed with {there} there; again: {again.returncode} {said!r}, {done}; "
-           f"left among the temporary files: {left or 'nothing'}")
+    report(
+        name,
+        early and good and again.returncode == 0,
+        f"killed with {there} there; again: {again.returncode} {said!r}, {done}; "
+        f"left among the temporary files: {left or 'nothing'}",
+    )
     for made in done:
         (out / made).unlink()
 

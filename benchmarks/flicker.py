@@ -34,7 +34,10 @@ RATE = 25  # frames a second that the clips are taken for when they are smoothed
 def performed(seed: int, frames: int, analyzer: FaceAnalyzer, size: int) -> tuple[np.ndarray, Motion] | None:
     """A clip (T, size, size, 3) uint8 and its motion as read; None where most frames show no face."""
     identity, whole = make_identity(seed), Crop(0, 0, RENDER_SIZE)
-    drawn = [render(identity, *moment, RENDER_SIZE, 1) for moment in random_clip(np.random.default_rng([seed, 1]), frames)]
+    drawn = [
+        render(identity, *moment, RENDER_SIZE, 1)
+        for moment in random_clip(np.random.default_rng([seed, 1]), frames)
+    ]
     faces = [(analyzer.faces(picture) or [None])[0] for picture in drawn]
     if faces[0] is None or 2 * faces.count(None) > frames:
         return None
@@ -48,8 +51,10 @@ def reenacted(pipeline, release, reference, motion: Motion, together: bool, over
 
     def tell(frames: np.ndarray) -> dict:
         told = motion.at(frames)
-        return {"condition": pose_tensor(told, release.condition_size)[None],
-                "drive_coeff": torch.from_numpy(told.blendshapes)[None]}
+        return {
+            "condition": pose_tensor(told, release.condition_size)[None],
+            "drive_coeff": torch.from_numpy(told.blendshapes)[None],
+        }
 
     generator, text = torch.Generator().manual_seed(0), pipeline.encode_prompt(release.prompt)
     latents = torch.cat(list(draw_clip(pipeline, reference, tell, plan, text, generator)), 2)
@@ -77,16 +82,26 @@ def trembling(output: np.ndarray, truth: np.ndarray) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--release", default="demo", help="a release that takes coefficients, a folder, or tiny")
+    parser.add_argument(
+        "--release", default="demo", help="a release that takes coefficients, a folder, or tiny"
+    )
     parser.add_argument("--clips", type=int, default=12)
-    parser.add_argument("--frames", type=int, default=28, help="of each clip: with an overlap of 4, 28 are three windows")
-    parser.add_argument("--smoothing", type=float, default=ClipSettings().smoothing, help="as in a clip's settings")
+    parser.add_argument(
+        "--frames", type=int, default=28, help="of each clip: with an overlap of 4, 28 are three windows"
+    )
+    parser.add_argument(
+        "--smoothing", type=float, default=ClipSettings().smoothing, help="as in a clip's settings"
+    )
     parser.add_argument("--overlap", type=int, default=ClipSettings().overlap)
     options = parser.parse_args()
 
     print(machine())
     pipeline, _, release = releases.load(model(options.release), device="cpu")
-    ways = {"a picture that stands still": None, "the truth through the autoencoder": None, "without the motion module": False}
+    ways = {
+        "a picture that stands still": None,
+        "the truth through the autoencoder": None,
+        "without the motion module": False,
+    }
     if releases.add_motion(pipeline, release):
         ways["with the motion module"] = True
     else:
@@ -114,13 +129,17 @@ def main() -> None:
                 rows[way].append((flicker(output, truth), change(output), trembling(output, truth), error))
             truths.append(change(truth.astype(np.float32)))
 
-    print(f"{release.name}, {options.clips} clips of {options.frames} frames, {release.steps} steps, smoothing {options.smoothing:g}, "
-          f"overlap {options.overlap}")
+    print(
+        f"{release.name}, {options.clips} clips of {options.frames} frames, {release.steps} steps, smoothing {options.smoothing:g}, "
+        f"overlap {options.overlap}"
+    )
     print(f"change from frame to frame of the truth: {np.mean(truths):.2f}")
     for way in ways:
         flickers, changes, trembles, errors = np.mean(rows[way], axis=0)
-        print(f"{way}: flicker {flickers:.2f}, change {changes:.2f}, change where the truth stands still {trembles:.3f}, "
-              f"squared error {errors:.1f}")
+        print(
+            f"{way}: flicker {flickers:.2f}, change {changes:.2f}, change where the truth stands still {trembles:.3f}, "
+            f"squared error {errors:.1f}"
+        )
     if "with the motion module" in ways:
         without, with_module = (np.array(rows[f"{word} the motion module"]) for word in ("without", "with"))
         for column, name in ((0, "flicker"), (2, "change where the truth stands still")):

@@ -57,11 +57,16 @@ class Tally:
 
 def request(client: int) -> dict:
     """The arguments of the picture that only this client asks for."""
-    references, drivers = (sorted((ROOT / "examples" / kind).glob("*.png")) for kind in ("references", "drivers"))
+    references, drivers = (
+        sorted((ROOT / "examples" / kind).glob("*.png")) for kind in ("references", "drivers")
+    )
     number, shift = client % len(references), client // len(references)
     return {
-        "reference": handle_file(references[number]), "driver": handle_file(drivers[(number + shift) % len(drivers)]),
-        "seed": 1000 + client, "steps": STEPS, "expression": 1.0 + 0.05 * (client % 20),
+        "reference": handle_file(references[number]),
+        "driver": handle_file(drivers[(number + shift) % len(drivers)]),
+        "seed": 1000 + client,
+        "steps": STEPS,
+        "expression": 1.0 + 0.05 * (client % 20),
     }
 
 
@@ -97,7 +102,9 @@ def ask(client: Client, asked: dict, alone: np.ndarray, until: float, tally: Tal
             continue
         tally.answered.append((began, time.monotonic()))
         if seed != asked["seed"] or not np.array_equal(picture, alone):
-            tally.wrong.append(f"seed {seed} for {asked['seed']}, pixels differ by up to {abs(picture - alone).max()}")
+            tally.wrong.append(
+                f"seed {seed} for {asked['seed']}, pixels differ by up to {abs(picture - alone).max()}"
+            )
 
 
 @contextlib.contextmanager
@@ -106,9 +113,20 @@ def page(folder: Path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    home = {name: str(folder) for name in ("TMPDIR", "TEMP", "TMP")} | {"GRADIO_TEMP_DIR": str(folder / "gradio")}
+    home = {name: str(folder) for name in ("TMPDIR", "TEMP", "TMP")} | {
+        "GRADIO_TEMP_DIR": str(folder / "gradio")
+    }
     with open(folder / "log", "w") as log:
-        command = [sys.executable, str(ROOT / "app.py"), "--device", "cpu", "--host", "127.0.0.1", "--port", str(port)]
+        command = [
+            sys.executable,
+            str(ROOT / "app.py"),
+            "--device",
+            "cpu",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+        ]
         process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **home}, stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}"
     try:
@@ -128,7 +146,8 @@ def page(folder: Path):
 def overtaken(answered: list[tuple[float, float]]) -> int:
     """How many were answered before one who had asked at least `SLACK` earlier."""
     return sum(
-        any(done < other_done for other_asked, other_done in answered if other_asked < asked - SLACK) for asked, done in answered
+        any(done < other_done for other_asked, other_done in answered if other_asked < asked - SLACK)
+        for asked, done in answered
     )
 
 
@@ -157,7 +176,9 @@ def left(url: str, folder: Path) -> tuple[float, str, list[str]]:
     """(s from the end of a client in the middle of a clip to the next one's picture; how far the clip was; its remains)."""
     clip = head(folder / "long.mp4", 6)
     waiting = visitor(url)
-    leaver = subprocess.Popen([sys.executable, __file__, "--leave", url, str(clip)], stdout=subprocess.PIPE, text=True)
+    leaver = subprocess.Popen(
+        [sys.executable, __file__, "--leave", url, str(clip)], stdout=subprocess.PIPE, text=True
+    )
     told = leaver.stdout.readline().split()
     if not told or told[0] == "ended":
         sys.exit(f"the clip that was to be left ended by itself: {' '.join(told)}")
@@ -188,7 +209,8 @@ def main() -> bool:
         tally, until = Tally(), time.monotonic() + 60 * options.minutes
         threads = [
             threading.Thread(target=ask, args=(client, request(i), alone[i], until, tally))
-            for i, client in enumerate(clients) for _ in range(options.at_once)
+            for i, client in enumerate(clients)
+            for _ in range(options.at_once)
         ]
         for thread in threads:
             thread.start()
@@ -199,12 +221,18 @@ def main() -> bool:
 
     waits = [done - asked for asked, done in tally.answered]
     print(f"alone: {len(alone)} different pictures, one in {one:.2f} s")
-    print(f"{options.clients} clients with {options.at_once} requests each at once for {options.minutes:g} min: "
-          f"{len(waits)} answered, {len(tally.refused)} refused with {FULL!r}, {len(tally.failed)} failed")
+    print(
+        f"{options.clients} clients with {options.at_once} requests each at once for {options.minutes:g} min: "
+        f"{len(waits)} answered, {len(tally.refused)} refused with {FULL!r}, {len(tally.failed)} failed"
+    )
     print(f"waiting: {statistics.median(waits):.1f} s in the median, {max(waits):.1f} s at most")
-    print(f"wrong pictures: {len(tally.wrong)}; answered before one who asked {SLACK:g} s earlier: {overtaken(tally.answered)}")
+    print(
+        f"wrong pictures: {len(tally.wrong)}; answered before one who asked {SLACK:g} s earlier: {overtaken(tally.answered)}"
+    )
     print("memory of the server by minute, MiB:", " ".join(f"{mean:.0f}" for mean in used))
-    print(f"a client left at {far} of a clip: the next one had its picture {freed:.1f} s later, remains: {remains or 'none'}")
+    print(
+        f"a client left at {far} of a clip: the next one had its picture {freed:.1f} s later, remains: {remains or 'none'}"
+    )
     for line in (tally.wrong + tally.failed)[:10]:
         print(" ", line)
 
@@ -212,7 +240,8 @@ def main() -> bool:
         "every request answered or refused with the queue's sentence": bool(waits) and not tally.failed,
         "no wrong picture": not tally.wrong,
         "in order": not overtaken(tally.answered),
-        "the slot of one who left is free, nothing of the clip remains": freed < NOTICED + 10 * one and not remains,
+        "the slot of one who left is free, nothing of the clip remains": freed < NOTICED + 10 * one
+        and not remains,
     }
     if len(used) > 2:
         ratio = used[-1] / used[1]

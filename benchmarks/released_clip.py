@@ -12,8 +12,7 @@ from pathlib import Path
 
 import torch
 from common import machine
-from test_clip_sampling import CASE, NETWORKS, deviation, json, load_file, np
-from test_clip_sampling import Image
+from test_clip_sampling import CASE, NETWORKS, Image, deviation, json, load_file, np
 
 from hellomeme import releases
 from hellomeme.clip_sampling import ClipPlan, draw_clip
@@ -26,7 +25,11 @@ with tempfile.TemporaryDirectory() as folder:
     for part in ("tokenizer", "scheduler"):
         shutil.copytree(NETWORKS / "checkpoint" / part, official / part)
     row = dataclasses.replace(
-        releases.find("v1"), root=NETWORKS / "hub", base=str(NETWORKS / "checkpoint"), emotion=None, text_width=None,
+        releases.find("v1"),
+        root=NETWORKS / "hub",
+        base=str(NETWORKS / "checkpoint"),
+        emotion=None,
+        text_width=None,
         motion=str(CASE / "hm_animatediff_frame12"),
     )
     pipeline = releases.load(row, device="cpu", reference_base=str(official))[0]
@@ -57,6 +60,10 @@ def draw(fast: bool) -> torch.Tensor:
 exact, fast = draw(False), draw(True)
 expected = recorded["latents_over_scale"][:, :, : facts["f"]] * pipeline.vae.config.scaling_factor
 frames = [pipeline.decode(latents)[0].permute(1, 2, 3, 0) for latents in (exact, fast)]
-print(f"exact against the recording: latents {deviation(exact, expected):.1e}, pictures {deviation(frames[0][:2], recorded['images']):.1e} of the largest value")
+print(
+    f"exact against the recording: latents {deviation(exact, expected):.1e}, pictures {deviation(frames[0][:2], recorded['images']):.1e} of the largest value"
+)
 error = (frames[0] - frames[1]).square().mean().item()
-print(f"fast against exact: latents {deviation(fast, exact):.1e} of the largest value, pictures {-10 * np.log10(error):.1f} dB PSNR")
+print(
+    f"fast against exact: latents {deviation(fast, exact):.1e} of the largest value, pictures {-10 * np.log10(error):.1f} dB PSNR"
+)

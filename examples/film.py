@@ -35,7 +35,9 @@ def main() -> None:
                 report = reenactor.video(clip, Path(folder) / "strip.mp4", clip=settings)
                 strip = np.stack(list(read_frames(report.path, Fraction(RATE))))  # driver, pose and result
                 side = reenactor.release.size
-                columns += [strip[:, :, 2 * side :]] if columns else [strip[:, :, :side], strip[:, :, 2 * side :]]
+                columns += (
+                    [strip[:, :, 2 * side :]] if columns else [strip[:, :, :side], strip[:, :, 2 * side :]]
+                )
             rows.append(np.concatenate(columns, axis=2))
             FILMS.mkdir(exist_ok=True)
             stamp = metadata.read(report.path)  # the last character's; that it is AI-generated holds for all
@@ -45,7 +47,15 @@ def main() -> None:
     length = min(map(len, rows))
     sheet = np.concatenate([row[:length:EVERY] for row in rows], axis=1)
     first, *others = map(Image.fromarray, sheet)
-    first.save(OUTPUT, save_all=True, append_images=others, duration=1000 * EVERY // RATE, loop=0, quality=80, method=6)
+    first.save(
+        OUTPUT,
+        save_all=True,
+        append_images=others,
+        duration=1000 * EVERY // RATE,
+        loop=0,
+        quality=80,
+        method=6,
+    )
 
 
 if __name__ == "__main__":

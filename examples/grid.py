@@ -1,6 +1,6 @@
 """Draw every example character with every example face, as the page would: docs/examples.jpg.
 
-    python -m examples.grid
+python -m examples.grid
 """
 
 from __future__ import annotations

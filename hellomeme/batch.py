@@ -63,8 +63,10 @@ def read_table(path: str | Path, folder: str | Path, defaults: Settings = Settin
             job = _job(row, cells, path.parent, folder, defaults, taken)
             earlier = taken.setdefault(str(job.output).casefold(), row)
             if earlier != row:
-                raise HelloMemeError(f"The output {job.output.relative_to(folder)} is that of row {earlier} already: "
-                                     "choose another name.")
+                raise HelloMemeError(
+                    f"The output {job.output.relative_to(folder)} is that of row {earlier} already: "
+                    "choose another name."
+                )
             plan.jobs.append(job)
         except HelloMemeError as error:
             plan.bad[row] = str(error)
@@ -88,8 +90,10 @@ def is_done(job: Job, release: Release, options: str = "") -> bool:
     stamp = metadata.read(job.output)
     wanted = metadata.Stamp(job.settings.resolved(release), release.name, made_from=made_from(job, options))
     if stamp is None or dataclasses.replace(stamp, labelled=True) != wanted:
-        raise HelloMemeError(f"The output {job.output} exists, but was not made from these pictures with this release, these "
-                             "settings and options: choose another name or move it away.")
+        raise HelloMemeError(
+            f"The output {job.output} exists, but was not made from these pictures with this release, these "
+            "settings and options: choose another name or move it away."
+        )
     return True
 
 
@@ -114,7 +118,12 @@ def draw(reenactor: Reenactor, jobs: Iterable[Job]) -> Iterator[tuple[Job, Resul
             yield job, error
         except (RuntimeError, MemoryError) as error:
             # torch's own, such as a full GPU: the next may be smaller
-            yield job, HelloMemeError(f"Drawing failed: {str(error).strip().partition(chr(10))[0][:200].rstrip('.')}.")
+            yield (
+                job,
+                HelloMemeError(
+                    f"Drawing failed: {str(error).strip().partition(chr(10))[0][:200].rstrip('.')}."
+                ),
+            )
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
@@ -123,7 +132,9 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         raise HelloMemeError(f"There is no table {path}: check the path.")
     try:
         if path.stat().st_size > LARGEST_TABLE:
-            raise HelloMemeError(f"The table {path.name} is larger than {LARGEST_TABLE >> 20} MB: cut it into parts.")
+            raise HelloMemeError(
+                f"The table {path.name} is larger than {LARGEST_TABLE >> 20} MB: cut it into parts."
+            )
         text = path.read_text(encoding="utf-8-sig")
         first = text.partition("\n")[0]
         separator = max(",;\t", key=first.count)  # spreadsheets of some countries write semicolons
@@ -134,11 +145,15 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     known = [*PATHS, *FIELDS]
     for name in PATHS[:2]:
         if name not in names:
-            raise HelloMemeError(f"The table {path.name} has no column {name}: its first row must name the columns.")
+            raise HelloMemeError(
+                f"The table {path.name} has no column {name}: its first row must name the columns."
+            )
     for name in names:
         if name not in known:
-            raise HelloMemeError(f"The table {path.name} has a column {name[:40]!r}, which means nothing: choose from "
-                                 f"{', '.join(known)}.")
+            raise HelloMemeError(
+                f"The table {path.name} has a column {name[:40]!r}, which means nothing: choose from "
+                f"{', '.join(known)}."
+            )
         if names.count(name) > 1:
             raise HelloMemeError(f"The table {path.name} has two columns {name}: leave one out.")
     filled = [(row, cells) for row, cells in enumerate(table[1:], 2) if any(cell.strip() for cell in cells)]
@@ -146,16 +161,22 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         raise HelloMemeError(f"The table {path.name} has no rows: write one for each picture.")
     for row, cells in filled:
         # a cell too many gets no name, and is told with its row
-        yield row, {**dict.fromkeys(names, ""), **dict(zip([*names, *[""] * len(cells)], map(str.strip, cells)))}
+        yield (
+            row,
+            {**dict.fromkeys(names, ""), **dict(zip([*names, *[""] * len(cells)], map(str.strip, cells)))},
+        )
 
 
 def _job(row: int, cells: dict[str, str], home: Path, folder: Path, defaults: Settings, taken: dict) -> Job:
     """A row as a job; HelloMemeError for the first thing wrong with it."""
     if cells.get(""):
-        raise HelloMemeError("The row has more cells than there are columns: put a text with a comma in quotes.")
-    settings = dataclasses.replace(defaults, **{
-        name: _value(FIELDS[name], text) for name, text in cells.items() if name in FIELDS and text
-    })
+        raise HelloMemeError(
+            "The row has more cells than there are columns: put a text with a comma in quotes."
+        )
+    settings = dataclasses.replace(
+        defaults,
+        **{name: _value(FIELDS[name], text) for name, text in cells.items() if name in FIELDS and text},
+    )
     pictures = [home / cells[name] for name in PATHS[:2]]
     for name, path in zip(PATHS, pictures):
         if not cells[name]:

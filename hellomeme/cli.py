@@ -59,7 +59,10 @@ def load(options: argparse.Namespace, standard_error, device: str | None = None)
     from .reenactor import Reenactor
 
     return Reenactor.from_release(
-        options.release, base=options.base, device=options.device or device, loras=options.lora,
+        options.release,
+        base=options.base,
+        device=options.device or device,
+        loras=options.lora,
         progress=_bars(standard_error),
     )
 
@@ -96,17 +99,29 @@ def _parser() -> argparse.ArgumentParser:
 
 def add_model_options(command: argparse.ArgumentParser) -> None:
     """Which model draws, and where."""
-    command.add_argument("--release", default="demo", help="name of a release, or a folder in its layout (default: demo)")
+    command.add_argument(
+        "--release", default="demo", help="name of a release, or a folder in its layout (default: demo)"
+    )
     command.add_argument("--base", help="base model: hub id, diffusers folder or .safetensors file")
-    command.add_argument("--lora", action="append", default=[], metavar="FILE", help="LoRA file for the base; may be repeated")
+    command.add_argument(
+        "--lora", action="append", default=[], metavar="FILE", help="LoRA file for the base; may be repeated"
+    )
     command.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best there is)")
-    command.add_argument("-v", "--verbose", action="store_true", help="let the libraries log to standard error")
+    command.add_argument(
+        "-v", "--verbose", action="store_true", help="let the libraries log to standard error"
+    )
 
 
 def add_result_options(command: argparse.ArgumentParser) -> None:
     """What is written of a result."""
-    command.add_argument("--original-size", action="store_true", help="write the whole reference picture, with the result pasted into it")
-    command.add_argument("--no-label", action="store_true", help=f'leave "{metadata.LABEL}" out of the metadata of the file')
+    command.add_argument(
+        "--original-size",
+        action="store_true",
+        help="write the whole reference picture, with the result pasted into it",
+    )
+    command.add_argument(
+        "--no-label", action="store_true", help=f'leave "{metadata.LABEL}" out of the metadata of the file'
+    )
 
 
 def add_settings(command: argparse.ArgumentParser) -> None:
@@ -122,7 +137,12 @@ def argument(field: dataclasses.Field) -> dict:
     if facts["kind"] is not str:
         default = "" if field.default is None else f", default {field.default:g}"
         text = f"{text} ({facts['min']:g} to {facts['max'] if facts['kind'] is int else format(facts['max'], 'g')}{default})"
-    return {"type": facts["kind"], "default": field.default, "metavar": facts["kind"].__name__.upper(), "help": text}
+    return {
+        "type": facts["kind"],
+        "default": field.default,
+        "metavar": facts["kind"].__name__.upper(),
+        "help": text,
+    }
 
 
 class _OneLineParser(argparse.ArgumentParser):
@@ -140,7 +160,10 @@ def _quiet():
     goes to the null device meanwhile.
     """
     sys.stderr.flush()
-    with os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace") as ours, open(os.devnull, "w") as nowhere:
+    with (
+        os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace") as ours,
+        open(os.devnull, "w") as nowhere,
+    ):
         os.dup2(nowhere.fileno(), 2)
         try:
             with contextlib.redirect_stderr(nowhere):
@@ -169,7 +192,9 @@ def _bars(stream):
         from huggingface_hub.utils import tqdm
 
         if source not in bars:
-            bars[source] = tqdm(desc=source, total=total, unit="B", unit_scale=True, file=stream, disable=None)
+            bars[source] = tqdm(
+                desc=source, total=total, unit="B", unit_scale=True, file=stream, disable=None
+            )
         bars[source].update(done - bars[source].n)
         if done == total:
             bars[source].close()
@@ -177,11 +202,15 @@ def _bars(stream):
     return tell
 
 
-def new_file(name: str, overwrite: bool, inputs: tuple[str, ...], formats: tuple[str, ...] = tuple(FORMATS)) -> Path:
+def new_file(
+    name: str, overwrite: bool, inputs: tuple[str, ...], formats: tuple[str, ...] = tuple(FORMATS)
+) -> Path:
     """The path of a file that may be written; raises HelloMemeError, before any work, for one that may not."""
     path = Path(name)
     if path.suffix.lower() not in formats:
-        raise HelloMemeError(f"The output {name} must end in {'one of ' if formats[1:] else ''}{', '.join(formats)}.")
+        raise HelloMemeError(
+            f"The output {name} must end in {'one of ' if formats[1:] else ''}{', '.join(formats)}."
+        )
     if path.is_dir():
         raise HelloMemeError(f"The output {name} is a folder: give the name of a file.")
     if not path.parent.is_dir():

@@ -34,7 +34,9 @@ def add(commands) -> None:
     )
     command.set_defaults(command=batch)
     command.add_argument("table", metavar="JOBS.csv", help="the table; its paths are relative to its folder")
-    command.add_argument("folder", metavar="OUTDIR", help="folder for the pictures; made if it does not exist")
+    command.add_argument(
+        "folder", metavar="OUTDIR", help="folder for the pictures; made if it does not exist"
+    )
     cli.add_model_options(command)
     cli.add_result_options(command)
     cli.add_settings(command)
@@ -47,7 +49,10 @@ def batch(options: argparse.Namespace, standard_error) -> int:
     try:
         _work(mine, options, rank, processes, standard_error)
     except KeyboardInterrupt:
-        print(f"hellomeme: interrupted, {mine.made} pictures were made; start again to go on.", file=standard_error)
+        print(
+            f"hellomeme: interrupted, {mine.made} pictures were made; start again to go on.",
+            file=standard_error,
+        )
         return 130
     with _meeting(mine, processes) as shares:
         return _tell(shares, standard_error if rank == 0 or len(shares) < processes else None)
@@ -121,7 +126,11 @@ def _made(jobs: list[Job], options: argparse.Namespace, standard_error) -> Itera
 
     from .batch import draw, made_from
 
-    own_gpu = f"cuda:{os.environ['LOCAL_RANK']}" if torch.cuda.is_available() and "LOCAL_RANK" in os.environ else None
+    own_gpu = (
+        f"cuda:{os.environ['LOCAL_RANK']}"
+        if torch.cuda.is_available() and "LOCAL_RANK" in os.environ
+        else None
+    )
     reenactor = cli.load(options, standard_error, own_gpu)
     digests = {}
 
@@ -155,8 +164,9 @@ def _place() -> tuple[int, int]:
             return rank, processes
     except ValueError:
         pass
-    raise HelloMemeError("RANK and WORLD_SIZE in the environment do not fit together: unset them, or use accelerate "
-                         "launch.")
+    raise HelloMemeError(
+        "RANK and WORLD_SIZE in the environment do not fit together: unset them, or use accelerate launch."
+    )
 
 
 @contextmanager

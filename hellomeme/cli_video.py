@@ -61,10 +61,14 @@ def add(commands) -> None:
     command = commands.add_parser("video", help=about, description=f"{about[0].upper()}{about[1:]}.")
     command.set_defaults(command=video)
     command.add_argument("reference", metavar="REFERENCE", help="picture of the face that is to move")
-    command.add_argument("driver", metavar="DRIVER", help="clip of the face to follow, or a motion file (.npz)")
+    command.add_argument(
+        "driver", metavar="DRIVER", help="clip of the face to follow, or a motion file (.npz)"
+    )
     command.add_argument("output", metavar="OUTPUT", help="new clip (.mp4)")
     command.add_argument("--overwrite", action="store_true", help="replace OUTPUT if it exists")
-    command.add_argument("--no-label", action="store_true", help=f'leave "{LABEL}" out of the metadata of the file')
+    command.add_argument(
+        "--no-label", action="store_true", help=f'leave "{LABEL}" out of the metadata of the file'
+    )
     cli.add_model_options(command)
     for field in (*dataclasses.fields(Settings), *CLIP_FIELDS):
         command.add_argument(f"--{field.name.replace('_', '-')}", **_argument(field))
@@ -110,7 +114,9 @@ def _must_exist(driver: str) -> None:
 
 def _tell_missing(missing: int, frames: int, stream) -> None:
     if missing:
-        print(f"hellomeme: {missing} of {frames} frames show no face and follow those around them.", file=stream)
+        print(
+            f"hellomeme: {missing} of {frames} frames show no face and follow those around them.", file=stream
+        )
 
 
 def _counter(stream):

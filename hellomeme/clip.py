@@ -75,13 +75,17 @@ class Selection:
         wanted = rate if clip.rate == "source" else Fraction(clip.rate)
         start = Fraction(clip.start or 0).limit_denominator(1000)
         if start >= seconds:
-            raise HelloMemeError(f"The start of {float(start):g} s is beyond the end of the driver, which lasts "
-                                 f"{float(seconds):.2f} s: choose an earlier one.")
+            raise HelloMemeError(
+                f"The start of {float(start):g} s is beyond the end of the driver, which lasts "
+                f"{float(seconds):.2f} s: choose an earlier one."
+            )
         there = max(round((seconds - start) * wanted), 1)
         if not 0 < clip.frames < there:
             if there > MOST_FRAMES:
-                raise HelloMemeError(f"The driver would give {there} frames, and {MOST_FRAMES} is the most: choose how many "
-                                     "to make, or a lower rate.")
+                raise HelloMemeError(
+                    f"The driver would give {there} frames, and {MOST_FRAMES} is the most: choose how many "
+                    "to make, or a lower rate."
+                )
             return cls(start, wanted, there, wanted)
         if clip.start is not None:
             return cls(start, wanted, clip.frames, wanted)
@@ -123,13 +127,17 @@ def make_clip(
     # 1. What the driver does
     emotion = reenactor.emotion if reenactor.emotion_encoder is not None else None
     scale = reenactor.release.crop_scale
-    motion, crop, selection = read_motion(driver, settings, clip, reenactor.analyzer, scale, emotion, progress)
+    motion, crop, selection = read_motion(
+        driver, settings, clip, reenactor.analyzer, scale, emotion, progress
+    )
     lost = int((~motion.valid).sum())
     if emotion is None:
         motion = replace(motion, emotion=None)
     elif motion.emotion is None:
-        raise HelloMemeError(f"The motion file holds no emotion codes, which {reenactor.release.name} needs: make it "
-                             "again from the driver with this release.")
+        raise HelloMemeError(
+            f"The motion file holds no emotion codes, which {reenactor.release.name} needs: make it "
+            "again from the driver with this release."
+        )
     motion = smoothed(bridged(motion), float(selection.taken), clip.smoothing)
     motion = retarget(motion, reference.motion, settings, clip)
 
@@ -168,13 +176,20 @@ def read_motion(
         moments = (selection.start + k / selection.taken for k in range(selection.count))
         motion = driver.at([min(math.floor(moment * rate), len(driver) - 1) for moment in moments])
         if not motion.valid.any():  # of a few frames, all may be such that show none
-            raise NoFaceError("No face in any of the frames chosen from the motion file: choose more, or another start.")
+            raise NoFaceError(
+                "No face in any of the frames chosen from the motion file: choose more, or another start."
+            )
         return replace(motion, rate=_array(selection.played)), None, selection
     info = probe(driver)
     selection = Selection.of(info.seconds, info.rate, clip)
     frames = read_frames(driver, selection.taken, selection.start, selection.count)
     motion, crop = analyse(
-        frames, selection.taken, analyzer, crop_scale, settings.driver_face, emotion,
+        frames,
+        selection.taken,
+        analyzer,
+        crop_scale,
+        settings.driver_face,
+        emotion,
         lambda done: progress("analysing", min(done, selection.count), selection.count),
     )
     return replace(motion, rate=_array(selection.played)), crop, selection
@@ -184,7 +199,9 @@ def _array(rate: Fraction) -> np.ndarray:
     return np.array([rate.numerator, rate.denominator], np.int64)
 
 
-def drawn(reenactor, reference, motion: Motion, settings, clip: ClipSettings, progress) -> Iterator[np.ndarray]:
+def drawn(
+    reenactor, reference, motion: Motion, settings, clip: ClipSettings, progress
+) -> Iterator[np.ndarray]:
     """The frames of the result, (size, size, 3) uint8. Where the memory of the GPU runs out they are drawn in smaller
     portions from there on; NoMemoryError if it does so again."""
     release, done = reenactor.release, 0
@@ -192,11 +209,19 @@ def drawn(reenactor, reference, motion: Motion, settings, clip: ClipSettings, pr
         with contextlib.suppress(torch.OutOfMemoryError):
             together = clip.motion and releases.add_motion(reenactor.pipeline, release)
             plan = ClipPlan(
-                len(motion), settings.steps, settings.guidance, together, release.first_pass, clip.overlap, clip.fast
+                len(motion),
+                settings.steps,
+                settings.guidance,
+                together,
+                release.first_pass,
+                clip.overlap,
+                clip.fast,
             )
             if sparing:
                 plan = plan.in_less_memory(begun=done > 0)
-            for frame in itertools.islice(_frames(reenactor, reference, motion, settings, plan, progress), done, None):
+            for frame in itertools.islice(
+                _frames(reenactor, reference, motion, settings, plan, progress), done, None
+            ):
                 yield frame
                 done += 1
             return
@@ -213,19 +238,29 @@ def _frames(reenactor, reference, motion: Motion, settings, plan: ClipPlan, prog
         progress("drawing", int(share * len(motion)), len(motion))
 
     clip_latents = draw_clip(
-        pipeline, reenactor.prepared(reference, settings), tell, plan,
-        pipeline.encode_prompt(*reenactor.prompts(settings)), reenactor.generator(reference, settings), on_work,
+        pipeline,
+        reenactor.prepared(reference, settings),
+        tell,
+        plan,
+        pipeline.encode_prompt(*reenactor.prompts(settings)),
+        reenactor.generator(reference, settings),
+        on_work,
     )
     for latents in clip_latents:
         pictures = pipeline.decode(latents)[0].permute(1, 2, 3, 0)  # (T, H, W, 3) in [0, 1]
         yield from (pictures * 255).round().byte().cpu().numpy()
 
 
-def _beside(driver, crop: Crop | None, selection: Selection, motion: Motion, size: int) -> Iterator[list[np.ndarray]]:
+def _beside(
+    driver, crop: Crop | None, selection: Selection, motion: Motion, size: int
+) -> Iterator[list[np.ndarray]]:
     """What stands to the left of each frame: the driver, unless only its motion is known, and the pose picture."""
     seen = None
     if crop is not None:
-        seen = (crop.apply(f, size) for f in read_frames(driver, selection.taken, selection.start, selection.count))
+        seen = (
+            crop.apply(f, size)
+            for f in read_frames(driver, selection.taken, selection.start, selection.count)
+        )
     for t in range(len(motion)):
         pose = Image.fromarray(pose_picture(motion.at([t]))[0]).resize((size, size), Image.Resampling.BOX)
         yield [*([] if seen is None else [next(seen)]), np.asarray(pose)]

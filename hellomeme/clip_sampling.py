@@ -100,7 +100,9 @@ def draw_clip(
     noise = torch.randn(1, channels, 1, height, width, generator=generator).to(unet.device, unet.dtype)
     if not plan.together:
         one = functools.partial(at, unet=unet)
-        yield from frames_alone(one, scheduler, noise, plan.frames, plan.steps, False, generator, worked, size)
+        yield from frames_alone(
+            one, scheduler, noise, plan.frames, plan.steps, False, generator, worked, size
+        )
         return
 
     if plan.first_pass:
@@ -108,7 +110,9 @@ def draw_clip(
         seeing = pipeline.reference_unet or unet  # the released style x1 draws the first pass with this one
         first = functools.partial(at, unet=seeing)
         steps = min(FIRST_STEPS, plan.steps)
-        clean = frames_alone(first, scheduler, noise, plan.frames, steps, not plan.fast, generator, worked, size)
+        clean = frames_alone(
+            first, scheduler, noise, plan.frames, steps, not plan.fast, generator, worked, size
+        )
         pairs = zip(_continued(clean, plan.padded), fresh_noise)
         pairs = ((one, other.to(noise)) for one, other in pairs)
     else:
@@ -125,8 +129,15 @@ def draw_clip(
 
 
 def frames_alone(
-    denoiser: Callable, scheduler, noise: Tensor, frames: int, steps: int, chained: bool, generator=None,
-    on_step: Callable[[int], None] | None = None, size: int = BATCH,
+    denoiser: Callable,
+    scheduler,
+    noise: Tensor,
+    frames: int,
+    steps: int,
+    chained: bool,
+    generator=None,
+    on_step: Callable[[int], None] | None = None,
+    size: int = BATCH,
 ) -> Iterator[Tensor]:
     """Yields latents (1, C, 1, h, w) of each frame, all begun from the same noise of that shape, `size` in a batch;
     chained, each is begun from the frame before it under that noise. The other arguments are those of `in_windows`."""
@@ -145,7 +156,11 @@ def frames_alone(
 
 
 def in_windows(
-    denoiser: Callable, scheduler, starts: Iterator, plan: ClipPlan, generator=None,
+    denoiser: Callable,
+    scheduler,
+    starts: Iterator,
+    plan: ClipPlan,
+    generator=None,
     on_step: Callable[[int], None] | None = None,
 ) -> Iterator[Tensor]:
     """Denoises `plan.padded` frames in windows whose predictions are averaged at every step.
@@ -205,7 +220,9 @@ def in_windows(
                     del latents[t]
 
 
-def noise_frames(generator: torch.Generator, channels: int, frames: int, height: int, width: int) -> Iterator[Tensor]:
+def noise_frames(
+    generator: torch.Generator, channels: int, frames: int, height: int, width: int
+) -> Iterator[Tensor]:
     """The frames (1, C, 1, h, w) of `torch.randn(1, C, T, h, w)` one by one: the same numbers, never all at once.
 
     The whole clip's noise is drawn from `generator` at once, channel after channel; a copy of the generator at the
@@ -220,7 +237,9 @@ def noise_frames(generator: torch.Generator, channels: int, frames: int, height:
 
     def draw() -> Iterator[Tensor]:
         for _ in range(frames):
-            yield torch.stack([torch.randn(height, width, generator=stream) for stream in streams])[None, :, None]
+            yield torch.stack([torch.randn(height, width, generator=stream) for stream in streams])[
+                None, :, None
+            ]
 
     return draw()
 

@@ -62,16 +62,26 @@ class Template:
     points: dict[int, tuple[float, float]]
 
 
-EMOTION_TEMPLATE = Template(224, {
-    468: (0.3843, 0.27), 473: (0.62, 0.2668),  # pupils, image-left first
-    1: (0.503, 0.4185),  # nose tip
-    61: (0.406, 0.5273), 291: (0.5977, 0.525),  # mouth corners
-})
-PARTS_TEMPLATE = Template(512, {
-    168: (0.5095, 0.4013),  # between the eyes
-    33: (0.2926, 0.4020), 263: (0.7220, 0.4086),  # outer corners of the eyes, image-left first
-    291: (0.6342, 0.7168), 61: (0.3844, 0.7172),  # mouth corners
-})
+EMOTION_TEMPLATE = Template(
+    224,
+    {
+        468: (0.3843, 0.27),
+        473: (0.62, 0.2668),  # pupils, image-left first
+        1: (0.503, 0.4185),  # nose tip
+        61: (0.406, 0.5273),
+        291: (0.5977, 0.525),  # mouth corners
+    },
+)
+PARTS_TEMPLATE = Template(
+    512,
+    {
+        168: (0.5095, 0.4013),  # between the eyes
+        33: (0.2926, 0.4020),
+        263: (0.7220, 0.4086),  # outer corners of the eyes, image-left first
+        291: (0.6342, 0.7168),
+        61: (0.3844, 0.7172),  # mouth corners
+    },
+)
 # image-left eye with brow, image-right eye with brow, mouth: first halves of EYES and BROWS are image-left
 PARTS = (EYES[:16] + BROWS[:10], EYES[16:] + BROWS[10:], MOUTH)
 PART_SIDE, PART_SIZE, PART_BLUR, CLIP_SIZE = 1.2, 256, 5, 224
@@ -133,7 +143,13 @@ def clip_input(pictures: np.ndarray) -> np.ndarray:
     from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
     flat = pictures.reshape(-1, *pictures.shape[-3:])
-    small = np.stack([np.asarray(Image.fromarray(picture).resize((CLIP_SIZE, CLIP_SIZE), Image.Resampling.BICUBIC))
-                      for picture in flat])
+    small = np.stack(
+        [
+            np.asarray(Image.fromarray(picture).resize((CLIP_SIZE, CLIP_SIZE), Image.Resampling.BICUBIC))
+            for picture in flat
+        ]
+    )
     values = (small / 255 - OPENAI_CLIP_MEAN) / OPENAI_CLIP_STD
-    return values.transpose(0, 3, 1, 2).astype(np.float32).reshape(*pictures.shape[:-3], 3, CLIP_SIZE, CLIP_SIZE)
+    return (
+        values.transpose(0, 3, 1, 2).astype(np.float32).reshape(*pictures.shape[:-3], 3, CLIP_SIZE, CLIP_SIZE)
+    )

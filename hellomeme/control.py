@@ -30,7 +30,9 @@ class _ControlNet(ModelMixin, ConfigMixin):
     max_tokens: int  # length of the table of token positions in the released files
     suffix: str  # of the control keys: "" or "2"
 
-    def _build(self, input_channels: int, dim: int, block_out_channels: tuple[int, ...], knitted: bool) -> None:
+    def _build(
+        self, input_channels: int, dim: int, block_out_channels: tuple[int, ...], knitted: bool
+    ) -> None:
         widths = list(block_out_channels)
         self.conv_in = nn.Conv2d(input_channels, widths[0], 3, padding=1, bias=False)
         self._build_projections(dim)
@@ -48,7 +50,9 @@ class _ControlNet(ModelMixin, ConfigMixin):
         frames = condition.shape[2]
         x = condition.to(self.dtype).transpose(1, 2).flatten(0, 1)  # (B*T, 3, H, W)
         if self.config.scale_factor != 1:
-            x = F.interpolate(x, scale_factor=1 / self.config.scale_factor, mode="bilinear", align_corners=False)
+            x = F.interpolate(
+                x, scale_factor=1 / self.config.scale_factor, mode="bilinear", align_corners=False
+            )
         x = self.conv_in(x)
         maps = {}
         for i, block in enumerate(self.blocks_down):
@@ -64,7 +68,9 @@ class _ArkitControlNet(_ControlNet):
         self.exp_proj = TimestepEmbedding(dim, dim)
         self.face_proj = TimestepEmbedding(FACE_PART_DIM, dim)
 
-    def forward(self, condition: Tensor, drive_coeff: Tensor, face_parts: Tensor | None = None) -> dict[str, Tensor]:
+    def forward(
+        self, condition: Tensor, drive_coeff: Tensor, face_parts: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Pose picture and ARKit expression -> control maps.
 
         condition: (B, 3, T, H, W) in [-1, 1], the pose picture. drive_coeff: (B, T, 51) in [0, 1].

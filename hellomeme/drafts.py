@@ -37,7 +37,9 @@ def draft_of(path: str | Path, called: str, overwrite: bool = True) -> Iterator[
             raise HelloMemeError(f"The {called} {path} exists: choose another name.")
         os.replace(draft, path)
     except OSError as error:
-        raise HelloMemeError(f"The {called} {path} could not be written: {error.strerror or error}.") from error
+        raise HelloMemeError(
+            f"The {called} {path} could not be written: {error.strerror or error}."
+        ) from error
     finally:
         if draft is not None:
             Path(draft).unlink(missing_ok=True)

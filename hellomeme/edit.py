@@ -1,7 +1,7 @@
 """A face without a driver: sliders with ARKit names, presets, and a turn of the head.
 
-    >>> reenactor.expression({"jawOpen": 0.7, "browInnerUp": 0.4}, Turn(yaw=20))
-    >>> reenactor.expression(preset("laugh"))
+>>> reenactor.expression({"jawOpen": 0.7, "browInnerUp": 0.4}, Turn(yaw=20))
+>>> reenactor.expression(preset("laugh"))
 """
 
 from __future__ import annotations
@@ -40,22 +40,47 @@ def _both(**values: float) -> dict[str, float]:
 # What differs from a face at rest. "Left" is the person's own left, which is on the right of the picture.
 PRESETS: dict[str, dict[str, float]] = {
     "laugh": {
-        "jawOpen": 0.6, "browInnerUp": 0.2,
-        **_both(mouthSmile=0.95, mouthUpperUp=0.5, mouthLowerDown=0.4, cheekSquint=0.6, eyeSquint=0.6, eyeBlink=0.25),
+        "jawOpen": 0.6,
+        "browInnerUp": 0.2,
+        **_both(
+            mouthSmile=0.95,
+            mouthUpperUp=0.5,
+            mouthLowerDown=0.4,
+            cheekSquint=0.6,
+            eyeSquint=0.6,
+            eyeBlink=0.25,
+        ),
     },
     "wink": {
-        "eyeBlinkLeft": 0.95, "eyeSquintLeft": 0.7, "cheekSquintLeft": 0.6, "browDownLeft": 0.4,
-        "mouthSmileLeft": 0.8, "mouthSmileRight": 0.4, "browOuterUpRight": 0.3,
+        "eyeBlinkLeft": 0.95,
+        "eyeSquintLeft": 0.7,
+        "cheekSquintLeft": 0.6,
+        "browDownLeft": 0.4,
+        "mouthSmileLeft": 0.8,
+        "mouthSmileRight": 0.4,
+        "browOuterUpRight": 0.3,
     },
-    "shocked": {"jawOpen": 0.75, "browInnerUp": 0.9, "mouthFunnel": 0.3, **_both(eyeWide=0.9, browOuterUp=0.85)},
+    "shocked": {
+        "jawOpen": 0.75,
+        "browInnerUp": 0.9,
+        "mouthFunnel": 0.3,
+        **_both(eyeWide=0.9, browOuterUp=0.85),
+    },
     "kiss": {"mouthPucker": 0.95, "mouthFunnel": 0.2, "browInnerUp": 0.2, **_both(eyeBlink=0.8)},
     "sad": {
-        "browInnerUp": 0.85, "mouthShrugLower": 0.6,
+        "browInnerUp": 0.85,
+        "mouthShrugLower": 0.6,
         **_both(mouthFrown=0.85, eyeLookDown=0.4, eyeSquint=0.3, eyeBlink=0.2),
     },
     "sceptical": {
-        "browOuterUpLeft": 0.95, "browInnerUp": 0.2, "browDownRight": 0.8, "eyeSquintRight": 0.5, "eyeWideLeft": 0.2,
-        "mouthLeft": 0.4, "mouthFrownRight": 0.3, **_both(mouthPress=0.5),
+        "browOuterUpLeft": 0.95,
+        "browInnerUp": 0.2,
+        "browDownRight": 0.8,
+        "eyeSquintRight": 0.5,
+        "eyeWideLeft": 0.2,
+        "mouthLeft": 0.4,
+        "mouthFrownRight": 0.3,
+        **_both(mouthPress=0.5),
     },
 }
 
@@ -64,7 +89,9 @@ PRESETS: dict[str, dict[str, float]] = {
 class Turn:
     """How the head turns from the reference's own pose, in degrees, as seen from the camera. Checked when made."""
 
-    yaw: float = number(float, 0.0, -60.0, 60.0, 1.0, "Yaw", "Above 0 the head turns to the right of the picture.")
+    yaw: float = number(
+        float, 0.0, -60.0, 60.0, 1.0, "Yaw", "Above 0 the head turns to the right of the picture."
+    )
     pitch: float = number(float, 0.0, -40.0, 40.0, 1.0, "Pitch", "Above 0 the head looks down.")
     roll: float = number(float, 0.0, -45.0, 45.0, 1.0, "Roll", "Above 0 the head tilts counter-clockwise.")
 
@@ -76,8 +103,10 @@ class Turn:
         """(3, 3): Rz(roll) Ry(yaw) Rx(pitch)."""
         import cv2
 
-        x, y, z = (cv2.Rodrigues(np.radians(angle) * axis)[0]
-                   for angle, axis in zip((self.pitch, self.yaw, self.roll), np.eye(3)))
+        x, y, z = (
+            cv2.Rodrigues(np.radians(angle) * axis)[0]
+            for angle, axis in zip((self.pitch, self.yaw, self.roll), np.eye(3))
+        )
         return z @ y @ x
 
 
@@ -108,8 +137,10 @@ class Edit:
     @classmethod
     def parse(cls, values: Mapping[str, float]) -> Edit:
         """The edit of turns and coefficients by name; HelloMemeError for other names or values."""
-        return cls(Turn(**{name: value for name, value in values.items() if name in TURNS}),
-                   {name: value for name, value in values.items() if name not in TURNS})
+        return cls(
+            Turn(**{name: value for name, value in values.items() if name in TURNS}),
+            {name: value for name, value in values.items() if name not in TURNS},
+        )
 
     @property
     def values(self) -> dict[str, float]:
@@ -137,12 +168,17 @@ def turn(driver: Motion, reference: Motion) -> Turn:
         "pitch": np.arctan2(matrix[2, 1], matrix[2, 2]),
         "roll": np.arctan2(matrix[1, 0], matrix[0, 0]),
     }
-    return Turn(**{name: float(np.clip(round(np.degrees(angle), 1), TURNS[name]["min"], TURNS[name]["max"]))
-                   for name, angle in angles.items()})
+    return Turn(
+        **{
+            name: float(np.clip(round(np.degrees(angle), 1), TURNS[name]["min"], TURNS[name]["max"]))
+            for name, angle in angles.items()
+        }
+    )
 
 
-def edited(reference: Motion, coefficients: Mapping[str, float] | np.ndarray | None = None,
-           turn: Turn = Turn()) -> Motion:
+def edited(
+    reference: Motion, coefficients: Mapping[str, float] | np.ndarray | None = None, turn: Turn = Turn()
+) -> Motion:
     """The reference's motion (one frame) with other coefficients and the head turned.
 
     coefficients: values 0..1 by ARKit name, names left out stay as they are; or an array (51,).
@@ -152,8 +188,10 @@ def edited(reference: Motion, coefficients: Mapping[str, float] | np.ndarray | N
     if not isinstance(coefficients, Mapping):
         array = np.asarray(coefficients)
         if array.shape != (len(ARKIT_NAMES),):
-            raise HelloMemeError(f"The coefficients are an array of shape {array.shape}: give {len(ARKIT_NAMES)} "
-                                 "numbers, or values by their ARKit names.")
+            raise HelloMemeError(
+                f"The coefficients are an array of shape {array.shape}: give {len(ARKIT_NAMES)} "
+                "numbers, or values by their ARKit names."
+            )
         coefficients = dict(zip(ARKIT_NAMES, array.tolist()))
     blendshapes = reference.blendshapes.copy()
     for name, value in coefficients.items():
@@ -164,8 +202,10 @@ def edited(reference: Motion, coefficients: Mapping[str, float] | np.ndarray | N
 def _coefficient(name: str, value) -> float:
     """The value as a float; HelloMemeError if the name is none of the 51 or the value out of range."""
     if name not in INDEX:
-        raise HelloMemeError(f"There is no ARKit coefficient called {str(name)[:40]}: names are like jawOpen or "
-                             "mouthSmileLeft.")
+        raise HelloMemeError(
+            f"There is no ARKit coefficient called {str(name)[:40]}: names are like jawOpen or "
+            "mouthSmileLeft."
+        )
     try:
         value_is_one = not isinstance(value, (str, bytes, bool)) and 0 <= float(value) <= MOST
     except (TypeError, ValueError, OverflowError):

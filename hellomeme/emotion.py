@@ -20,7 +20,10 @@ class ConvBlock(nn.Module):
     def __init__(self, channel_in: int, channel_out: int):
         super().__init__()
         half, quarter = channel_out // 2, channel_out // 4
-        self.bn1, self.conv1 = nn.BatchNorm2d(channel_in), nn.Conv2d(channel_in, half, 3, padding=1, bias=False)
+        self.bn1, self.conv1 = (
+            nn.BatchNorm2d(channel_in),
+            nn.Conv2d(channel_in, half, 3, padding=1, bias=False),
+        )
         self.bn2, self.conv2 = nn.BatchNorm2d(half), nn.Conv2d(half, quarter, 3, padding=1, bias=False)
         self.bn3, self.conv3 = nn.BatchNorm2d(quarter), nn.Conv2d(quarter, quarter, 3, padding=1, bias=False)
         self.downsample = None
@@ -101,7 +104,9 @@ class FanEncoder(ModelMixin, ConfigMixin):
     def forward(self, faces: Tensor) -> Tensor:
         """Aligned faces (B, 3, 224, 224), RGB in [-1, 1] -> code (B, 548): eyes, emotion, mouth. Use in eval mode."""
         x = self.model(faces)
-        return torch.cat([self.eye_embed(self.to_eye(x)), self.emo_embed(self.to_emo(x)), self.to_mouth(x)], dim=1)
+        return torch.cat(
+            [self.eye_embed(self.to_eye(x)), self.emo_embed(self.to_emo(x)), self.to_mouth(x)], dim=1
+        )
 
     def negative(self) -> Tensor:
         """The code (1, 548) of an all black picture: the negative of guidance in releases v1 and v2."""

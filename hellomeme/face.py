@@ -72,8 +72,14 @@ class Face:
 
     def mapped(self, factor: float, shift) -> "Face":
         """The same face where point p of this picture is `factor * p + shift` of another."""
-        return Face((self.landmarks * factor + shift).astype(np.float32), self.blendshapes, self.rotation,
-                    self.origin * factor + shift, self.scale * factor, self.box * factor + np.tile(shift, 2))
+        return Face(
+            (self.landmarks * factor + shift).astype(np.float32),
+            self.blendshapes,
+            self.rotation,
+            self.origin * factor + shift,
+            self.scale * factor,
+            self.box * factor + np.tile(shift, 2),
+        )
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,7 @@ class _Window:
         x0, x1 = np.clip([self.left, self.left + self.side], 0, frame.shape[1])
         y0, y1 = np.clip([self.top, self.top + self.side], 0, frame.shape[0])
         part = np.zeros((self.side, self.side, 3), np.uint8)
-        part[y0 - self.top:y1 - self.top, x0 - self.left:x1 - self.left] = frame[y0:y1, x0:x1]
+        part[y0 - self.top : y1 - self.top, x0 - self.left : x1 - self.left] = frame[y0:y1, x0:x1]
         method = cv2.INTER_AREA if size < self.side else cv2.INTER_CUBIC
         return cv2.resize(part, (size, size), interpolation=method)
 
@@ -134,16 +140,20 @@ class FaceAnalyzer:
         MediaPipe's camera is wide-angled, so that a face away from the centre comes out turned.
         """
         if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-            raise HelloMemeError(f"A frame must be an array of H x W x 3 bytes, not {frame.shape} of {frame.dtype}.")
+            raise HelloMemeError(
+                f"A frame must be an array of H x W x 3 bytes, not {frame.shape} of {frame.dtype}."
+            )
         found = []
         for first in self._find(frame, thorough):
             if any(_overlap(first.box, face.box) > SAME for face in found):
                 continue  # a face of two overlapping parts
             window = _Window.around(first.centre, SOLVE_SIDE * first.extent)
             # what the second look does not confirm is no face: cats, colour wheels and noise fail here
-            again = [face for face in self._look(frame, window, SOLVE_SIZE) if _overlap(first.box, face.box) > SAME]
+            again = [
+                face for face in self._look(frame, window, SOLVE_SIZE) if _overlap(first.box, face.box) > SAME
+            ]
             found += again[:1]
-        return sorted(found, key=lambda face: -face.extent)[:self.max_faces]
+        return sorted(found, key=lambda face: -face.extent)[: self.max_faces]
 
     def face(self, frame: np.ndarray, name: str = "driver", index: int | None = None) -> Face:
         """The largest face, or number `index` counted from 0 in order of size.
@@ -152,12 +162,16 @@ class FaceAnalyzer:
         """
         faces = self.faces(frame, thorough=bool(index))  # the largest needs no second search
         if not faces:
-            raise NoFaceError(f"No face found in the {name} picture: choose one that shows a face clearly, "
-                              "upright and not too small.")
+            raise NoFaceError(
+                f"No face found in the {name} picture: choose one that shows a face clearly, "
+                "upright and not too small."
+            )
         if index is not None and not 0 <= index < len(faces):
             count = "is only one face" if len(faces) == 1 else f"are only {len(faces)} faces"
-            raise HelloMemeError(f"Face {index} was asked for, but there {count} in the {name} picture: "
-                                 f"choose a number from 0 (the largest) to {len(faces) - 1}.")
+            raise HelloMemeError(
+                f"Face {index} was asked for, but there {count} in the {name} picture: "
+                f"choose a number from 0 (the largest) to {len(faces) - 1}."
+            )
         return faces[index or 0]
 
     def _find(self, frame: np.ndarray, thorough: bool) -> list[Face]:
@@ -166,7 +180,9 @@ class FaceAnalyzer:
         the frame, then in overlapping parts, for faces that are small in it."""
         faces = []
         for windows in _looks(*frame.shape[:2]):
-            faces += [face for window in windows for face in self._look(frame, window, min(window.side, 1024))]
+            faces += [
+                face for window in windows for face in self._look(frame, window, min(window.side, 1024))
+            ]
             if faces and not thorough:
                 break
         return faces
@@ -186,9 +202,12 @@ class FaceAnalyzer:
                 _analyzers.add(self)
             result = self._landmarker.detect(mediapipe.Image(mediapipe.ImageFormat.SRGB, view))
         factor = window.side / size
-        return [_face(*parts, size).mapped(factor, np.array([window.left, window.top], float))
-                for parts in zip(result.face_landmarks, result.face_blendshapes,
-                                 result.facial_transformation_matrixes)]
+        return [
+            _face(*parts, size).mapped(factor, np.array([window.left, window.top], float))
+            for parts in zip(
+                result.face_landmarks, result.face_blendshapes, result.facial_transformation_matrixes
+            )
+        ]
 
 
 def _looks(height: int, width: int):
@@ -220,16 +239,21 @@ def _start(path: Path, max_faces: int):
     from mediapipe.tasks.python import BaseOptions, vision
 
     # the bytes, not the path: MediaPipe resolves paths in ways of its own
-    options = vision.FaceLandmarkerOptions(BaseOptions(model_asset_buffer=path.read_bytes()), num_faces=max_faces,
-                                           output_face_blendshapes=True,
-                                           output_facial_transformation_matrixes=True)
+    options = vision.FaceLandmarkerOptions(
+        BaseOptions(model_asset_buffer=path.read_bytes()),
+        num_faces=max_faces,
+        output_face_blendshapes=True,
+        output_facial_transformation_matrixes=True,
+    )
     try:
         with _quiet():
             landmarker = vision.FaceLandmarker.create_from_options(options)
             landmarker.detect(Image(ImageFormat.SRGB, np.zeros((64, 64, 3), np.uint8)))
     except (ValueError, RuntimeError) as error:
-        raise HelloMemeError(f"The face model {path} is damaged or of another kind: replace it by MediaPipe's "
-                             "face_landmarker.task.") from error
+        raise HelloMemeError(
+            f"The face model {path} is damaged or of another kind: replace it by MediaPipe's "
+            "face_landmarker.task."
+        ) from error
     return landmarker
 
 
@@ -279,6 +303,11 @@ def _face(points, categories, matrix: np.ndarray, size: int) -> Face:
     focal = size / 2 / np.tan(FIELD_OF_VIEW / 2)
     x, y, depth = matrix[0, 3], matrix[1, 3], -matrix[2, 3]  # cm
     subset = landmarks[list(FACE_POINTS)].astype(float)
-    return Face(landmarks, np.array([scores[name] for name in ARKIT_NAMES], np.float32), u @ v,
-                size / 2 + focal / depth * np.array([x, -y]), float(focal * HEAD_UNIT / depth),
-                np.concatenate([subset.min(0), subset.max(0)]))
+    return Face(
+        landmarks,
+        np.array([scores[name] for name in ARKIT_NAMES], np.float32),
+        u @ v,
+        size / 2 + focal / depth * np.array([x, -y]),
+        float(focal * HEAD_UNIT / depth),
+        np.concatenate([subset.min(0), subset.max(0)]),
+    )

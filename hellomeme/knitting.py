@@ -118,7 +118,9 @@ class SKReferenceAttention(nn.Module):
         """Map (B, C, h, w) -> (B, 1, h*w, C): plain attention is the knitting of a single line of all positions."""
         return x.flatten(2).mT.unsqueeze(1)
 
-    def _knit(self, attn: Attention, x: Tensor, positions: Tensor, ref_keys: Tensor, ref_values: Tensor) -> Tensor:
+    def _knit(
+        self, attn: Attention, x: Tensor, positions: Tensor, ref_keys: Tensor, ref_values: Tensor
+    ) -> Tensor:
         """Each of the m lines of x (B*T, m, n, C) attends to itself and to the reference's line (B, m, n, C)."""
         x = self.norm(x + positions)
         frames = x.shape[0] // ref_keys.shape[0]

@@ -13,7 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import HelloMemeError
-from .hub import BASE_FILES, CONFIG_FILES, HALF_BASE_FILES, HALF_WEIGHTS, WEIGHTS, Progress, anew, fetch, local
+from .hub import (
+    BASE_FILES,
+    CONFIG_FILES,
+    HALF_BASE_FILES,
+    HALF_WEIGHTS,
+    WEIGHTS,
+    Progress,
+    anew,
+    fetch,
+    local,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +40,9 @@ def check_weights(path: Path) -> None:
     from safetensors import SafetensorError, safe_open
 
     if path.suffix.lower() in PICKLES:
-        raise HelloMemeError(f"{path.name} is a pickle, which can run code when opened: use its .safetensors version.")
+        raise HelloMemeError(
+            f"{path.name} is a pickle, which can run code when opened: use its .safetensors version."
+        )
     try:
         start = path.open("rb").read(4)
         if start[:1] == b"\x80" or start[:2] == b"PK":
@@ -40,7 +52,9 @@ def check_weights(path: Path) -> None:
         with safe_open(path, "np"):
             pass
     except (OSError, SafetensorError) as error:
-        raise HelloMemeError(f"The weights {path} are damaged or incomplete: {anew(path, 'them')}.") from error
+        raise HelloMemeError(
+            f"The weights {path} are damaged or incomplete: {anew(path, 'them')}."
+        ) from error
 
 
 def _check_values(path: Path) -> None:
@@ -50,7 +64,9 @@ def _check_values(path: Path) -> None:
 
     with safe_open(path, "pt") as file:
         if not all(torch.isfinite(file.get_tensor(key)).all() for key in file.keys()):
-            raise HelloMemeError(f"{path.name} holds values that are not numbers: get it from its author again.")
+            raise HelloMemeError(
+                f"{path.name} holds values that are not numbers: get it from its author again."
+            )
 
 
 def read_config(folder: Path, name: str = "config.json") -> dict:
@@ -94,11 +110,25 @@ def load_module(kind: type, folder: Path, dtype: torch.dtype):
         why = f"The weights in {folder} do not fit its config.json for {kind.__name__}: {_short(error)}"
         raise HelloMemeError(why) from error
     ours = kind.__module__.split(".")[0] == __package__
-    wrong = [*report["missing_keys"], *report.get("mismatched_keys", ()), *(report["unexpected_keys"] if ours else ())]
-    numbers = [name for name, fact in inspect.signature(kind).parameters.items() if type(fact.default) in (int, float)]
-    absurd = [f"{name} {network.config[name]}" for name in numbers if not _is_positive(network.config[name])] if ours else []
+    wrong = [
+        *report["missing_keys"],
+        *report.get("mismatched_keys", ()),
+        *(report["unexpected_keys"] if ours else ()),
+    ]
+    numbers = [
+        name
+        for name, fact in inspect.signature(kind).parameters.items()
+        if type(fact.default) in (int, float)
+    ]
+    absurd = (
+        [f"{name} {network.config[name]}" for name in numbers if not _is_positive(network.config[name])]
+        if ours
+        else []
+    )
     if absurd:
-        raise HelloMemeError(f"{folder / 'config.json'} is damaged, it asks for {absurd[0]}: {anew(folder / 'config.json')}.")
+        raise HelloMemeError(
+            f"{folder / 'config.json'} is damaged, it asks for {absurd[0]}: {anew(folder / 'config.json')}."
+        )
     if wrong:
         raise HelloMemeError(
             f"The weights in {folder} are not those of {kind.__name__}: {len(wrong)} tensors differ, {wrong[0]} is one."
@@ -111,7 +141,9 @@ def _check_sizes(folder: Path) -> None:
     for name, value in read_config(folder).items():
         numbers = value if isinstance(value, list) else [value]
         if any(type(number) in (int, float) and number > LARGEST_SIZE for number in numbers):
-            raise HelloMemeError(f"{folder / 'config.json'} is damaged, its {name} is too large: {anew(folder / 'config.json')}.")
+            raise HelloMemeError(
+                f"{folder / 'config.json'} is damaged, its {name} is too large: {anew(folder / 'config.json')}."
+            )
 
 
 def _is_positive(value) -> bool:
@@ -119,7 +151,12 @@ def _is_positive(value) -> bool:
 
 
 def load_base(
-    source: str, dtype: torch.dtype, configs: str, widths: list[int], text_width: int | None, progress: Progress | None = None
+    source: str,
+    dtype: torch.dtype,
+    configs: str,
+    widths: list[int],
+    text_width: int | None,
+    progress: Progress | None = None,
 ) -> dict:
     """The parts of a base model: vae, text_encoder, tokenizer, unet, scheduler.
 
@@ -155,7 +192,9 @@ def load_base(
         if len(tokenizer) < FEWEST_WORDS:  # without its files it is made all the same, but knows no words
             raise ValueError("no words")
     except Exception as error:
-        raise HelloMemeError(f"The tokenizer of {source} cannot be read: download the model again.") from error
+        raise HelloMemeError(
+            f"The tokenizer of {source} cannot be read: download the model again."
+        ) from error
     return {
         "unet": load_module(_unet(), folder / "unet", dtype),
         "vae": load_module(_autoencoder(vae, source), folder / "vae", dtype),
@@ -186,24 +225,32 @@ def load_loras(pipeline, sources, progress: Progress | None = None) -> None:
     for source in sources:
         source, scale = source if isinstance(source, (tuple, list)) and len(source) == 2 else (source, 1.0)
         if not isinstance(scale, (int, float)) or not -LARGEST_SCALE <= scale <= LARGEST_SCALE:
-            raise HelloMemeError(f"The scale of a LoRA must be a number from -{LARGEST_SCALE} to {LARGEST_SCALE}.")
+            raise HelloMemeError(
+                f"The scale of a LoRA must be a number from -{LARGEST_SCALE} to {LARGEST_SCALE}."
+            )
         path = local(source)
         if not os.path.isfile(path):
             folder = fetch(str(source), ("*.safetensors",), progress)
             files = sorted(folder.glob("*.safetensors"))
             if len(files) != 1:
-                raise HelloMemeError(f"{source} holds {len(files)} .safetensors files: name the one LoRA file to use.")
+                raise HelloMemeError(
+                    f"{source} holds {len(files)} .safetensors files: name the one LoRA file to use."
+                )
             path = files[0]
         check_weights(path)
         _check_values(path)
         name = f"lora_{len(names)}"
         try:
-            pipeline.load_lora_weights(str(path.parent), weight_name=path.name, use_safetensors=True, adapter_name=name)
+            pipeline.load_lora_weights(
+                str(path.parent), weight_name=path.name, use_safetensors=True, adapter_name=name
+            )
             fits = any(name in adapters for adapters in pipeline.get_list_adapters().values())
         except (OSError, ValueError, KeyError, RuntimeError, TypeError, IndexError, AttributeError) as error:
             raise HelloMemeError(f"{path.name} is not a LoRA for this base model: {_short(error)}") from error
         if not fits:
-            raise HelloMemeError(f"{path.name} is not a LoRA for this base model: none of its tensors belongs to it.")
+            raise HelloMemeError(
+                f"{path.name} is not a LoRA for this base model: none of its tensors belongs to it."
+            )
         names.append(name)
         scales.append(scale)
     if names:
@@ -218,22 +265,30 @@ def _load_single_file(path: Path, dtype, configs: Path, text_width: int | None) 
         raise HelloMemeError(f"There is no file {path}: check the path.")
     if path.suffix.lower() != ".safetensors":
         check_weights(path)
-        raise HelloMemeError(f"{path.name} is not a model: give a .safetensors file, a diffusers folder or a hub id.")
+        raise HelloMemeError(
+            f"{path.name} is not a model: give a .safetensors file, a diffusers folder or a hub id."
+        )
     check_weights(path)
     with safe_open(path, "np") as file:
         shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}
     unet = "model.diffusion_model."
-    text = next((s[1] for k, s in shapes.items() if k.startswith(unet) and k.endswith("attn2.to_k.weight")), None)
+    text = next(
+        (s[1] for k, s in shapes.items() if k.startswith(unet) and k.endswith("attn2.to_k.weight")), None
+    )
     if text is None:
         raise HelloMemeError(f"{path.name} is not a Stable Diffusion model: it holds no UNet.")
     latent_channels = shapes.get("first_stage_model.post_quant_conv.weight", [4])[0]
-    _check_kind(path.name, text, shapes.get(f"{unet}input_blocks.0.0.weight", [0, 0])[1], text_width, latent_channels)
+    _check_kind(
+        path.name, text, shapes.get(f"{unet}input_blocks.0.0.weight", [0, 0])[1], text_width, latent_channels
+    )
     try:
         base = StableDiffusionPipeline.from_single_file(
             path, config=str(configs), torch_dtype=dtype, safety_checker=None, feature_extractor=None
         )
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
-        raise HelloMemeError(f"{path.name} cannot be read as a Stable Diffusion 1.5 model: {_short(error)}") from error
+        raise HelloMemeError(
+            f"{path.name} cannot be read as a Stable Diffusion 1.5 model: {_short(error)}"
+        ) from error
     parts = {name: getattr(base, name) for name in ("unet", "vae", "text_encoder", "tokenizer", "scheduler")}
     for name in ("unet", "vae", "text_encoder"):
         parts[name].eval().requires_grad_(False)

@@ -15,8 +15,10 @@ from diffusers.utils.torch_utils import empty_device_cache
 
 from .errors import NoMemoryError
 
-SENTENCE = ("The memory of the GPU does not suffice, not even in small portions: close other programs that use it, or "
-            "start with --device cpu.")
+SENTENCE = (
+    "The memory of the GPU does not suffice, not even in small portions: close other programs that use it, or "
+    "start with --device cpu."
+)
 log = logging.getLogger(__name__)
 
 

@@ -75,10 +75,18 @@ class Stamp:
             made_from = facts.get("made_from")
             if facts[KEY] != VERSION or not isinstance(release, str) or len(release) > 200:
                 raise ValueError("version or release")
-            return cls(_made(Settings, facts["settings"]), release, None if clip is None else _made(ClipSettings, clip),
-                       facts.get("label") == LABEL, _edit(facts.get("edit")), None if made_from is None else str(made_from))
+            return cls(
+                _made(Settings, facts["settings"]),
+                release,
+                None if clip is None else _made(ClipSettings, clip),
+                facts.get("label") == LABEL,
+                _edit(facts.get("edit")),
+                None if made_from is None else str(made_from),
+            )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise HelloMemeError("The settings in this file are damaged or of another version: set them by hand.") from error
+            raise HelloMemeError(
+                "The settings in this file are damaged or of another version: set them by hand."
+            ) from error
 
     def clip_arguments(self) -> list[str]:
         """For ffmpeg, in front of an output file: what an MP4 file should say of itself."""
@@ -96,7 +104,9 @@ def save(picture: Image.Image, path: str | Path, stamp: Stamp | None, overwrite:
     kind = {".jpg": "jpeg"}.get(suffix, suffix[1:])
     with draft_of(path, "output", overwrite) as draft:
         encoded = io.BytesIO()  # PIL itself would not notice where a disk takes only part of a JPEG file
-        picture.save(encoded, format=kind, **FORMATS[suffix], **({} if stamp is None else _options(kind, stamp)))
+        picture.save(
+            encoded, format=kind, **FORMATS[suffix], **({} if stamp is None else _options(kind, stamp))
+        )
         draft.write_bytes(encoded.getbuffer())
 
 

@@ -60,9 +60,13 @@ class Motion:
             raise NoFaceError("No face in any frame of the driver: choose one that shows a face clearly.")
         last = np.maximum.accumulate(np.where(valid, np.arange(len(faces)), valid.argmax()))
         seen = [crop.face(faces[i], FRAME) for i in last]
-        return cls(np.stack([face.blendshapes for face in seen]).astype(np.float32),
-                   np.stack([face.rotation for face in seen]), np.stack([face.origin for face in seen]),
-                   np.array([face.scale for face in seen], float), valid)
+        return cls(
+            np.stack([face.blendshapes for face in seen]).astype(np.float32),
+            np.stack([face.rotation for face in seen]),
+            np.stack([face.origin for face in seen]),
+            np.array([face.scale for face in seen], float),
+            valid,
+        )
 
     def with_emotion(self, emotion: np.ndarray) -> "Motion":
         """The same motion with (T, 548) emotion codes."""
@@ -72,7 +76,9 @@ class Motion:
         """The frames with these numbers, in this order."""
         frames = np.asarray(frames, int)
         arrays = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "rate"}
-        return replace(self, **{name: None if value is None else value[frames] for name, value in arrays.items()})
+        return replace(
+            self, **{name: None if value is None else value[frames] for name, value in arrays.items()}
+        )
 
     @property
     def translation(self) -> np.ndarray:
@@ -80,8 +86,14 @@ class Motion:
         offset = (self.origin - FRAME / 2) * [1, -1] * HALF_SIDE / self.scale[:, None]
         return np.concatenate([offset, -FOCAL / self.scale[:, None]], 1)
 
-    def onto(self, reference: "Motion", expression: float = 1.0, head: float = 1.0,
-             translation: float = 0.0, since: int = 0) -> "Motion":
+    def onto(
+        self,
+        reference: "Motion",
+        expression: float = 1.0,
+        head: float = 1.0,
+        translation: float = 0.0,
+        since: int = 0,
+    ) -> "Motion":
         """This driver's motion, as `reference` (one frame) should perform it.
 
         expression: code = reference + expression * (driver - reference), for coefficients (then clipped to
@@ -93,18 +105,22 @@ class Motion:
         since: the driver's frame from which its place is measured.
         """
         if (self.emotion is None) != (reference.emotion is None):
-            raise HelloMemeError("Emotion codes are needed of both the reference and the driver, or of neither.")
+            raise HelloMemeError(
+                "Emotion codes are needed of both the reference and the driver, or of neither."
+            )
         blendshapes = np.clip(_between(reference.blendshapes, self.blendshapes, expression), 0, 1)
         emotion = None if self.emotion is None else _between(reference.emotion, self.emotion, expression)
         rotation = np.stack([_turned(reference.rotation[0], driver, head) for driver in self.rotation])
-        place = reference.translation + translation * (self.translation - self.translation[since:since + 1])
+        place = reference.translation + translation * (self.translation - self.translation[since : since + 1])
         scale = FOCAL / -np.minimum(place[:, 2], NEAREST)
         origin = FRAME / 2 + place[:, :2] * [1, -1] * scale[:, None] / HALF_SIDE
         return Motion(blendshapes, rotation, origin, scale, self.valid.copy(), emotion)
 
     def save(self, path: str | Path) -> None:
         """Writes the arrays as .npz; nothing of the driver's pictures is in it. Never leaves half a file."""
-        arrays = {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
+        arrays = {
+            field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None
+        }
         packed = io.BytesIO()  # some kilobytes a second; zipfile does not end well on a full disk
         np.savez_compressed(packed, format=FORMAT, **arrays)
         with draft_of(path, "motion file") as draft:
@@ -125,25 +141,41 @@ class Motion:
                 motion = cls(*(file[field.name] if field.name in file else None for field in fields(cls)))
             motion._check()
         except Exception as error:  # damaged and hostile files raise nearly anything
-            raise HelloMemeError(f"{Path(path).name} is not a motion file of HelloMeme or is damaged: make it "
-                                 "again from the driver.") from error
+            raise HelloMemeError(
+                f"{Path(path).name} is not a motion file of HelloMeme or is damaged: make it "
+                "again from the driver."
+            ) from error
         return motion
 
     def _check(self) -> None:
         """ValueError unless shapes, kinds and ranges are those the class promises."""
         frames = len(self)
-        shapes = {"blendshapes": (frames, len(ARKIT_NAMES)), "rotation": (frames, 3, 3), "origin": (frames, 2),
-                  "scale": (frames,), "valid": (frames,), "emotion": (frames, EMOTION_WIDTH), "rate": (2,)}
+        shapes = {
+            "blendshapes": (frames, len(ARKIT_NAMES)),
+            "rotation": (frames, 3, 3),
+            "origin": (frames, 2),
+            "scale": (frames,),
+            "valid": (frames,),
+            "emotion": (frames, EMOTION_WIDTH),
+            "rate": (2,),
+        }
         for name, shape in shapes.items():
             value = getattr(self, name)
             if name in ("emotion", "rate") and value is None:
                 continue
             kinds = {"rate": "i", "valid": "b"}.get(name, "fb")
-            if frames == 0 or value.shape != shape or value.dtype.kind not in kinds or not np.isfinite(value).all():
+            if (
+                frames == 0
+                or value.shape != shape
+                or value.dtype.kind not in kinds
+                or not np.isfinite(value).all()
+            ):
                 raise ValueError(name)
         if not self.valid.any():
             raise ValueError("valid")
-        if self.rate is not None and ((self.rate <= 0).any() or not SLOWEST <= Fraction(*self.rate.tolist()) <= FASTEST):
+        if self.rate is not None and (
+            (self.rate <= 0).any() or not SLOWEST <= Fraction(*self.rate.tolist()) <= FASTEST
+        ):
             raise ValueError("rate")
         orthogonal = np.allclose(self.rotation @ self.rotation.transpose(0, 2, 1), np.eye(3), atol=1e-3)
         if not orthogonal or (np.linalg.det(self.rotation) < 0).any() or (self.scale <= 0).any():

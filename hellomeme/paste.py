@@ -33,7 +33,9 @@ def _fade(start: float, side: float, length: int, feather: float) -> tuple[slice
     reaches_start, reaches_end = start < 1, start + side > length - 1
     first, last = 0 if reaches_start else first, length if reaches_end else last
     middles = np.arange(first, last) + 0.5
-    distance = np.minimum(np.inf if reaches_start else middles - start, np.inf if reaches_end else start + side - middles)
+    distance = np.minimum(
+        np.inf if reaches_start else middles - start, np.inf if reaches_end else start + side - middles
+    )
     ramp = np.clip(np.broadcast_to(distance, middles.shape) / max(feather * WIDEST * side, 1e-9), 0, 1)
     return slice(first, last), ramp * ramp * (3 - 2 * ramp)
 
@@ -43,7 +45,14 @@ def _resampled(picture: np.ndarray, crop: Crop, rows: slice, columns: slice) -> 
     factor = picture.shape[0] / crop.side  # pixels of the picture in one of the frame
     margin = math.ceil(2 * factor) + 1  # pixels at the edges reach a little over the picture
     wider = Image.fromarray(np.pad(picture, ((margin, margin), (margin, margin), (0, 0)), mode="edge"))
-    box = [margin + factor * (place - start) for place, start in (
-        (columns.start, crop.left), (rows.start, crop.top), (columns.stop, crop.left), (rows.stop, crop.top))]
+    box = [
+        margin + factor * (place - start)
+        for place, start in (
+            (columns.start, crop.left),
+            (rows.start, crop.top),
+            (columns.stop, crop.left),
+            (rows.stop, crop.top),
+        )
+    ]
     size = (columns.stop - columns.start, rows.stop - rows.start)
     return np.asarray(wider.resize(size, Image.Resampling.BICUBIC, box=box))

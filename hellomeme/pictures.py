@@ -34,8 +34,10 @@ def read_picture(source, name: str = "reference") -> np.ndarray:
     if isinstance(source, np.ndarray):
         source = _from_array(source, name)
     if not isinstance(source, Image.Image):
-        raise HelloMemeError(f"The {name} picture is of type {type(source).__name__}: give a path, a PIL picture or "
-                             "a numpy array.")
+        raise HelloMemeError(
+            f"The {name} picture is of type {type(source).__name__}: give a path, a PIL picture or "
+            "a numpy array."
+        )
     _check_size(source.size, name)
     return _decoded(source, name)
 
@@ -55,8 +57,10 @@ def _open(path: Path, name: str) -> Image.Image:
     except PermissionError as error:
         raise HelloMemeError(f"The {name} picture {path} may not be read: change its permissions.") from error
     except Exception as error:  # decoders of damaged files raise nearly anything
-        raise HelloMemeError(f"The {name} picture {path.name} is not a picture that can be read: choose a PNG, "
-                             "JPEG or WebP file.") from error
+        raise HelloMemeError(
+            f"The {name} picture {path.name} is not a picture that can be read: choose a PNG, "
+            "JPEG or WebP file."
+        ) from error
 
 
 def _decoded(picture: Image.Image, name: str) -> np.ndarray:
@@ -70,7 +74,9 @@ def _decoded(picture: Image.Image, name: str) -> np.ndarray:
             picture = ImageOps.exif_transpose(picture)
         return np.array(picture)
     except Exception as error:
-        raise HelloMemeError(f"The {name} picture is damaged or cut off: save or download it again.") from error
+        raise HelloMemeError(
+            f"The {name} picture is damaged or cut off: save or download it again."
+        ) from error
 
 
 def _reduced(picture: Image.Image) -> Image.Image:
@@ -96,18 +102,26 @@ def _from_array(array: np.ndarray, name: str) -> Image.Image:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.ndim != 2 and not (array.ndim == 3 and array.shape[2] in (3, 4)):
-        raise HelloMemeError(f"The {name} picture is an array of shape {array.shape}: give height x width x 3.")
+        raise HelloMemeError(
+            f"The {name} picture is an array of shape {array.shape}: give height x width x 3."
+        )
     _check_size(array.shape[1::-1], name)
-    full = {"uint8": 255, "uint16": 65535, "bool": 1}.get(array.dtype.name, 1 if array.dtype.kind == "f" else None)
+    full = {"uint8": 255, "uint16": 65535, "bool": 1}.get(
+        array.dtype.name, 1 if array.dtype.kind == "f" else None
+    )
     if full is None:
-        raise HelloMemeError(f"The {name} picture is an array of {array.dtype}: give bytes (uint8), or floats from "
-                             "0 to 1.")
+        raise HelloMemeError(
+            f"The {name} picture is an array of {array.dtype}: give bytes (uint8), or floats from 0 to 1."
+        )
     if not np.isfinite(array).all():
-        raise HelloMemeError(f"The {name} picture holds values that are not numbers: give bytes, or floats from 0 "
-                             "to 1.")
+        raise HelloMemeError(
+            f"The {name} picture holds values that are not numbers: give bytes, or floats from 0 to 1."
+        )
     if array.max() > full + 1e-3 or array.min() < -1e-3:  # resampling overshoots a little
-        raise HelloMemeError(f"The {name} picture holds floats from {array.min():.3g} to {array.max():.3g}: give "
-                             "floats from 0 to 1, or bytes.")
+        raise HelloMemeError(
+            f"The {name} picture holds floats from {array.min():.3g} to {array.max():.3g}: give "
+            "floats from 0 to 1, or bytes."
+        )
     return Image.fromarray(_to_bytes(array, full))
 
 
@@ -122,8 +136,10 @@ def _to_bytes(values: np.ndarray, full: int) -> np.ndarray:
 def _check_size(size: tuple[int, int], name: str) -> None:
     width, height = size
     if min(width, height) < SHORTEST:
-        raise HelloMemeError(f"The {name} picture is only {width} x {height} pixels: choose one of at least "
-                             f"{SHORTEST} x {SHORTEST}.")
+        raise HelloMemeError(
+            f"The {name} picture is only {width} x {height} pixels: choose one of at least "
+            f"{SHORTEST} x {SHORTEST}."
+        )
     if width * height > MOST_PIXELS:
         raise HelloMemeError(_too_large(name))
 

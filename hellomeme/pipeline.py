@@ -62,7 +62,12 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
     """
 
     _optional_components = [
-        "hm_control", "hm_control2", "hm_control_up", "reference_unet", "reference_text_encoder", "reference_vae",
+        "hm_control",
+        "hm_control2",
+        "hm_control_up",
+        "reference_unet",
+        "reference_text_encoder",
+        "reference_vae",
         "motion_adapter",
     ]
 
@@ -139,7 +144,11 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         encoder = text_encoder or self.text_encoder
         length = min(self.tokenizer.model_max_length, encoder.config.max_position_embeddings)
         tokens = self.tokenizer(
-            [negative_prompt, prompt], padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+            [negative_prompt, prompt],
+            padding="max_length",
+            max_length=length,
+            truncation=True,
+            return_tensors="pt",
         )
         return encoder(tokens.input_ids.to(encoder.device))[0]
 
@@ -188,7 +197,12 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         text = self.encode_prompt(prompt, negative_prompt)
         expression = {"drive_coeff": drive_coeff, "face_parts": face_parts, "emotion": emotion}
         denoise = self.denoiser(
-            reference, text, guidance_scale, condition=condition, negative_emotion=negative_emotion, **expression,
+            reference,
+            text,
+            guidance_scale,
+            condition=condition,
+            negative_emotion=negative_emotion,
+            **expression,
             sparing=sparing,
         )
 
@@ -243,10 +257,18 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         prepared, text = Reference(reference.latents, reference.part(both)), text[both]
 
         def denoise(latents: Tensor, timestep: Tensor) -> Tensor:
-            return torch.cat([
-                net(latents[rows].to(dtype), timestep, text[rows], reference=prepared.part(rows), control=_rows(control, rows))
-                for rows in parts
-            ])
+            return torch.cat(
+                [
+                    net(
+                        latents[rows].to(dtype),
+                        timestep,
+                        text[rows],
+                        reference=prepared.part(rows),
+                        control=_rows(control, rows),
+                    )
+                    for rows in parts
+                ]
+            )
 
         return guided(denoise, guidance_scale)
 
@@ -255,7 +277,14 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         return with_motion(self.unet, self.motion_adapter)
 
     def _control_maps(
-        self, condition, drive_coeff, face_parts, emotion, negative_emotion, use_guidance, parts=(slice(None),)
+        self,
+        condition,
+        drive_coeff,
+        face_parts,
+        emotion,
+        negative_emotion,
+        use_guidance,
+        parts=(slice(None),),
     ) -> dict[str, Tensor]:
         """Key -> (2 or 1, C, T, h, w): the sum of the maps of all control nets whose code is given, made for the
         `parts` of the batch one after the other."""
@@ -278,10 +307,16 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         for net in nets:
             if net.code == "pd_fpg":
                 if use_guidance and negative_emotion is None:
-                    raise HelloMemeError("Guidance over an emotion code needs negative_emotion: give a black one's.")
+                    raise HelloMemeError(
+                        "Guidance over an emotion code needs negative_emotion: give a black one's."
+                    )
                 told = [poses, halves(emotion, negative_emotion)]
             else:
-                told = [poses, halves(drive_coeff, 0.0), *([] if face_parts is None else [halves(face_parts, 0.0)])]
+                told = [
+                    poses,
+                    halves(drive_coeff, 0.0),
+                    *([] if face_parts is None else [halves(face_parts, 0.0)]),
+                ]
             maps = [net(*(tensor[rows] for tensor in told)) for rows in parts]
             for key in list(maps[0]):
                 value = torch.cat([part.pop(key) for part in maps])

@@ -157,7 +157,9 @@ class Reenactor:
         reference = self.chosen(reference)
         settings = settings.resolved(self.release)
         portrait = self.portrait(driver, "driver", settings.driver_face)
-        motion = portrait.motion.onto(reference.motion, settings.expression, settings.head, settings.translation)
+        motion = portrait.motion.onto(
+            reference.motion, settings.expression, settings.head, settings.translation
+        )
         return self._result(reference, portrait.picture, motion, settings, progress)
 
     def expression(
@@ -178,8 +180,10 @@ class Reenactor:
         reference = self.chosen(reference)
         settings = settings.resolved(self.release)
         if self.emotion_encoder is not None:
-            raise HelloMemeError("These control nets know no ARKit coefficients: load the release with the code "
-                                 "drive_coeff to edit a face.")
+            raise HelloMemeError(
+                "These control nets know no ARKit coefficients: load the release with the code "
+                "drive_coeff to edit a face."
+            )
         motion = edited(reference.motion, coefficients, turn)
         edit = Edit.of(motion, turn)
         motion = motion.onto(reference.motion, settings.expression, settings.head, settings.translation)
@@ -219,19 +223,39 @@ class Reenactor:
             motion = motion.with_emotion(self.emotion(frame, found))
         return Portrait(Image.fromarray(crop.apply(frame, self.release.size)), found, motion, crop, frame)
 
-    def _result(self, reference: ReferencePortrait, driver: Image.Image | None, motion: Motion, settings: Settings,
-                progress: Progress | None, edit: Edit | None = None) -> Result:
+    def _result(
+        self,
+        reference: ReferencePortrait,
+        driver: Image.Image | None,
+        motion: Motion,
+        settings: Settings,
+        progress: Progress | None,
+        edit: Edit | None = None,
+    ) -> Result:
         """One picture of the reference, moved by a motion of one frame."""
         for sparing in attempts():
             with contextlib.suppress(torch.OutOfMemoryError):
                 picture = self._draw(reference, motion, settings, progress, sparing)[0]
                 break
         pose = Image.fromarray(pose_picture(motion)[0])
-        return Result(picture, reference.picture, driver, pose, settings, self.release.name, reference.frame,
-                      reference.crop, edit)
+        return Result(
+            picture,
+            reference.picture,
+            driver,
+            pose,
+            settings,
+            self.release.name,
+            reference.frame,
+            reference.crop,
+            edit,
+        )
 
     def _draw(
-        self, reference: ReferencePortrait, motion: Motion, settings: Settings, progress: Progress | None,
+        self,
+        reference: ReferencePortrait,
+        motion: Motion,
+        settings: Settings,
+        progress: Progress | None,
         sparing: bool = False,
     ) -> list[Image.Image]:
         """T frames of the reference, moved by `motion`; a picture is a clip of one frame."""
@@ -293,7 +317,9 @@ class Reenactor:
         encoder = self.emotion_encoder
         for _ in attempts():
             with contextlib.suppress(torch.OutOfMemoryError):
-                codes = encoder(torch.from_numpy(emotion_input(frame, face))[None].to(encoder.device, encoder.dtype))
+                codes = encoder(
+                    torch.from_numpy(emotion_input(frame, face))[None].to(encoder.device, encoder.dtype)
+                )
                 return codes.float().cpu().numpy()
 
 

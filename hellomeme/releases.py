@@ -77,42 +77,79 @@ class Release:
         if self.root is not None and (folder := self.root / source.rsplit("/", 1)[-1]).is_dir():
             return str(folder)
         if self.root is not None and "/" not in source:
-            raise HelloMemeError(f"The model folder {self.root} has no {source}: it is incomplete, get it again.")
+            raise HelloMemeError(
+                f"The model folder {self.root} has no {source}: it is incomplete, get it again."
+            )
         return source
 
 
 SD15 = "songkey/stable-diffusion-v1-5"
 # Euler on Stable Diffusion's own schedule, whatever scheduler the base model was saved with.
-EULER = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+EULER = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+}
 SD15_ROW = dict(
-    base=SD15, emotion="songkey/pd_fgc_motion", size=512, condition_size=512, crop_scale=3.0, steps=25, guidance=1.5,
-    scheduler=EULER, text_width=768, prompt="headshot, person, best quality, sharp focus",
+    base=SD15,
+    emotion="songkey/pd_fgc_motion",
+    size=512,
+    condition_size=512,
+    crop_scale=3.0,
+    steps=25,
+    guidance=1.5,
+    scheduler=EULER,
+    text_width=768,
+    prompt="headshot, person, best quality, sharp focus",
 )
 
 RELEASES: tuple[Release, ...] = (
     Release(
-        name="demo", title="Demo: toon heads, 128 px, no network needed", root=DEMO, base=".", reference="hm_reference",
+        name="demo",
+        title="Demo: toon heads, 128 px, no network needed",
+        root=DEMO,
+        base=".",
+        reference="hm_reference",
         controls=(
             Control("hm_control", "hm_control", "drive_coeff"),
             Control("hm_control_up", "hm_control_up", "drive_coeff"),
-        ), emotion=None, size=128, condition_size=32,
-        crop_scale=2.0, steps=2, guidance=1.0, scheduler=None, text_width=None,
+        ),
+        emotion=None,
+        size=128,
+        condition_size=32,
+        crop_scale=2.0,
+        steps=2,
+        guidance=1.0,
+        scheduler=None,
+        text_width=None,
         # Its schedule ends in pure noise, under which nothing of a first pass is left
-        motion="motion", first_pass=False,
+        motion="motion",
+        first_pass=False,
     ),
     Release(
-        name="v1", title="HelloMeme v1: Stable Diffusion 1.5, 512 px", reference="songkey/hm_reference",
+        name="v1",
+        title="HelloMeme v1: Stable Diffusion 1.5, 512 px",
+        reference="songkey/hm_reference",
         controls=(
             Control("hm_control2", "songkey/hm_control2", "pd_fpg"),
             Control("hm_control", "songkey/hm_control", "drive_coeff"),
-        ), gigabytes=4.8, motion="songkey/hm_animatediff_frame12", **SD15_ROW,
+        ),
+        gigabytes=4.8,
+        motion="songkey/hm_animatediff_frame12",
+        **SD15_ROW,
     ),
     Release(
-        name="v2", title="HelloMeme v2: Stable Diffusion 1.5, 512 px", reference="songkey/hm2_reference",
+        name="v2",
+        title="HelloMeme v2: Stable Diffusion 1.5, 512 px",
+        reference="songkey/hm2_reference",
         controls=(
             Control("hm_control2", "songkey/hm2_control2", "pd_fpg"),
             Control("hm_control", "songkey/hm2_control", "drive_coeff"),
-        ), gigabytes=4.9, motion="songkey/hm2_animatediff_frame12", **SD15_ROW,
+        ),
+        gigabytes=4.9,
+        motion="songkey/hm2_animatediff_frame12",
+        **SD15_ROW,
     ),
 )
 
@@ -131,7 +168,9 @@ def find(name: str) -> Release:
     folder = local(name)
     if not os.path.isdir(folder):
         known = ", ".join(row.name for row in RELEASES)
-        raise HelloMemeError(f"There is no release or folder called {name}: choose from {known}, or a model folder.")
+        raise HelloMemeError(
+            f"There is no release or folder called {name}: choose from {known}, or a model folder."
+        )
     has_base = (folder / "unet").is_dir()
 
     def has(source: str) -> bool:
@@ -152,7 +191,9 @@ def _sizes(row: Release, unet: Path) -> dict[str, int]:
     """The row's sizes in px, for a UNet that was trained with others."""
     side = read_config(unet).get("sample_size", row.size // LATENT)
     if type(side) is not int or not 0 < side <= LARGEST_SIDE:
-        raise HelloMemeError(f"{unet / 'config.json'} is damaged, its sample_size is {side}: get the model again.")
+        raise HelloMemeError(
+            f"{unet / 'config.json'} is damaged, its sample_size is {side}: get the model again."
+        )
     return {"size": LATENT * side, "condition_size": row.condition_size * LATENT * side // row.size}
 
 
@@ -247,7 +288,9 @@ def add_motion(pipeline: HelloMemePipeline, row: Release, progress: Progress | N
         return True
     if row.motion is None or ("/" not in row.motion and not (row.root and (row.root / row.motion).is_dir())):
         return False
-    adapter = load_module(MotionAdapter, fetch(row.locate(row.motion), progress=progress), pipeline.unet.dtype)
+    adapter = load_module(
+        MotionAdapter, fetch(row.locate(row.motion), progress=progress), pipeline.unet.dtype
+    )
     with_motion(pipeline.unet, adapter)  # refuses one of another shape
     pipeline.register_modules(motion_adapter=adapter.to(pipeline.unet.device))
     return True
@@ -263,8 +306,12 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
-        raise HelloMemeError(f"There is no device called {device}: choose cpu, cuda, cuda:1 or mps.") from error
-    if not here.get(chosen.type, False) or (chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count()):
+        raise HelloMemeError(
+            f"There is no device called {device}: choose cpu, cuda, cuda:1 or mps."
+        ) from error
+    if not here.get(chosen.type, False) or (
+        chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count()
+    ):
         works = ", ".join(kind for kind, usable in here.items() if usable)
         raise HelloMemeError(f"The device {device} cannot be used here: choose from {works}.")
     return chosen

@@ -27,8 +27,10 @@ def retarget(driver: Motion, reference: Motion, settings: Settings, clip: ClipSe
     if clip.relative:
         neutral = neutral_frame(driver) if clip.neutral is None else clip.neutral
         if neutral >= len(driver):
-            raise HelloMemeError(f"Neutral frame {neutral} was asked for, but the clip has {len(driver)} frames: "
-                                 f"choose a number from 0 to {len(driver) - 1}.")
+            raise HelloMemeError(
+                f"Neutral frame {neutral} was asked for, but the clip has {len(driver)} frames: "
+                f"choose a number from 0 to {len(driver) - 1}."
+            )
         driver = relative(driver, reference, neutral)
     motion = driver.onto(reference, settings.expression, settings.head, settings.translation, since=neutral)
     return within(motion, reference, clip.region)
@@ -75,5 +77,9 @@ def within(motion: Motion, reference: Motion, region: str) -> Motion:
     emotion = still("emotion")
     if emotion is not None:
         emotion[:, part] = motion.emotion[:, part]
-    return replace(motion, blendshapes=np.where(moving, motion.blendshapes, still("blendshapes")), emotion=emotion,
-                   **place)
+    return replace(
+        motion,
+        blendshapes=np.where(moving, motion.blendshapes, still("blendshapes")),
+        emotion=emotion,
+        **place,
+    )

@@ -83,7 +83,9 @@ def noised(scheduler, noise: torch.Tensor, start: torch.Tensor | None = None) ->
     return scheduler.add_noise(start, noise, scheduler.timesteps[:1])
 
 
-def step(scheduler, prediction: torch.Tensor, timestep, latents: torch.Tensor, generator=None) -> torch.Tensor:
+def step(
+    scheduler, prediction: torch.Tensor, timestep, latents: torch.Tensor, generator=None
+) -> torch.Tensor:
     """The latents after one step; a stochastic scheduler takes its noise from `generator`."""
     seeded = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
     return scheduler.step(prediction, timestep, latents, **seeded).prev_sample

@@ -24,7 +24,15 @@ LONGEST_TEXT = 2000  # letters; the text encoder reads some 75 words
 
 def number(kind: type, default: Any, low: float, high: float, step: float, label: str, help: str):
     """A field for a number of type `kind` in [low, high]; a default of None means "not chosen"."""
-    metadata = {"kind": kind, "min": low, "max": high, "step": step, "default": default, "label": label, "help": help}
+    metadata = {
+        "kind": kind,
+        "min": low,
+        "max": high,
+        "step": step,
+        "default": default,
+        "label": label,
+        "help": help,
+    }
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -33,7 +41,9 @@ def _text(label: str, help: str):
 
 
 def _switch(default: bool, label: str, help: str):
-    return dataclasses.field(default=default, metadata={"kind": bool, "default": default, "label": label, "help": help})
+    return dataclasses.field(
+        default=default, metadata={"kind": bool, "default": default, "label": label, "help": help}
+    )
 
 
 def _choice(choices: tuple[str, ...], label: str, help: str):
@@ -51,33 +61,68 @@ class Settings:
     """
 
     expression: float = number(
-        float, 1.0, 0.0, 2.0, 0.05, "Expression",
+        float,
+        1.0,
+        0.0,
+        2.0,
+        0.05,
+        "Expression",
         "0 keeps the reference's own expression, 1 is the driver's, above 1 exaggerates.",
     )
     head: float = number(
-        float, 1.0, 0.0, 1.5, 0.05, "Head turn",
+        float,
+        1.0,
+        0.0,
+        1.5,
+        0.05,
+        "Head turn",
         "0 keeps the reference's own head pose, 1 is the driver's, above 1 turns further.",
     )
     translation: float = number(
-        float, 0.0, 0.0, 1.0, 0.05, "Head shift",
+        float,
+        0.0,
+        0.0,
+        1.0,
+        0.05,
+        "Head shift",
         "How far the head moves about the picture with the driver's; only clips move.",
     )
     guidance: float | None = number(
-        float, None, 1.0, 10.0, 0.1, "Guidance",
+        float,
+        None,
+        1.0,
+        10.0,
+        0.1,
+        "Guidance",
         "How strongly reference, pose and prompt steer; 1 switches guidance off and is twice as fast.",
     )
     steps: int | None = number(int, None, 1, 50, 1, "Steps", "Denoising steps: more are slower and finer.")
     seed: int = number(int, 0, 0, MAX_SEED, 1, "Seed", "The same seed and input give the same picture.")
     reference_face: int | None = number(
-        int, None, 0, 99, 1, "Face in the reference",
+        int,
+        None,
+        0,
+        99,
+        1,
+        "Face in the reference",
         "Which face, counted from 0 by size; the largest if not given.",
     )
     driver_face: int | None = number(
-        int, None, 0, 99, 1, "Face in the driver",
+        int,
+        None,
+        0,
+        99,
+        1,
+        "Face in the driver",
         "Which face, counted from 0 by size; the largest if not given.",
     )
     feather: float = number(
-        float, 0.5, 0.0, 1.0, 0.05, "Soft edge",
+        float,
+        0.5,
+        0.0,
+        1.0,
+        0.05,
+        "Soft edge",
         "How softly the result goes over into the original picture, where it is pasted back into it; 0 is a hard edge.",
     )
     prompt: str = _text("Prompt", "Words put in front of the model's own prompt.")
@@ -100,38 +145,68 @@ class ClipSettings:
     """What a user may choose for a clip besides `Settings`. Checked when made, in the same way."""
 
     frames: int = number(
-        int, 0, 0, 100_000, 1, "Frames",
+        int,
+        0,
+        0,
+        100_000,
+        1,
+        "Frames",
         "How many frames to make; 0 makes all. Without a start they are spread evenly over the clip.",
     )
     start: float | None = number(
-        float, None, 0.0, 86_400.0, 0.1, "Start",
+        float,
+        None,
+        0.0,
+        86_400.0,
+        0.1,
+        "Start",
         "Seconds into the driver at which to begin; frames then follow each other.",
     )
     rate: str = _choice(
-        ("source", "8", "12", "15", "24", "25", "30"), "Frames a second",
+        ("source", "8", "12", "15", "24", "25", "30"),
+        "Frames a second",
         "The driver's own rate, or another; frames spread over the clip play at it faster than life, without sound.",
     )
     smoothing: float = number(
-        float, 0.5, 0.0, 1.0, 0.05, "Smoothing", "Calms what trembles while the head is still; 0 switches it off.",
+        float,
+        0.5,
+        0.0,
+        1.0,
+        0.05,
+        "Smoothing",
+        "Calms what trembles while the head is still; 0 switches it off.",
     )
     relative: bool = _switch(
-        False, "Relative motion", "Adds the driver's changes to the reference's own pose instead of copying the pose.",
+        False,
+        "Relative motion",
+        "Adds the driver's changes to the reference's own pose instead of copying the pose.",
     )
     neutral: int | None = number(
-        int, None, 0, 100_000, 1, "Neutral frame",
+        int,
+        None,
+        0,
+        100_000,
+        1,
+        "Neutral frame",
         "The frame from which relative motion counts, from 0; the calmest one if not given.",
     )
     region: str = _choice(
-        ("all", "expression", "head", "eyes", "mouth"), "Region", "Which part of the driver's motion counts.",
+        ("all", "expression", "head", "eyes", "mouth"), "Region", "Which part of the driver's motion counts."
     )
     motion: bool = _switch(
-        True, "Motion module", "Looks across frames, where the model can, so that they flicker less.",
+        True, "Motion module", "Looks across frames, where the model can, so that they flicker less."
     )
     overlap: int = number(
-        int, 4, 0, 8, 1, "Overlap", "Frames that neighbouring windows of 12 share: more are smoother and slower.",
+        int,
+        4,
+        0,
+        8,
+        1,
+        "Overlap",
+        "Frames that neighbouring windows of 12 share: more are smoother and slower.",
     )
     fast: bool = _switch(
-        False, "Fast first pass", "Draws the first pass in batches instead of each frame from the one before.",
+        False, "Fast first pass", "Draws the first pass in batches instead of each frame from the one before."
     )
     side_by_side: bool = _switch(False, "Side by side", "Shows the driver and its pose beside the result.")
 

@@ -77,7 +77,9 @@ def one_euro(values: np.ndarray, rate: float, cutoff: float, beta: float) -> np.
     turning point too, and the two runs are averaged: nothing lags.
     """
     values = np.asarray(values, float)
-    speed = _highest(np.abs(_around(np.gradient(values, axis=0) * rate, SPEED_SPAN * rate)), SPEED_SPAN * rate)
+    speed = _highest(
+        np.abs(_around(np.gradient(values, axis=0) * rate, SPEED_SPAN * rate)), SPEED_SPAN * rate
+    )
     turn = 2 * np.pi * (cutoff + beta * speed) / rate
     alpha = turn / (1 + turn)
     return (_low_pass(values, alpha) + _low_pass(values[::-1], alpha[::-1])[::-1]) / 2

@@ -61,11 +61,15 @@ def analyse(
             progress(len(found))
     faces = [face for face in found if face is not None]
     if second and not any(found[:second]):
-        raise NoFaceError(f"{what} found in the first second of the driver clip: choose one that begins with a face, "
-                          "or a later start.")
+        raise NoFaceError(
+            f"{what} found in the first second of the driver clip: choose one that begins with a face, "
+            "or a later start."
+        )
     if 2 * len(faces) < len(found):
-        raise NoFaceError(f"{what} found in {len(found) - len(faces)} of the {len(found)} frames of the driver clip: "
-                          "choose one that shows a face most of the time.")
+        raise NoFaceError(
+            f"{what} found in {len(found) - len(faces)} of the {len(found)} frames of the driver clip: "
+            "choose one that shows a face most of the time."
+        )
     crop = Crop.of(faces, shape, crop_scale)
     motion = Motion.from_faces(found, crop)
     motion = replace(motion, rate=np.array([rate.numerator, rate.denominator], np.int64))
@@ -84,6 +88,9 @@ def _follow(analyzer: FaceAnalyzer, frame: np.ndarray, last: Face | None, index:
     def distance(face: Face) -> float:
         return float(np.linalg.norm(face.centre - last.centre) / last.extent)
 
-    near = [face for face in analyzer.faces(frame) if distance(face) < JUMP
-            and 1 / GROWTH < face.extent / last.extent < GROWTH]
+    near = [
+        face
+        for face in analyzer.faces(frame)
+        if distance(face) < JUMP and 1 / GROWTH < face.extent / last.extent < GROWTH
+    ]
     return min(near, key=distance, default=None)

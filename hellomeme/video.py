@@ -73,15 +73,21 @@ def probe(path: str | Path, name: str = "driver") -> ClipInfo:
         raise HelloMemeError(f"The {name} clip {path} may not be read: change its permissions.")
     told = subprocess.run(
         [*_ffmpeg(), *_input(path), "-map", "0:V:0", "-c", "copy", "-f", "framecrc", "-"],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, text=True, errors="replace",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        errors="replace",
     ).stdout.splitlines()
     tick = next((Fraction(line.split(":")[1].strip()) for line in told if line.startswith("#tb 0")), None)
     # stream, dts, pts, duration, ...
     packets = [line.split(",") for line in told if not line.startswith("#")]
     stamps = sorted((int(pts if _number(pts) else dts), int(length)) for _, dts, pts, length, *_ in packets)
     if tick is None or not stamps:
-        raise HelloMemeError(f"The {name} clip {path.name} is not a clip that can be read: choose an MP4, MOV, WebM "
-                             "or GIF file.")
+        raise HelloMemeError(
+            f"The {name} clip {path.name} is not a clip that can be read: choose an MP4, MOV, WebM "
+            "or GIF file."
+        )
     times = [pts for pts, _ in stamps]
     rate, steady = _rate(times, stamps[-1][1], tick)
     last = stamps[-1][1] * tick if 0 < stamps[-1][1] * tick * rate < 100 else 1 / rate
@@ -89,7 +95,11 @@ def probe(path: str | Path, name: str = "driver") -> ClipInfo:
 
 
 def read_frames(
-    path: str | Path, rate: Fraction, start: Fraction = Fraction(0), count: int | None = None, name: str = "driver"
+    path: str | Path,
+    rate: Fraction,
+    start: Fraction = Fraction(0),
+    count: int | None = None,
+    name: str = "driver",
 ) -> Iterator[np.ndarray]:
     """The frames from `start` seconds on, upright and with square pixels, as (H, W, 3) uint8 RGB.
 
@@ -115,13 +125,17 @@ def read_frames(
     try:
         while (frame := _read_ppm(process.stdout)) is not None:
             if min(frame.shape[:2]) < SHORTEST:
-                raise HelloMemeError(f"The {name} clip is only {frame.shape[1]} x {frame.shape[0]} pixels: choose one "
-                                     f"of at least {SHORTEST} x {SHORTEST}.")
+                raise HelloMemeError(
+                    f"The {name} clip is only {frame.shape[1]} x {frame.shape[0]} pixels: choose one "
+                    f"of at least {SHORTEST} x {SHORTEST}."
+                )
             frames += 1
             yield frame
         if not frames:
-            raise HelloMemeError(f"The {name} clip {Path(path).name} has no picture that can be read: save or "
-                                 "download it again.")
+            raise HelloMemeError(
+                f"The {name} clip {Path(path).name} has no picture that can be read: save or "
+                "download it again."
+            )
     finally:
         process.kill()
         process.stdout.close()
@@ -136,7 +150,9 @@ class ClipWriter:
     crash leaves among the temporary files goes when the next clip is begun.
     """
 
-    def __init__(self, path: str | Path, rate: Fraction, sound: Sound | None = None, metadata: Sequence[str] = ()):
+    def __init__(
+        self, path: str | Path, rate: Fraction, sound: Sound | None = None, metadata: Sequence[str] = ()
+    ):
         """metadata: ffmpeg's arguments for what the file says of itself, from `metadata.Stamp.clip_arguments`."""
         self.path, self.rate, self.sound, self.metadata = Path(path), rate, sound, metadata
         self._process = self._listener = self._folder = None
@@ -193,7 +209,16 @@ class ClipWriter:
             sound = ["-ss", f"{start:.6f}", "-t", f"{seconds:.6f}", *_input(self.sound.path)]
             # a late or broken stretch of sound is filled with silence instead of moving what follows
             mapped = ["-map", "1:a:0?", "-af", "aresample=async=1:first_pts=0", "-c:a", "aac", "-b:a", "160k"]
-        colours = ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
+        colours = [
+            "-colorspace",
+            "bt709",
+            "-color_primaries",
+            "bt709",
+            "-color_trc",
+            "bt709",
+            "-color_range",
+            "tv",
+        ]
         command = [
             *_ffmpeg(), "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", rate, "-i", "-",
             *sound, "-map", "0:v:0", *mapped, "-c:v", "libx264", "-preset", "medium", "-crf", "17",

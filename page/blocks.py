@@ -19,7 +19,9 @@ from .files import save_pil_to_cache
 from .studio import FAULT, told_to_the_visitor
 
 KIND = "A value was sent that is not of the kind its parameter takes: see the API page for each one's kind."
-NOT_HERE = "A file that was sent is not here: upload it first, or again, as uploads are kept for an hour only."
+NOT_HERE = (
+    "A file that was sent is not here: upload it first, or again, as uploads are kept for an hour only."
+)
 LINK = "A file was named by its address on the web, and none is fetched from there: download it, then upload it here."
 HOUR = 3600  # s: how long a visitor's files are kept
 DISK = "The result could not be written: the server's disk is full or not writable."
@@ -58,7 +60,9 @@ class Blocks(gr.Blocks):
     def begun(self, session: str) -> set[str]:
         """The events of a visitor that have left the queue of the model, and have not ended."""
         events = [event for job in self._queue.active_jobs if job is not None for event in job]
-        return {event._id for event in events if event.session_hash == session and event.concurrency_id == "model"}
+        return {
+            event._id for event in events if event.session_hash == session and event.concurrency_id == "model"
+        }
 
     def dismiss(self, session: str) -> None:
         """Ends what a visitor still waits for, as if nothing had come of it.
@@ -68,7 +72,11 @@ class Blocks(gr.Blocks):
         """
         queue = self._queue
         for line in queue.event_queue_per_concurrency_id.values():
-            for event in [event for event in line.queue if event.session_hash == session and line.concurrency_id == "model"]:
+            for event in [
+                event
+                for event in line.queue
+                if event.session_hash == session and line.concurrency_id == "model"
+            ]:
                 line.queue.remove(event)
                 queue.event_ids_to_events.pop(event._id, None)
                 nothing = {"data": [gr.skip()] * len(event.fn.outputs)}

@@ -43,8 +43,14 @@ def build() -> tuple[Common, gr.File]:
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=280):
                 model = gr.Dropdown(
-                    [(title if reason is None else f"{title} (not here)", name) for name, (title, reason) in models.items()],
-                    value=studio.STUDIO.release, label=say("Model"), info=say("What draws."), elem_id="model",
+                    [
+                        (title if reason is None else f"{title} (not here)", name)
+                        for name, (title, reason) in models.items()
+                    ],
+                    value=studio.STUDIO.release,
+                    label=say("Model"),
+                    info=say("What draws."),
+                    elem_id="model",
                 )
                 note = gr.Markdown(**_note(models[studio.STUDIO.release][1]), elem_id="note")
                 with gr.Row():
@@ -54,14 +60,20 @@ def build() -> tuple[Common, gr.File]:
                     dice = gr.Button(say("⚄ Roll the dice"), scale=1, min_width=120, elem_id="dice")
             with gr.Column(scale=1, min_width=240):
                 file = gr.File(
-                    label=say("Drop a result to restore its settings"), file_types=[".png", ".jpg", ".webp", ".mp4"],
-                    height=170, elem_id="restore",
+                    label=say("Drop a result to restore its settings"),
+                    file_types=[".png", ".jpg", ".webp", ".mp4"],
+                    height=170,
+                    elem_id="restore",
                 )
         with gr.Column(visible=bool(row.prompt)) as words:
             prompt, negative_prompt = text("prompt"), text("negative_prompt")
     model.input(choose_model, model, [guidance, steps, words, note], api_name="model", **QUIET)
-    model.change(lambda model: choose_model(model)[2:], model, [words, note], api_visibility="private", **QUIET)  # restored, too
-    dice.click(None, None, seed, js=f"() => Math.floor(Math.random() * {MAX_SEED + 1})", api_visibility="private")
+    model.change(
+        lambda model: choose_model(model)[2:], model, [words, note], api_visibility="private", **QUIET
+    )  # restored, too
+    dice.click(
+        None, None, seed, js=f"() => Math.floor(Math.random() * {MAX_SEED + 1})", api_visibility="private"
+    )
     return Common(model, guidance, steps, seed, prompt, negative_prompt), file
 
 
@@ -74,20 +86,39 @@ def restores(file: gr.File, controls: dict[str, gr.components.Component], model:
         with studio.told_to_the_visitor():
             stamp = metadata.read(file) if file else None
             if file and stamp is None:
-                raise HelloMemeError("This file carries no settings of HelloMeme: drop a result as it was downloaded here.")
+                raise HelloMemeError(
+                    "This file carries no settings of HelloMeme: drop a result as it was downloaded here."
+                )
             if stamp is None:
                 return [gr.skip()] * (1 + len(names))
-            values = vars(stamp.settings) | (vars(stamp.clip) if stamp.clip else {}) | (stamp.edit.values if stamp.edit else {})
+            values = (
+                vars(stamp.settings)
+                | (vars(stamp.clip) if stamp.clip else {})
+                | (stamp.edit.values if stamp.edit else {})
+            )
             # A folder's model has a shorter name
             known = {releases.find(name).name: name for name in studio.STUDIO.models}
             model = known.get(stamp.release)
-            gr.Info("The settings are restored." if model else f"The settings are restored, but not the model {stamp.release}.")
-            filled = [face_number(values[name]) if name.endswith("_face") and name in values else values.get(name, gr.skip())
-                      for name in names]
+            gr.Info(
+                "The settings are restored."
+                if model
+                else f"The settings are restored, but not the model {stamp.release}."
+            )
+            filled = [
+                face_number(values[name])
+                if name.endswith("_face") and name in values
+                else values.get(name, gr.skip())
+                for name in names
+            ]
             return [model or gr.skip(), *filled]
 
     return file.upload(
-        restore, file, [model, *controls.values()], api_name="restore", show_progress="hidden", concurrency_id="faces"
+        restore,
+        file,
+        [model, *controls.values()],
+        api_name="restore",
+        show_progress="hidden",
+        concurrency_id="faces",
     )
 
 

@@ -35,13 +35,24 @@ def needed(release: str, settings: Settings, pictures: int = 1) -> int:
 
 
 @gpu(duration=lambda release, reference, driver, settings, flag: needed(release, settings))
-def picture(release: str, reference: Portrait, driver: Portrait, settings: Settings, flag: str) -> Result | None:
+def picture(
+    release: str, reference: Portrait, driver: Portrait, settings: Settings, flag: str
+) -> Result | None:
     """The reference with the driver's face, or None if the file `flag` appeared meanwhile."""
-    return _one(release, None, reference, settings, flag, lambda reenactor, **more: reenactor.image(driver, settings, **more))
+    return _one(
+        release,
+        None,
+        reference,
+        settings,
+        flag,
+        lambda reenactor, **more: reenactor.image(driver, settings, **more),
+    )
 
 
 @gpu(duration=lambda release, reference, coefficients, turn, settings, flag: needed(release, settings))
-def expression(release: str, reference: Portrait, coefficients: dict, turn: Turn, settings: Settings, flag: str) -> Result | None:
+def expression(
+    release: str, reference: Portrait, coefficients: dict, turn: Turn, settings: Settings, flag: str
+) -> Result | None:
     """The reference with these ARKit coefficients and this turn of the head, or None as above."""
 
     def draw(reenactor, **more) -> Result:
@@ -51,18 +62,30 @@ def expression(release: str, reference: Portrait, coefficients: dict, turn: Turn
 
 
 @gpu(duration=lambda release, reference, drivers, settings, flag: needed(release, settings, len(drivers)))
-def row(release: str, reference: Portrait, drivers: list[Portrait], settings: Settings, flag: str) -> list[Result] | None:
+def row(
+    release: str, reference: Portrait, drivers: list[Portrait], settings: Settings, flag: str
+) -> list[Result] | None:
     """The reference with each driver's face, or None as above."""
     results = []
     for driver in drivers:
-        result = _one(release, None, reference, settings, flag, lambda model, **more: model.image(driver, settings, **more), False)
+        result = _one(
+            release,
+            None,
+            reference,
+            settings,
+            flag,
+            lambda model, **more: model.image(driver, settings, **more),
+            False,
+        )
         if result is None:
             return None
         results.append(result)
     return results
 
 
-def _one(release, code, reference, settings, flag, draw: Callable[..., Result], shown: bool = True) -> Result | None:
+def _one(
+    release, code, reference, settings, flag, draw: Callable[..., Result], shown: bool = True
+) -> Result | None:
     from hellomeme.reenactor import Stopped
 
     own, told = studio.STUDIO, gr.Progress()
@@ -90,7 +113,9 @@ def predictions(release: str, frames: int, settings: Settings, clip: ClipSetting
     from hellomeme.clip_sampling import FIRST_STEPS, WINDOW, ClipPlan
 
     row = releases.find(release)
-    has_module = row.motion is not None and ("/" in row.motion or bool(row.root and (row.root / row.motion).is_dir()))
+    has_module = row.motion is not None and (
+        "/" in row.motion or bool(row.root and (row.root / row.motion).is_dir())
+    )
     if not (clip.motion and has_module):
         return frames * settings.steps
     plan = ClipPlan(frames, settings.steps, settings.guidance, True, row.first_pass, clip.overlap, clip.fast)
@@ -100,7 +125,9 @@ def predictions(release: str, frames: int, settings: Settings, clip: ClipSetting
 
 def clip_needed(release: str, frames: int, settings: Settings, clip: ClipSettings) -> int:
     """Seconds of GPU time for a clip; HelloMemeError where Spaces would not give them. Settings are resolved ones."""
-    time_needed = seconds(predictions(release, frames, settings, clip), settings.guidance, releases.find(release).size)
+    time_needed = seconds(
+        predictions(release, frames, settings, clip), settings.guidance, releases.find(release).size
+    )
     check(time_needed, "the number of frames or the steps")
     return time_needed
 
@@ -121,7 +148,13 @@ class ToldInFrames:
 
 
 def clip(
-    release: str, reference: Portrait, driver: str, output: Path, settings: Settings, clip: ClipSettings, flag: str
+    release: str,
+    reference: Portrait,
+    driver: str,
+    output: Path,
+    settings: Settings,
+    clip: ClipSettings,
+    flag: str,
 ) -> Report | None:
     """Makes the clip `output`, or returns None if the file `flag` appeared meanwhile."""
     from hellomeme.clip import make_clip
@@ -144,7 +177,9 @@ def clip(
     return report
 
 
-def _lent(release: str, flag: str, reenactor, reference: Portrait, motion, settings, clip, progress) -> Sequence[np.ndarray]:
+def _lent(
+    release: str, flag: str, reenactor, reference: Portrait, motion, settings, clip, progress
+) -> Sequence[np.ndarray]:
     """The frames of a clip, drawn in another process while that has the GPU."""
     frames = _frames(release, reference, motion, settings, clip, flag)
     if frames is None:
@@ -154,7 +189,11 @@ def _lent(release: str, flag: str, reenactor, reference: Portrait, motion, setti
     return frames
 
 
-@gpu(duration=lambda release, reference, motion, settings, clip, flag: clip_needed(release, len(motion), settings, clip))
+@gpu(
+    duration=lambda release, reference, motion, settings, clip, flag: clip_needed(
+        release, len(motion), settings, clip
+    )
+)
 def _frames(release: str, reference: Portrait, motion, settings, clip, flag: str) -> list[np.ndarray] | None:
     from hellomeme.clip import drawn
     from hellomeme.reenactor import Stopped
@@ -162,6 +201,10 @@ def _frames(release: str, reference: Portrait, motion, settings, clip, flag: str
     own, progress = studio.STUDIO, studio.stopper(flag, ToldInFrames())
     with studio.told_to_the_visitor():
         try:
-            return list(drawn(own.drawing(release), own.reference(release, reference), motion, settings, clip, progress))
+            return list(
+                drawn(
+                    own.drawing(release), own.reference(release, reference), motion, settings, clip, progress
+                )
+            )
         except Stopped:
             return None

@@ -19,15 +19,36 @@ from . import drawing, faces, studio
 from .blocks import stop
 from .common import Common
 from .i18n import say
-from .parts import QUEUE, QUIET, example_row, examples, face, line_about, picture_input, slider_of, stamped, stop_button, unchecked
+from .parts import (
+    QUEUE,
+    QUIET,
+    example_row,
+    examples,
+    face,
+    line_about,
+    picture_input,
+    slider_of,
+    stamped,
+    stop_button,
+    unchecked,
+)
 from .words import ARKIT
 
 CODE = "drive_coeff"  # the expression code that is these 51 coefficients
 PREVIEW_STEPS = 2
 OPEN = ("mouth",)  # groups whose sliders are shown at first
 TITLES = {
-    "brows": "Brows", "eyes": "Eyes and gaze", "mouth": "Mouth", "jaw": "Jaw", "cheeks": "Cheeks and nose",
-    "laugh": "Laugh", "wink": "Wink", "shocked": "Shocked", "kiss": "Kiss", "sad": "Sad", "sceptical": "Sceptical",
+    "brows": "Brows",
+    "eyes": "Eyes and gaze",
+    "mouth": "Mouth",
+    "jaw": "Jaw",
+    "cheeks": "Cheeks and nose",
+    "laugh": "Laugh",
+    "wink": "Wink",
+    "shocked": "Shocked",
+    "kiss": "Kiss",
+    "sad": "Sad",
+    "sceptical": "Sceptical",
 }
 
 
@@ -41,7 +62,12 @@ def _drawn(preview: bool, values, request):
         coefficients = dict(zip(ARKIT_NAMES, rest[len(TURNS) :]))
         settings = Settings(guidance=guidance, steps=steps, seed=seed, reference_face=face(reference_face))
         if preview:
-            settings = Settings(guidance=1, steps=min(PREVIEW_STEPS, settings.steps), seed=seed, reference_face=face(reference_face))
+            settings = Settings(
+                guidance=1,
+                steps=min(PREVIEW_STEPS, settings.steps),
+                seed=seed,
+                reference_face=face(reference_face),
+            )
         started = time.perf_counter()
         own, result = studio.STUDIO, None
         with own.stoppable(request and request.session_hash) as flag:
@@ -106,7 +132,11 @@ def _as_begun(*portrait):
 def _another(model, reference, reference_face, begun, *values):
     """`begun`, where the sliders were set to last by themselves, and the sliders, for another reference: its own face,
     unless somebody has moved them. Then they stay, to try the same face on another portrait."""
-    return _as_begun(model, reference, reference_face) if list(values) == begun else [gr.skip()] * (1 + len(values))
+    return (
+        _as_begun(model, reference, reference_face)
+        if list(values) == begun
+        else [gr.skip()] * (1 + len(values))
+    )
 
 
 def driver_face(model, reference, driver, reference_face=None):
@@ -144,62 +174,108 @@ def build(common: Common) -> dict[str, gr.Slider]:
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=280, elem_id="expression-side"):
             reference = picture_input(
-                "Reference · what changes", "Choose a portrait: drop a file, paste or click", "expression-reference",
-                references[:1], height=230,
+                "Reference · what changes",
+                "Choose a portrait: drop a file, paste or click",
+                "expression-reference",
+                references[:1],
+                height=230,
             )
             reference_face = faces.picker(reference, "reference", "expression")
             example_row(references, reference, "Portraits to try")
             result = gr.Image(
-                label=say("Result"), format="png", interactive=False, height=300, elem_id="expression-result",
-                elem_classes="drawn", buttons=["download", "fullscreen"], alt_text="The reference with the face of the sliders",
+                label=say("Result"),
+                format="png",
+                interactive=False,
+                height=300,
+                elem_id="expression-result",
+                elem_classes="drawn",
+                buttons=["download", "fullscreen"],
+                alt_text="The reference with the face of the sliders",
             )
             about = gr.Markdown(elem_id="expression-about", elem_classes="about", show_label=False)
             with gr.Row(equal_height=True):
-                run = gr.Button(say("Draw it finely"), variant="primary", size="lg", scale=3, min_width=120, elem_id="expression-run")
+                run = gr.Button(
+                    say("Draw it finely"),
+                    variant="primary",
+                    size="lg",
+                    scale=3,
+                    min_width=120,
+                    elem_id="expression-run",
+                )
                 halt = stop_button("expression-stop")
             live = gr.Checkbox(
-                True, label=say("Live preview"), info=say("Draws a rough picture whenever a slider is released."), elem_id="live"
+                True,
+                label=say("Live preview"),
+                info=say("Draws a rough picture whenever a slider is released."),
+                elem_id="live",
             )
         with gr.Column(scale=3, min_width=280, elem_id="sliders"):
             with gr.Row(equal_height=True):
                 buttons = {
-                    name: gr.Button(say(TITLES[name]), size="sm", min_width=90, elem_id=f"preset-{name}") for name in edit.PRESETS
+                    name: gr.Button(say(TITLES[name]), size="sm", min_width=90, elem_id=f"preset-{name}")
+                    for name in edit.PRESETS
                 }
             with gr.Row(equal_height=True):
                 own = gr.Button(say("The reference's own"), size="sm", min_width=120, elem_id="own-face")
                 calm = gr.Button(say("Reset to calm"), size="sm", min_width=120, elem_id="reset-face")
             with gr.Accordion(say("Start from a picture"), open=False):
                 driver = picture_input(
-                    "Face to start from", "Show a face: drop a file, paste or click", "expression-driver", height=220
+                    "Face to start from",
+                    "Show a face: drop a file, paste or click",
+                    "expression-driver",
+                    height=220,
                 )
                 example_row(drivers, driver, "Faces to try")
             made = {}
             with gr.Accordion(say("Head"), open=True):
-                turns = {name: slider_of(facts, elem_id=f"turn-{name}", buttons=["reset"]) for name, facts in TURNS.items()}
+                turns = {
+                    name: slider_of(facts, elem_id=f"turn-{name}", buttons=["reset"])
+                    for name, facts in TURNS.items()
+                }
             for group, names in edit.GROUPS.items():
                 with gr.Accordion(say(TITLES[group]), open=group in OPEN):
                     for name in sorted(names, key=_pairs_first):
-                        made[name] = unchecked(gr.Slider(
-                            0, edit.MOST, 0, step=edit.STEP, label=name, info=say(ARKIT[name]), elem_id=f"slider-{name}",
-                            buttons=["reset"],
-                        ))
+                        made[name] = unchecked(
+                            gr.Slider(
+                                0,
+                                edit.MOST,
+                                0,
+                                step=edit.STEP,
+                                label=name,
+                                info=say(ARKIT[name]),
+                                elem_id=f"slider-{name}",
+                                buttons=["reset"],
+                            )
+                        )
 
     controls = turns | {name: made[name] for name in ARKIT_NAMES}
     sliders = list(controls.values())
     begun = gr.State([0.0] * len(sliders))
     inputs = [common.model, reference, reference_face, common.guidance, common.steps, common.seed, *sliders]
     looking = {
-        "fn": preview, "inputs": [*inputs, live], "outputs": [result, about], "trigger_mode": "always_last",
-        "show_progress": "minimal", "show_progress_on": result, **QUEUE,
+        "fn": preview,
+        "inputs": [*inputs, live],
+        "outputs": [result, about],
+        "trigger_mode": "always_last",
+        "show_progress": "minimal",
+        "show_progress_on": result,
+        **QUEUE,
     }
-    run.click(make_expression, inputs, [result, about], api_name="expression", show_progress_on=result, **QUEUE)
+    run.click(
+        make_expression, inputs, [result, about], api_name="expression", show_progress_on=result, **QUEUE
+    )
     gr.on([component.release for component in sliders], api_name="preview", **looking)
 
     def fills(trigger, function, given=None, name=None, filled=sliders) -> None:
         """A preview follows, as sliders that are set this way are not released."""
         trigger(
-            function, given, filled, api_name=name, api_visibility="public" if name else "private",
-            show_progress="hidden", concurrency_id="faces",
+            function,
+            given,
+            filled,
+            api_name=name,
+            api_visibility="public" if name else "private",
+            show_progress="hidden",
+            concurrency_id="faces",
         ).success(api_visibility="private", **looking)
 
     portrait = [common.model, reference, reference_face]

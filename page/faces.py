@@ -19,7 +19,11 @@ def picker(picture: gr.Image, name: str, tab: str = "") -> gr.Number:
     prefix = f"{tab}-{name}" if tab else name
     with gr.Group(visible=False, elem_id=f"{prefix}-faces") as group:
         boxes = gr.Image(
-            label=say("Several faces: click one"), interactive=False, height=220, format="jpeg", buttons=["fullscreen"],
+            label=say("Several faces: click one"),
+            interactive=False,
+            height=220,
+            format="jpeg",
+            buttons=["fullscreen"],
             alt_text="The picture with a numbered box around each face",
         )
         chosen = number(f"{name}_face", elem_id=f"{prefix}-face")
@@ -36,11 +40,20 @@ def picker(picture: gr.Image, name: str, tab: str = "") -> gr.Number:
 
     def click(places, at: gr.SelectData):
         x, y = at.index[:2]
-        inside = [index for index, (left, top, right, bottom) in enumerate(places) if left <= x <= right and top <= y <= bottom]
+        inside = [
+            index
+            for index, (left, top, right, bottom) in enumerate(places)
+            if left <= x <= right and top <= y <= bottom
+        ]
         return inside[-1] if inside else gr.skip()  # of several the smaller one
 
     picture.change(
-        faces, picture, [group, boxes, places, chosen], api_visibility="private", show_progress="hidden", concurrency_id="faces"
+        faces,
+        picture,
+        [group, boxes, places, chosen],
+        api_visibility="private",
+        show_progress="hidden",
+        concurrency_id="faces",
     )
     boxes.select(click, places, chosen, queue=False, show_progress="hidden", api_visibility="private")
     return chosen

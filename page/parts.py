@@ -15,7 +15,9 @@ from .i18n import say
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 OPENS_WITH = {"laugh", "mila"}  # examples in which there is plenty to see
-FIELDS = {field.name: field.metadata for kind in (Settings, ClipSettings) for field in dataclasses.fields(kind)}
+FIELDS = {
+    field.name: field.metadata for kind in (Settings, ClipSettings) for field in dataclasses.fields(kind)
+}
 # One visitor draws at a time, in the order of asking
 QUEUE = {"concurrency_id": "model", "concurrency_limit": 1}
 QUIET = {"queue": False, "show_progress": "hidden"}  # what answers at once
@@ -37,7 +39,9 @@ def picture_input(label: str, hint: str, name: str, example: list[str] = (), hei
         alt_text=label,
     )
     convert = picture.preprocess
-    picture.preprocess = lambda file: file.path if file and not (file.url or "").startswith("data:") else convert(file)
+    picture.preprocess = lambda file: (
+        file.path if file and not (file.url or "").startswith("data:") else convert(file)
+    )
     return picture
 
 
@@ -74,10 +78,18 @@ def number(name: str, **options) -> gr.Number:
     """A number as the settings describe it. Gradio shows no number as 0; of faces, 0 is the largest, which is also what
     None stands for: see `face`."""
     facts = FIELDS[name]
-    return unchecked(gr.Number(
-        facts["default"] or 0, precision=0 if facts["kind"] is int else None, step=facts["step"], minimum=facts["min"],
-        maximum=facts["max"], label=say(facts["label"]), info=say(facts["help"]), **options,
-    ))
+    return unchecked(
+        gr.Number(
+            facts["default"] or 0,
+            precision=0 if facts["kind"] is int else None,
+            step=facts["step"],
+            minimum=facts["min"],
+            maximum=facts["max"],
+            label=say(facts["label"]),
+            info=say(facts["help"]),
+            **options,
+        )
+    )
 
 
 def number_or_empty(name: str, **options) -> gr.Textbox:
@@ -112,8 +124,11 @@ def switch(name: str, **options) -> gr.Checkbox:
 def choice(name: str, **options) -> gr.Dropdown:
     facts = FIELDS[name]
     return gr.Dropdown(
-        list(facts["choices"]), value=facts["default"], label=say(facts["label"]),
-        info=say(facts["help"]), **options,
+        list(facts["choices"]),
+        value=facts["default"],
+        label=say(facts["label"]),
+        info=say(facts["help"]),
+        **options,
     )
 
 
@@ -135,4 +150,3 @@ def stamped(picture: Image.Image, stamp: metadata.Stamp) -> Image.Image:
 
 def line_about(settings, seconds: float) -> str:
     return f"{seconds:.1f} s · {settings.steps} steps · guidance {settings.guidance:g} · seed {settings.seed}"
-

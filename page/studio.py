@@ -42,7 +42,13 @@ class Studio:
     release, base, loras, device: as for `hellomeme.releases.load`; base and LoRA files belong to that release only.
     """
 
-    def __init__(self, release: str = "demo", base: str | None = None, loras: tuple[str, ...] = (), device: str | None = None):
+    def __init__(
+        self,
+        release: str = "demo",
+        base: str | None = None,
+        loras: tuple[str, ...] = (),
+        device: str | None = None,
+    ):
         self.release, self.base, self.loras, self.device = release, base, tuple(loras), device
         self.reenactors, self.stops, self.turn = {}, {}, threading.RLock()
         self.portraits, self.references = OrderedDict(), OrderedDict()
@@ -114,10 +120,15 @@ class Studio:
         from . import drawing
 
         with contextlib.suppress(HelloMemeError, gr.Error), self.stoppable(None) as flag:
-            faces = (self.portrait(self.release, path, name, None) for path, name in ((reference, "reference"), (driver, "driver")))
+            faces = (
+                self.portrait(self.release, path, name, None)
+                for path, name in ((reference, "reference"), (driver, "driver"))
+            )
             drawing.picture(self.release, *faces, Settings(steps=2), flag)
 
-    def portrait(self, release: str, path: str, name: str, face: int | None, code: str | None = None) -> Portrait:
+    def portrait(
+        self, release: str, path: str, name: str, face: int | None, code: str | None = None
+    ) -> Portrait:
         """The face of a picture file, the "reference" or the "driver". Needs no GPU."""
         key = (release, code, path, os.stat(path).st_mtime_ns if os.path.exists(path) else None, name, face)
         if (portrait := self.portraits.get(key)) is None:

@@ -16,7 +16,16 @@ THEME = gr.themes.Soft(
     neutral_hue=gr.themes.colors.slate,
     radius_size=gr.themes.sizes.radius_lg,
     # fonts that systems have: nothing is fetched
-    font=["Avenir Next", "Segoe UI", "Roboto", "Noto Sans", "PingFang SC", "Microsoft YaHei", "DejaVu Sans", "sans-serif"],
+    font=[
+        "Avenir Next",
+        "Segoe UI",
+        "Roboto",
+        "Noto Sans",
+        "PingFang SC",
+        "Microsoft YaHei",
+        "DejaVu Sans",
+        "sans-serif",
+    ],
     font_mono=["SF Mono", "Consolas", "DejaVu Sans Mono", "monospace"],
 ).set(
     body_background_fill="*neutral_50",

@@ -17,7 +17,21 @@ from . import drawing, faces, studio
 from .blocks import stop
 from .common import Common
 from .i18n import say
-from .parts import QUEUE, QUIET, choice, example_row, examples, face, number, number_or_empty, picture_input, slider, stop_button, switch, typed
+from .parts import (
+    QUEUE,
+    QUIET,
+    choice,
+    example_row,
+    examples,
+    face,
+    number,
+    number_or_empty,
+    picture_input,
+    slider,
+    stop_button,
+    switch,
+    typed,
+)
 from .spaces_gpu import ON_SPACES
 
 CLIP = [field.name for field in fields(ClipSettings)]  # the order of the last arguments of each event
@@ -29,9 +43,32 @@ class VideoTab:
 
 
 def make_video(
-    model, reference, expression, head, translation, guidance, steps, seed, reference_face, driver_face,
-    prompt, negative_prompt, frames, start, rate, smoothing, relative, neutral, region, motion, overlap, fast, side_by_side,
-    driver=None, motion_file=None, request: gr.Request = None,
+    model,
+    reference,
+    expression,
+    head,
+    translation,
+    guidance,
+    steps,
+    seed,
+    reference_face,
+    driver_face,
+    prompt,
+    negative_prompt,
+    frames,
+    start,
+    rate,
+    smoothing,
+    relative,
+    neutral,
+    region,
+    motion,
+    overlap,
+    fast,
+    side_by_side,
+    driver=None,
+    motion_file=None,
+    request: gr.Request = None,
 ):
     """Gives the reference picture the expressions and head movements of a driver clip or motion file.
 
@@ -42,10 +79,30 @@ def make_video(
             raise HelloMemeError("There is no reference picture yet: choose the portrait that should move.")
         source = _source(driver, motion_file)
         settings = Settings(
-            expression=expression, head=head, translation=translation, guidance=guidance, steps=steps, seed=seed,
-            reference_face=face(reference_face), driver_face=face(driver_face), prompt=prompt, negative_prompt=negative_prompt,
+            expression=expression,
+            head=head,
+            translation=translation,
+            guidance=guidance,
+            steps=steps,
+            seed=seed,
+            reference_face=face(reference_face),
+            driver_face=face(driver_face),
+            prompt=prompt,
+            negative_prompt=negative_prompt,
         )
-        values = frames, typed(start), rate, smoothing, relative, typed(neutral), region, motion, overlap, fast, side_by_side
+        values = (
+            frames,
+            typed(start),
+            rate,
+            smoothing,
+            relative,
+            typed(neutral),
+            region,
+            motion,
+            overlap,
+            fast,
+            side_by_side,
+        )
         clip = ClipSettings(**dict(zip(CLIP, values)))
         own, report = studio.STUDIO, None
         with own.stoppable(request and request.session_hash) as flag:
@@ -64,7 +121,20 @@ def make_video(
 
 
 def save_motion(
-    model, driver, driver_face, frames, start, rate, smoothing, relative, neutral, region, motion, overlap, fast, side_by_side,
+    model,
+    driver,
+    driver_face,
+    frames,
+    start,
+    rate,
+    smoothing,
+    relative,
+    neutral,
+    region,
+    motion,
+    overlap,
+    fast,
+    side_by_side,
     request: gr.Request = None,
 ):
     """The motion of a driver clip as a file (.npz) that can drive in its place; no picture of the driver is in it."""
@@ -72,7 +142,19 @@ def save_motion(
     from hellomeme.clip import read_motion
 
     with studio.told_to_the_visitor():
-        values = frames, typed(start), rate, smoothing, relative, typed(neutral), region, motion, overlap, fast, side_by_side
+        values = (
+            frames,
+            typed(start),
+            rate,
+            smoothing,
+            relative,
+            typed(neutral),
+            region,
+            motion,
+            overlap,
+            fast,
+            side_by_side,
+        )
         settings, clip = Settings(driver_face=face(driver_face)), ClipSettings(**dict(zip(CLIP, values)))
         output, source = _new_file("motion.npz"), _source(driver, None)
         found = None
@@ -80,22 +162,52 @@ def save_motion(
             own = studio.STUDIO.reenactor(model)
             emotion = own.emotion if own.emotion_encoder is not None else None
             progress = studio.stopper(flag, drawing.ToldInFrames())
-            found, *_ = read_motion(source, settings, clip, own.analyzer, own.release.crop_scale, emotion, progress)
+            found, *_ = read_motion(
+                source, settings, clip, own.analyzer, own.release.crop_scale, emotion, progress
+            )
         if found is None:
             gr.Info("Stopped.", duration=3)
             return gr.skip()
         found.save(output)
         if lost := int((~found.valid).sum()):
-            gr.Info(f"In {lost} of {len(found)} frames the driver shows no face: its motion around them will be used.")
+            gr.Info(
+                f"In {lost} of {len(found)} frames the driver shows no face: its motion around them will be used."
+            )
         return gr.File(str(output), visible=True)
 
 
 def estimate(
-    model, guidance, steps, frames, start, rate, smoothing, relative, neutral, region, motion, overlap, fast, side_by_side,
-    driver=None, motion_file=None,
+    model,
+    guidance,
+    steps,
+    frames,
+    start,
+    rate,
+    smoothing,
+    relative,
+    neutral,
+    region,
+    motion,
+    overlap,
+    fast,
+    side_by_side,
+    driver=None,
+    motion_file=None,
 ):
     """How many frames a clip with these settings will have, how long it will play, and about how long it will take."""
-    values = frames, typed(start), rate, smoothing, relative, typed(neutral), region, motion, overlap, fast, side_by_side
+    values = (
+        frames,
+        typed(start),
+        rate,
+        smoothing,
+        relative,
+        typed(neutral),
+        region,
+        motion,
+        overlap,
+        fast,
+        side_by_side,
+    )
     try:
         clip, source = ClipSettings(**dict(zip(CLIP, values))), _source(driver, motion_file)
         settings = Settings(guidance=guidance, steps=steps).resolved(releases.find(model))
@@ -162,27 +274,55 @@ def build(common: Common) -> VideoTab:
     with gr.Row(equal_height=False):
         with gr.Column(min_width=280):
             driver = gr.Video(
-                clips[0] if clips else None, label=say("Driver clip · the face to follow"), sources=["upload", "webcam"],
-                height=300, elem_id="video-driver", buttons=[],
+                clips[0] if clips else None,
+                label=say("Driver clip · the face to follow"),
+                sources=["upload", "webcam"],
+                height=300,
+                elem_id="video-driver",
+                buttons=[],
             )
             example_row(clips, driver, "Clips to try")
             with gr.Accordion(say("Motion files"), open=False):
                 motion_file = gr.File(
-                    label=say("Drive by a motion file instead"), file_types=[".npz"], height=170, elem_id="motion-file"
+                    label=say("Drive by a motion file instead"),
+                    file_types=[".npz"],
+                    height=170,
+                    elem_id="motion-file",
                 )
                 save = gr.Button(say("Save the clip's motion"), size="sm", elem_id="save-motion")
-                saved = gr.File(label=say("The clip's motion, without its pictures"), visible=False, interactive=False)
+                saved = gr.File(
+                    label=say("The clip's motion, without its pictures"), visible=False, interactive=False
+                )
         with gr.Column(min_width=280):
-            reference = picture_input("Reference · what moves", "Choose a portrait: drop a file, paste or click", "video-reference", references[-1:], height=300)
+            reference = picture_input(
+                "Reference · what moves",
+                "Choose a portrait: drop a file, paste or click",
+                "video-reference",
+                references[-1:],
+                height=300,
+            )
             reference_face = faces.picker(reference, "reference", "video")
             example_row(references, reference, "Portraits to try")
         with gr.Column(min_width=280):
             result = gr.Video(
-                label=say("Result"), interactive=False, height=300, elem_id="video-result", buttons=["download"], autoplay=True, loop=True
+                label=say("Result"),
+                interactive=False,
+                height=300,
+                elem_id="video-result",
+                buttons=["download"],
+                autoplay=True,
+                loop=True,
             )
             about = gr.Markdown(elem_id="video-about", elem_classes="about", show_label=False)
             with gr.Row(equal_height=True):
-                run = gr.Button(say("Make the clip"), variant="primary", size="lg", scale=3, min_width=120, elem_id="video-run")
+                run = gr.Button(
+                    say("Make the clip"),
+                    variant="primary",
+                    size="lg",
+                    scale=3,
+                    min_width=120,
+                    elem_id="video-run",
+                )
                 halt = stop_button("video-stop")
             guess = gr.Markdown(elem_id="estimate", elem_classes="about", show_label=False)
     with gr.Row():
@@ -190,11 +330,17 @@ def build(common: Common) -> VideoTab:
         controls["smoothing"] = slider("smoothing")
     with gr.Row():
         controls["frames"] = number("frames", elem_id="frames")
-        controls["rate"], controls["region"] = choice("rate", elem_id="rate"), choice("region", elem_id="region")
+        controls["rate"], controls["region"] = (
+            choice("rate", elem_id="rate"),
+            choice("region", elem_id="region"),
+        )
         controls["side_by_side"] = switch("side_by_side", elem_id="side-by-side")
     with gr.Accordion(say("More for clips"), open=False):
         with gr.Row():
-            controls["start"], controls["translation"] = number_or_empty("start", elem_id="start"), slider("translation")
+            controls["start"], controls["translation"] = (
+                number_or_empty("start", elem_id="start"),
+                slider("translation"),
+            )
             controls["driver_face"] = number("driver_face", elem_id="video-driver-face")
         with gr.Row():
             controls["relative"], controls["neutral"] = switch("relative"), number_or_empty("neutral")
@@ -204,18 +350,38 @@ def build(common: Common) -> VideoTab:
 
     clip = [controls[name] for name in CLIP]
     inputs = [
-        common.model, reference, *(controls[name] for name in ("expression", "head", "translation")),
-        common.guidance, common.steps, common.seed, reference_face, controls["driver_face"], common.prompt,
-        common.negative_prompt, *clip, driver, motion_file,
+        common.model,
+        reference,
+        *(controls[name] for name in ("expression", "head", "translation")),
+        common.guidance,
+        common.steps,
+        common.seed,
+        reference_face,
+        controls["driver_face"],
+        common.prompt,
+        common.negative_prompt,
+        *clip,
+        driver,
+        motion_file,
     ]
     run.click(make_video, inputs, [result, about], api_name="video", show_progress_on=result, **QUEUE)
-    save.click(save_motion, [common.model, driver, controls["driver_face"], *clip], saved, api_name="motion", **QUEUE)
+    save.click(
+        save_motion, [common.model, driver, controls["driver_face"], *clip], saved, api_name="motion", **QUEUE
+    )
     halt.click(stop, api_visibility="private", **QUIET)
     counted = [controls[name] for name in ("frames", "start", "rate", "motion", "overlap", "fast")]
     gr.on(
-        [component.change for component in (driver, motion_file, common.model, common.guidance, common.steps, *counted)]
+        [
+            component.change
+            for component in (driver, motion_file, common.model, common.guidance, common.steps, *counted)
+        ]
         + [result.change],
-        estimate, [common.model, common.guidance, common.steps, *clip, driver, motion_file], guess,
-        api_name="estimate", show_progress="hidden", concurrency_id="faces", trigger_mode="always_last",
+        estimate,
+        [common.model, common.guidance, common.steps, *clip, driver, motion_file],
+        guess,
+        api_name="estimate",
+        show_progress="hidden",
+        concurrency_id="faces",
+        trigger_mode="always_last",
     )
     return VideoTab(controls | common.controls)

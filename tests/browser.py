@@ -12,7 +12,9 @@ from hellomeme.video import ClipWriter
 from page import parts, studio as studios
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: on Debian, apt-get install chromium")
+needs_chromium = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium on this machine: on Debian, apt-get install chromium"
+)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,9 @@ def served(studio, examples):
         patch.setattr(studios, "STUDIO", studio)
         patch.setattr(parts, "EXAMPLES", examples)
         page = app.build()
-        _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", run_history=False, **app.LOOKS)
+        _, url, _ = page.launch(
+            prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", run_history=False, **app.LOOKS
+        )
         yield url
         page.close()
 
@@ -45,7 +49,12 @@ def url(model_folder, examples):
 def browser():
     from playwright.sync_api import sync_playwright
 
-    switches = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    switches = [
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--disable-component-update",
+    ]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=switches)
         yield browser
@@ -61,7 +70,9 @@ def visit(browser, request):
         contexts.append(browser.new_context(**options))
         page = contexts[-1].new_page()
         page.set_default_timeout(60_000)
-        page.on("request", lambda asked: asked.url.startswith((url, "data:", "blob:")) or wrong.append(asked.url))
+        page.on(
+            "request", lambda asked: asked.url.startswith((url, "data:", "blob:")) or wrong.append(asked.url)
+        )
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.goto(url)
         page.wait_for_selector("#run")
@@ -92,7 +103,9 @@ def open_tab(page, name):
 def result(page, place="#result"):
     """The result's size in pixels of the picture, once it is there."""
     picture = page.wait_for_selector(f"{place} img")
-    return picture.evaluate("async img => { await img.decode(); return [img.naturalWidth, img.naturalHeight] }")
+    return picture.evaluate(
+        "async img => { await img.decode(); return [img.naturalWidth, img.naturalHeight] }"
+    )
 
 
 def choose_clip(page, folder, steps):

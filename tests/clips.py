@@ -8,7 +8,18 @@ import numpy as np
 
 NTSC, NTSC_60 = Fraction(30000, 1001), Fraction(60000, 1001)
 H264 = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p"]
-HEVC = ["-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=none", "-tag:v", "hvc1", "-pix_fmt", "yuv420p"]
+HEVC = [
+    "-c:v",
+    "libx265",
+    "-preset",
+    "ultrafast",
+    "-x265-params",
+    "log-level=none",
+    "-tag:v",
+    "hvc1",
+    "-pix_fmt",
+    "yuv420p",
+]
 VP9 = ["-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-pix_fmt", "yuv420p"]
 
 
@@ -57,7 +68,9 @@ def turned(path, angle=90):
 
 def stamps(path, stream="v"):
     """(times in seconds, their lengths in seconds) of the packets of the picture ("v") or sound ("a"), exact."""
-    lines = ffmpeg("-i", path, "-map", f"0:{stream}:0", "-c", "copy", "-f", "framecrc", "-").decode().splitlines()
+    lines = (
+        ffmpeg("-i", path, "-map", f"0:{stream}:0", "-c", "copy", "-f", "framecrc", "-").decode().splitlines()
+    )
     tick = Fraction(next(line for line in lines if line.startswith("#tb")).split(":")[1].strip())
     packets = sorted(tuple(map(int, line.split(",")[2:4])) for line in lines if not line.startswith("#"))
     return [pts * tick for pts, _ in packets], [length * tick for _, length in packets]

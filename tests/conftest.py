@@ -19,9 +19,13 @@ def write_tokenizer(folder):
     folder.mkdir(parents=True)
     letters = [chr(code) for code in range(33, 127)]
     words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}), encoding="utf-8")
+    (folder / "vocab.json").write_text(
+        json.dumps({word: i for i, word in enumerate(words)}), encoding="utf-8"
+    )
     (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
-    CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=16).save_pretrained(folder)
+    CLIPTokenizer(
+        str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=16
+    ).save_pretrained(folder)
     return len(words)
 
 
@@ -40,23 +44,43 @@ def write_model_folder(folder, latent_channels=8, vae=None):
     torch.manual_seed(0)
     words = write_tokenizer(folder / "tokenizer")
     text = CLIPTextConfig(
-        vocab_size=words, hidden_size=TEXT_WIDTH, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4,
-        max_position_embeddings=16, bos_token_id=words - 2, eos_token_id=words - 1, pad_token_id=words - 1,
+        vocab_size=words,
+        hidden_size=TEXT_WIDTH,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        max_position_embeddings=16,
+        bos_token_id=words - 2,
+        eos_token_id=words - 1,
+        pad_token_id=words - 1,
     )
     networks = {
         "unet": UNet2DConditionModel(
-            sample_size=16, in_channels=latent_channels, out_channels=latent_channels, layers_per_block=1,
-            block_out_channels=WIDTHS, norm_num_groups=8, cross_attention_dim=TEXT_WIDTH, attention_head_dim=4,
+            sample_size=16,
+            in_channels=latent_channels,
+            out_channels=latent_channels,
+            layers_per_block=1,
+            block_out_channels=WIDTHS,
+            norm_num_groups=8,
+            cross_attention_dim=TEXT_WIDTH,
+            attention_head_dim=4,
             down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
             up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
         ),
-        "vae": vae or PatchAutoencoder(
-            latent_channels=latent_channels, encoder_channels=(8, 8), decoder_channels=(8, 8, 8), layers_per_block=1
+        "vae": vae
+        or PatchAutoencoder(
+            latent_channels=latent_channels,
+            encoder_channels=(8, 8),
+            decoder_channels=(8, 8, 8),
+            layers_per_block=1,
         ),
         "text_encoder": CLIPTextModel(text),
         "hm_reference": HMReferenceAdapter(block_out_channels=WIDTHS, num_attention_heads=4),
         "hm_control": HMControlNet(
-            block_out_channels=(8, *WIDTHS[:3]), cross_attention_dim=TEXT_WIDTH, input_channels=3, scale_factor=2
+            block_out_channels=(8, *WIDTHS[:3]),
+            cross_attention_dim=TEXT_WIDTH,
+            input_channels=3,
+            scale_factor=2,
         ),
         "hm_control_up": HMV2ControlNet(
             block_out_channels=(8, *WIDTHS[1:], WIDTHS[3]), cross_attention_dim=TEXT_WIDTH, scale_factor=1
@@ -68,8 +92,11 @@ def write_model_folder(folder, latent_channels=8, vae=None):
                 torch.nn.init.normal_(parameter, std=0.02)
         network.save_pretrained(folder / name)
     DDIMScheduler(
-        beta_schedule="scaled_linear", prediction_type="v_prediction", timestep_spacing="trailing",
-        rescale_betas_zero_snr=True, clip_sample=False,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        timestep_spacing="trailing",
+        rescale_betas_zero_snr=True,
+        clip_sample=False,
     ).save_pretrained(folder / "scheduler")
     return folder
 

@@ -61,7 +61,11 @@ def serve(repositories: dict[str, Path], faults: dict[str, list] | None = None):
             if not path.startswith("api/"):  # owner/name/resolve/revision/file
                 file = root.joinpath(*parts[4:])
                 return self.content(file.read_bytes()) if file.is_file() else self.answer(404, b"")
-            facts = {"id": "/".join(parts[:2]), "sha": COMMIT, "siblings": [self.facts(file, root) for file in files]}
+            facts = {
+                "id": "/".join(parts[:2]),
+                "sha": COMMIT,
+                "siblings": [self.facts(file, root) for file in files],
+            }
             return self.answer(200, json.dumps(facts).encode())
 
         do_HEAD = do_GET

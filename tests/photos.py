@@ -3,7 +3,9 @@
 import numpy as np
 from PIL import Image
 
-NO_FACE = "No face found in the driver picture: choose one that shows a face clearly, upright and not too small."
+NO_FACE = (
+    "No face found in the driver picture: choose one that shows a face clearly, upright and not too small."
+)
 # file -> the sentence for it as a driver picture; {path} is its own path
 BAD = {
     "no face.png": NO_FACE,
@@ -16,7 +18,12 @@ BAD = {
     "large and empty.jpg": NO_FACE,
 }
 # file -> the plain file that it must count the same as
-ODD = {"turned by exif.png": "face.png", "alpha.png": "face.png", "16 bit.png": "grey.png", "palette.png": "palette as rgb.png"}
+ODD = {
+    "turned by exif.png": "face.png",
+    "alpha.png": "face.png",
+    "16 bit.png": "grey.png",
+    "palette.png": "palette as rgb.png",
+}
 LARGE = "large.jpg"  # 12000 x 9000
 
 

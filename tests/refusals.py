@@ -12,8 +12,12 @@ def disk(folder):
     found = {}
     for path in sorted(folder.rglob("*")):
         facts = path.lstat()
-        found[path] = (facts.st_mode, facts.st_size, facts.st_mtime_ns,
-                       zlib.crc32(path.read_bytes()) if path.is_file() and not path.is_symlink() else None)
+        found[path] = (
+            facts.st_mode,
+            facts.st_size,
+            facts.st_mtime_ns,
+            zlib.crc32(path.read_bytes()) if path.is_file() and not path.is_symlink() else None,
+        )
     return found
 
 

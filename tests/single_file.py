@@ -6,12 +6,19 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 
 RESNET = {
-    "norm1": "in_layers.0", "conv1": "in_layers.2", "norm2": "out_layers.0", "conv2": "out_layers.3",
-    "time_emb_proj": "emb_layers.1", "conv_shortcut": "skip_connection",
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "time_emb_proj": "emb_layers.1",
+    "conv_shortcut": "skip_connection",
 }
 OUTER = {
-    "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2",
-    "conv_in": "input_blocks.0.0", "conv_norm_out": "out.0", "conv_out": "out.2",
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "conv_in": "input_blocks.0.0",
+    "conv_norm_out": "out.0",
+    "conv_out": "out.2",
 }
 MIDDLE = {"resnets.0": "0", "attentions.0": "1", "resnets.1": "2"}
 ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
@@ -62,7 +69,9 @@ def write_single_file(folder: Path, path: Path) -> Path:
     for key, value in load_file(folder / "vae/diffusion_pytorch_model.safetensors").items():
         name = vae_key(key)
         is_projection = re.search(r"attn_1\.(q|k|v|proj_out)\.weight", name)
-        tensors[f"first_stage_model.{name}"] = value[:, :, None, None].contiguous() if is_projection else value
+        tensors[f"first_stage_model.{name}"] = (
+            value[:, :, None, None].contiguous() if is_projection else value
+        )
     for key, value in load_file(folder / "text_encoder/model.safetensors").items():
         key = key if key.startswith("text_model.") else f"text_model.{key}"
         tensors[f"cond_stage_model.transformer.{key}"] = value

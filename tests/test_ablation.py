@@ -21,11 +21,18 @@ from training.run import Workshop
 CHANNELS, HEADS = 16, 4
 CONFIG = {
     "seed": 0,
-    "data": TINY["data"] | {"validation_identities": 3, "frames": 3, "clips": 0, "validation_clips": 0, "clip_frames": 0},
+    "data": TINY["data"]
+    | {"validation_identities": 3, "frames": 3, "clips": 0, "validation_clips": 0, "clip_frames": 0},
     "model": TINY["model"],
 }
 PLAN = {
-    "seeds": [0, 1], "steps": 2, "looks": 1, "batch": 1, "learning_rate": 1e-2, "warmup": 1, "ema": 0.9,
+    "seeds": [0, 1],
+    "steps": 2,
+    "looks": 1,
+    "batch": 1,
+    "learning_rate": 1e-2,
+    "warmup": 1,
+    "ema": 0.9,
     "validation_identities": 2,
 }
 
@@ -75,7 +82,9 @@ def test_plain_reference_attention_is_dense(batch, frames, height, width):
         own = tokens(x)
         out = attention(attn, own, torch.cat([own, seen], dim=1))
         x = out.view(-1, height, width, CHANNELS).permute(0, 3, 1, 2)
-    torch.testing.assert_close(net(hidden, net.prepare(reference)), hidden + net.proj(x), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(
+        net(hidden, net.prepare(reference)), hidden + net.proj(x), rtol=1e-10, atol=1e-10
+    )
 
 
 def test_plain_cross_attention_is_dense():
@@ -100,7 +109,9 @@ NETWORKS = {
 
 
 def attentions(net):
-    return [module for module in net.modules() if isinstance(module, (SKReferenceAttention, SKCrossAttention))]
+    return [
+        module for module in net.modules() if isinstance(module, (SKReferenceAttention, SKCrossAttention))
+    ]
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
@@ -132,7 +143,9 @@ def test_plain_attention_starts_by_copying_too(place):
     adapter = HMReferenceAdapter((64, 96, 128, 128), num_attention_heads=4, knitted=False)
     start_by_copying(adapter, side=16)
     module, side = adapter.module_at(place), {"up_2": 8, "up_3": 16}[place]
-    own, twins = (module.norm(positions(module.pos_embed.pe, side, side, n, n)).flatten(0, 1) for n in (0, side))
+    own, twins = (
+        module.norm(positions(module.pos_embed.pe, side, side, n, n)).flatten(0, 1) for n in (0, side)
+    )
     chosen = (module.attn1.to_q(own) @ module.attn1.to_k(twins).T).argmax(1)
     y, x = torch.arange(side * side) // side, torch.arange(side * side) % side
     assert (chosen // side - y).abs().max() <= 1 and (chosen % side - x).abs().max() <= 1
@@ -173,11 +186,20 @@ def work(tmp_path_factory):
         ((path, _),) = dataset.shard_paths(folder / "data", split, identities, CONFIG["data"]["frames"], 128)
         np.savez(path, **vars(random_frames(split)))
     for name in ("autoencoder", "base"):
-        tensors = {key: x.detach().contiguous() for key, x in trained(getattr(shop, f"{name}_stage")()).items()}
+        tensors = {
+            key: x.detach().contiguous() for key, x in trained(getattr(shop, f"{name}_stage")()).items()
+        }
         save_file(tensors, folder / name / "averaged.safetensors")
     (folder / "config.json").write_text(json.dumps(CONFIG))
     (folder / "plan.json").write_text(json.dumps(PLAN))
-    return ["--folder", str(folder), "--config", str(folder / "config.json"), "--plan", str(folder / "plan.json")]
+    return [
+        "--folder",
+        str(folder),
+        "--config",
+        str(folder / "config.json"),
+        "--plan",
+        str(folder / "plan.json"),
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -195,17 +217,23 @@ def a_run(work, out, **changes):
 
 def test_the_runs_of_a_pair_begin_alike_and_are_equally_large(work, out):
     for parts in ablation.PARTS:
-        knitted, plain = (a_run(work, out, parts=parts, attention=name).stage() for name in ablation.ATTENTIONS)
+        knitted, plain = (
+            a_run(work, out, parts=parts, attention=name).stage() for name in ablation.ATTENTIONS
+        )
         counts = [sum(p.numel() for p in trained(stage).values()) for stage in (knitted, plain)]
         assert abs(counts[0] - counts[1]) <= 0.05 * counts[0]
         assert trained(knitted).keys() == trained(plain).keys()
         assert {name.split(".")[0] for name in trained(plain)} == {
-            "both": {"adapter", "controls"}, "reference": {"adapter"}, "control": {"controls"},
+            "both": {"adapter", "controls"},
+            "reference": {"adapter"},
+            "control": {"controls"},
         }[parts]
         assert all(torch.equal(p, trained(knitted)[name]) for name, p in trained(plain).items())
         assert {module.knitted for module in attentions(plain)} == {False}
     other_seed = a_run(work, out, seed=1).stage().adapter.reference_modules_mid.attn1.to_q.weight
-    assert not torch.equal(other_seed, a_run(work, out).stage().adapter.reference_modules_mid.attn1.to_q.weight)
+    assert not torch.equal(
+        other_seed, a_run(work, out).stage().adapter.reference_modules_mid.attn1.to_q.weight
+    )
 
 
 def test_validation_is_the_same_every_time_and_tells_the_attentions_apart(work, out):
@@ -233,7 +261,9 @@ def test_the_ablation_writes_curves_pictures_and_a_table(out):
     assert Image.open(out / "grid.jpg").size == (3 * 128, (2 + 3 * 2) * 128)  # of three identities
     table = (out / "table.md").read_text().splitlines()
     assert len(table) == 2 + 3 * 3 and len({line.count("|") for line in table}) == 1
-    last = [float(r["psnr"]) for r in rows if (r["parts"], r["attention"], r["step"]) == ("both", "plain", "2")]
+    last = [
+        float(r["psnr"]) for r in rows if (r["parts"], r["attention"], r["step"]) == ("both", "plain", "2")
+    ]
     (line,) = (line for line in table if line.startswith("| reference and control | plain"))
     assert f"{np.mean(last):.2f} ({min(last):.2f} to {max(last):.2f})" in line
     assert not (out / "unfinished").exists()

@@ -11,8 +11,18 @@ from test_launch import SHAPES
 
 def test_there_are_at_least_60_kinds(with_lora, tmp_path):
     (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir(), (tmp_path / "c").mkdir()
-    tables = [bad_files.bad_pictures(tmp_path / "a"), picture_tests.bad_inputs(tmp_path / "b"), motion_tests.bad_files(tmp_path / "b"),
-              bad_files.bad_motions(), bad_models.bad_weights(), bad_models.bad_loras(tmp_path / "c", with_lora[1]), bad_models.FOLDERS, bad_models.NAMES, SETTINGS, SHAPES]
+    tables = [
+        bad_files.bad_pictures(tmp_path / "a"),
+        picture_tests.bad_inputs(tmp_path / "b"),
+        motion_tests.bad_files(tmp_path / "b"),
+        bad_files.bad_motions(),
+        bad_models.bad_weights(),
+        bad_models.bad_loras(tmp_path / "c", with_lora[1]),
+        bad_models.FOLDERS,
+        bad_models.NAMES,
+        SETTINGS,
+        SHAPES,
+    ]
     count = sum(map(len, tables))
     print(f"{count} kinds of bad input")
     assert count >= 60

@@ -47,8 +47,14 @@ def bad_pictures(folder):
     info = PngImagePlugin.PngInfo()
     info.add_text("Comment", "a" * 70_000_000, zip=True)
     Image.new("RGB", (64, 64)).save(folder / "talkative.png", pnginfo=info)
-    tiff = b"II*\0\x08\0\0\0\x04\0" + b"".join(
-        struct.pack("<HHII", tag, 4, 1, value) for tag, value in ((256, 60_000), (257, 60_000), (262, 1), (273, 8))) + bytes(4)
+    tiff = (
+        b"II*\0\x08\0\0\0\x04\0"
+        + b"".join(
+            struct.pack("<HHII", tag, 4, 1, value)
+            for tag, value in ((256, 60_000), (257, 60_000), (262, 1), (273, 8))
+        )
+        + bytes(4)
+    )
     os.mkfifo(folder / "pipe.png")
     (folder / "dangling.png").symlink_to(folder / "nowhere.png")
     (folder / "loop.png").symlink_to(folder / "loop.png")
@@ -56,17 +62,27 @@ def bad_pictures(folder):
         "a zip bomb under a picture's name": unreadable("zip.png", archive.getvalue()),
         "a pickle under a picture's name": unreadable("pickle.jpg", pickle.dumps(Bomb())),
         "weights under a picture's name": unreadable("weights.png", save({"a": torch.zeros(4)})),
-        "a clip under a picture's name": unreadable("clip.png", b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41" + bytes(200)),
+        "a clip under a picture's name": unreadable(
+            "clip.png", b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41" + bytes(200)
+        ),
         "a program": unreadable("run.png", b"\x7fELF\2\1\1" + bytes(200)),
         "polyglot: a PDF that ends in a picture": unreadable("pdf.png", b"%PDF-1.4\n" + plain),
-        "polyglot: a page that ends in a picture": unreadable("html.png", b"<script>alert(1)</script>" + plain),
+        "polyglot: a page that ends in a picture": unreadable(
+            "html.png", b"<script>alert(1)</script>" + plain
+        ),
         "polyglot: a zip with a picture behind it": unreadable("both.png", archive.getvalue() + plain),
-        "polyglot: a GIF that is a script": unreadable("script.gif", b"GIF89a/*\xff\xff\xff\xff*/=1;alert(1)"),
-        "a text chunk that unpacks to 70 MB": (folder / "talkative.png",
-                                               f"The driver picture talkative.png {picture_tests.NOT_A_PICTURE}"),
+        "polyglot: a GIF that is a script": unreadable(
+            "script.gif", b"GIF89a/*\xff\xff\xff\xff*/=1;alert(1)"
+        ),
+        "a text chunk that unpacks to 70 MB": (
+            folder / "talkative.png",
+            f"The driver picture talkative.png {picture_tests.NOT_A_PICTURE}",
+        ),
         "a TIFF that claims 3.6 billion pixels": (file("huge.tiff", tiff), too_large),
-        "a GIF that claims 4.3 billion pixels": (file("huge.gif", b"GIF89a\xff\xff\xff\xff\0\0\0,\0\0\0\0\xff\xff\xff\xff\0\x08" + bytes(9)),
-                                                 too_large),
+        "a GIF that claims 4.3 billion pixels": (
+            file("huge.gif", b"GIF89a\xff\xff\xff\xff\0\0\0,\0\0\0\0\xff\xff\xff\xff\0\x08" + bytes(9)),
+            too_large,
+        ),
         "a pipe": missing(folder / "pipe.png"),
         "a device": missing(Path("/dev/zero")),
         "a link to nothing": missing(folder / "dangling.png"),
@@ -154,4 +170,6 @@ def test_motion_files(tmp_path, monkeypatch):
         (tmp_path / "driver.npz").write_bytes(content)
         refused(tmp_path, case, lambda: Motion.load(tmp_path / "driver.npz"), damaged)
     for path in (tmp_path / ("a" * 300), "a\0b.npz", tmp_path):
-        refused(tmp_path, path, lambda: Motion.load(path), f"There is no motion file at {path}: check the path.")
+        refused(
+            tmp_path, path, lambda: Motion.load(path), f"There is no motion file at {path}: check the path."
+        )

@@ -74,7 +74,9 @@ def with_lora(model_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("lora")
     trained = releases.load(str(model_folder), device="cpu")[0]
     trained.unet.add_adapter(LoraConfig(r=2, target_modules=["to_k"], init_lora_weights="gaussian"))
-    trained.save_lora_weights(folder, unet_lora_layers=get_peft_model_state_dict(trained.unet), weight_name="lora.safetensors")
+    trained.save_lora_weights(
+        folder, unet_lora_layers=get_peft_model_state_dict(trained.unet), weight_name="lora.safetensors"
+    )
     return releases.load(str(model_folder), device="cpu")[0], load_file(folder / "lora.safetensors")
 
 
@@ -96,24 +98,61 @@ def bad_loras(folder, good):
     first = next(iter(good))
     long = "a" * 300
     cases = {
-        "foreign tensors": (made("a.safetensors", {"evil.weight": torch.zeros(2)}), f"a.safetensors {NO_LORA}..."),
+        "foreign tensors": (
+            made("a.safetensors", {"evil.weight": torch.zeros(2)}),
+            f"a.safetensors {NO_LORA}...",
+        ),
         "no tensors": (file("b.safetensors", raw({})), f"b.safetensors {NO_LORA}: none of its tensors..."),
-        "another width": (made("c.safetensors", each(lambda key, v: torch.zeros(2, 7) if "lora_A" in key else v)),
-                          f"c.safetensors {NO_LORA}..."),
+        "another width": (
+            made("c.safetensors", each(lambda key, v: torch.zeros(2, 7) if "lora_A" in key else v)),
+            f"c.safetensors {NO_LORA}...",
+        ),
         "half of a pair": (made("d.safetensors", {first: good[first]}), f"d.safetensors {NO_LORA}..."),
-        "single numbers": (made("e.safetensors", each(lambda key, v: torch.zeros(()))), f"e.safetensors {NO_LORA}..."),
-        "rank 0": (made("f.safetensors", each(lambda key, v: v[:0] if "lora_A" in key else v[:, :0])), f"f.safetensors {NO_LORA}..."),
-        "whole numbers": (made("g.safetensors", each(lambda key, v: v.to(torch.int64))), f"g.safetensors {NO_LORA}..."),
-        "NaN": (made("h.safetensors", each(lambda key, v: v * float("nan"))),
-                "h.safetensors holds values that are not numbers: get it from its author again."),
-        "a pickle by name": (file("i.pt", pickle.dumps(Bomb())), "i.pt is a pickle, which can run code when opened..."),
+        "single numbers": (
+            made("e.safetensors", each(lambda key, v: torch.zeros(()))),
+            f"e.safetensors {NO_LORA}...",
+        ),
+        "rank 0": (
+            made("f.safetensors", each(lambda key, v: v[:0] if "lora_A" in key else v[:, :0])),
+            f"f.safetensors {NO_LORA}...",
+        ),
+        "whole numbers": (
+            made("g.safetensors", each(lambda key, v: v.to(torch.int64))),
+            f"g.safetensors {NO_LORA}...",
+        ),
+        "NaN": (
+            made("h.safetensors", each(lambda key, v: v * float("nan"))),
+            "h.safetensors holds values that are not numbers: get it from its author again.",
+        ),
+        "a pickle by name": (
+            file("i.pt", pickle.dumps(Bomb())),
+            "i.pt is a pickle, which can run code when opened...",
+        ),
         "a picture": (file("j.safetensors", b"\x89PNG\r\n\x1a\n" + bytes(100)), "The weights ..."),
-        "a system's file": ("/etc/passwd", "The weights /etc/passwd are damaged or incomplete: download them again."),
-        "a path that climbs": ("../../../none", "There is no folder or file ../../../none: check the path, or give the id of..."),
-        "a null byte": ("a\0b", "There is no folder or file a\0b: check the path, or give the id of a repository."),
-        "a long name": (long, f"There is no folder or file {long}: check the path, or give the id of a repository."),
-        "nobody's home": ("~nobodyhere/x", "There is no folder or file ~nobodyhere/x: check the path, or give the id of a repository."),
-        "a folder of several": (folder, f"{folder} holds 10 .safetensors files: name the one LoRA file to use."),
+        "a system's file": (
+            "/etc/passwd",
+            "The weights /etc/passwd are damaged or incomplete: download them again.",
+        ),
+        "a path that climbs": (
+            "../../../none",
+            "There is no folder or file ../../../none: check the path, or give the id of...",
+        ),
+        "a null byte": (
+            "a\0b",
+            "There is no folder or file a\0b: check the path, or give the id of a repository.",
+        ),
+        "a long name": (
+            long,
+            f"There is no folder or file {long}: check the path, or give the id of a repository.",
+        ),
+        "nobody's home": (
+            "~nobodyhere/x",
+            "There is no folder or file ~nobodyhere/x: check the path, or give the id of a repository.",
+        ),
+        "a folder of several": (
+            folder,
+            f"{folder} holds 10 .safetensors files: name the one LoRA file to use.",
+        ),
         "nothing": (None, "A model is named by a text, not NoneType: give a path or the id of a repository."),
         "a number": (7, "A model is named by a text, not int: give a path or the id of a repository."),
     }
@@ -153,29 +192,86 @@ def garbled(folder):
 
 SCHEDULER = "scheduler_config.json"
 FOLDERS = {  # case -> (damage, sentence; {} is the folder)
-    "a config of brackets": (replaced("hm_reference", b"[" * 200_000), "{}/hm_reference/config.json is damaged: download it again."),
-    "a config in another encoding": (replaced("hm_reference", b"\xff{}"), "{}/hm_reference/config.json is damaged: download it again."),
-    "networks wider than any memory": (changed("hm_reference", block_out_channels=[10**9] * 4), "{}/hm_reference/config.json is damaged, its block_out_channels is too large: download it again."),
-    "a network of a million layers": (changed("unet", layers_per_block=10**6), "{}/unet/config.json is damaged, its layers_per_block is too..."),
-    "widths that are a text": (changed("hm_reference", block_out_channels="wide"), "The weights in {}/hm_reference do not fit..."),
-    "no widths": (changed("hm_reference", block_out_channels=[]), "The weights in {}/hm_reference do not fit..."),
-    "no heads": (changed("hm_reference", num_attention_heads=0),
-                 "{}/hm_reference/config.json is damaged, it asks for num_attention_heads 0: download it again."),
-    "heads that are a text": (changed("hm_reference", num_attention_heads="x"),
-                              "{}/hm_reference/config.json is damaged, it asks for num_attention_heads x: download it again."),
-    "a class named as a path": (changed("hm_control", _class_name="../../os"), "{}/hm_control holds no control net for drive_coeff: get it again."),
-    "a class named as a number": (changed("hm_control", _class_name=7), "{}/hm_control holds no control net for drive_coeff: get it again."),
-    "a scale of 0": (changed("hm_control", scale_factor=0), "{}/hm_control/config.json is damaged, it asks for scale_factor 0..."),
-    "a block of another library": (changed("unet", down_block_types=["Evil"] * 4), "The weights in {}/unet do not fit its config.json..."),
-    "division by zero": (changed("unet", norm_num_groups=0), "The weights in {}/unet do not fit its config.json..."),
-    "an activation named as a function": (changed("unet", act_fn="os.system"), "The weights in {}/unet do not fit its config.json..."),
-    "an autoencoder of another kind": (changed("vae", _class_name="Evil"), "{} has an autoencoder of an unknown kind: Evil."),
-    "a text encoder without heads": (changed("text_encoder", num_attention_heads=0), "The weights in {}/text_encoder do not fit..."),
-    "a vocabulary below zero": (changed("text_encoder", vocab_size=-1), "The weights in {}/text_encoder do not fit..."),
-    "a scheduler that is none": (changed("scheduler", SCHEDULER, _class_name="DiffusionPipeline"),
-                                 "{}/scheduler names no scheduler of diffusers: DiffusionPipeline."),
-    "a scheduler with an unknown schedule": (changed("scheduler", SCHEDULER, beta_schedule="x"), "The scheduler_config.json in {}/scheduler..."),
-    "a scheduler of no steps": (changed("scheduler", SCHEDULER, num_train_timesteps=0), "The scheduler_config.json in {}/scheduler..."),
+    "a config of brackets": (
+        replaced("hm_reference", b"[" * 200_000),
+        "{}/hm_reference/config.json is damaged: download it again.",
+    ),
+    "a config in another encoding": (
+        replaced("hm_reference", b"\xff{}"),
+        "{}/hm_reference/config.json is damaged: download it again.",
+    ),
+    "networks wider than any memory": (
+        changed("hm_reference", block_out_channels=[10**9] * 4),
+        "{}/hm_reference/config.json is damaged, its block_out_channels is too large: download it again.",
+    ),
+    "a network of a million layers": (
+        changed("unet", layers_per_block=10**6),
+        "{}/unet/config.json is damaged, its layers_per_block is too...",
+    ),
+    "widths that are a text": (
+        changed("hm_reference", block_out_channels="wide"),
+        "The weights in {}/hm_reference do not fit...",
+    ),
+    "no widths": (
+        changed("hm_reference", block_out_channels=[]),
+        "The weights in {}/hm_reference do not fit...",
+    ),
+    "no heads": (
+        changed("hm_reference", num_attention_heads=0),
+        "{}/hm_reference/config.json is damaged, it asks for num_attention_heads 0: download it again.",
+    ),
+    "heads that are a text": (
+        changed("hm_reference", num_attention_heads="x"),
+        "{}/hm_reference/config.json is damaged, it asks for num_attention_heads x: download it again.",
+    ),
+    "a class named as a path": (
+        changed("hm_control", _class_name="../../os"),
+        "{}/hm_control holds no control net for drive_coeff: get it again.",
+    ),
+    "a class named as a number": (
+        changed("hm_control", _class_name=7),
+        "{}/hm_control holds no control net for drive_coeff: get it again.",
+    ),
+    "a scale of 0": (
+        changed("hm_control", scale_factor=0),
+        "{}/hm_control/config.json is damaged, it asks for scale_factor 0...",
+    ),
+    "a block of another library": (
+        changed("unet", down_block_types=["Evil"] * 4),
+        "The weights in {}/unet do not fit its config.json...",
+    ),
+    "division by zero": (
+        changed("unet", norm_num_groups=0),
+        "The weights in {}/unet do not fit its config.json...",
+    ),
+    "an activation named as a function": (
+        changed("unet", act_fn="os.system"),
+        "The weights in {}/unet do not fit its config.json...",
+    ),
+    "an autoencoder of another kind": (
+        changed("vae", _class_name="Evil"),
+        "{} has an autoencoder of an unknown kind: Evil.",
+    ),
+    "a text encoder without heads": (
+        changed("text_encoder", num_attention_heads=0),
+        "The weights in {}/text_encoder do not fit...",
+    ),
+    "a vocabulary below zero": (
+        changed("text_encoder", vocab_size=-1),
+        "The weights in {}/text_encoder do not fit...",
+    ),
+    "a scheduler that is none": (
+        changed("scheduler", SCHEDULER, _class_name="DiffusionPipeline"),
+        "{}/scheduler names no scheduler of diffusers: DiffusionPipeline.",
+    ),
+    "a scheduler with an unknown schedule": (
+        changed("scheduler", SCHEDULER, beta_schedule="x"),
+        "The scheduler_config.json in {}/scheduler...",
+    ),
+    "a scheduler of no steps": (
+        changed("scheduler", SCHEDULER, num_train_timesteps=0),
+        "The scheduler_config.json in {}/scheduler...",
+    ),
     "a tokenizer without files": (emptied, "The tokenizer of {} cannot be read: download the model again."),
     "a damaged tokenizer": (garbled, "The tokenizer of {} cannot be read: download the model again."),
 }
@@ -192,7 +288,8 @@ def test_model_folders(model_folder, tmp_path, case):
 NAMES = {  # name of a release -> sentence
     "../../etc": "../../etc is not a model folder: it lacks hm_reference or a control net.",
     "a\0b": "There is no release or folder called a\0b: choose from demo, v1, v2, or a model folder.",
-    "a" * 300: f"There is no release or folder called {'a' * 300}: choose from demo, v1, v2, or a model folder.",
+    "a"
+    * 300: f"There is no release or folder called {'a' * 300}: choose from demo, v1, v2, or a model folder.",
     "~nobodyhere": "There is no release or folder called ~nobodyhere: choose from demo, v1, v2, or a model folder.",
     7: "A model is named by a text, not int: give a path or the id of a repository.",
     None: "A model is named by a text, not NoneType: give a path or the id of a repository.",

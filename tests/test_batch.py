@@ -41,15 +41,32 @@ def plan(path, **defaults):
 
 
 def test_a_table_of_jobs(table, tmp_path):
-    found = plan(table("Reference,driver,output,Steps,driver-face,prompt\n"
-                       "toon.png,me.jpg,smile.png,7,1,a hat\n\n"
-                       'toon.png,du.jpg,sub/b.webp,,,"red, blue"\n'
-                       f"{tmp_path / 'toon.png'},me.jpg\n"), steps=3)
+    found = plan(
+        table(
+            "Reference,driver,output,Steps,driver-face,prompt\n"
+            "toon.png,me.jpg,smile.png,7,1,a hat\n\n"
+            'toon.png,du.jpg,sub/b.webp,,,"red, blue"\n'
+            f"{tmp_path / 'toon.png'},me.jpg\n"
+        ),
+        steps=3,
+    )
     out = tmp_path / "out"
     assert found.bad == {} and not out.exists()
     assert found.jobs == [
-        Job(2, tmp_path / "toon.png", tmp_path / "me.jpg", out / "smile.png", Settings(steps=7, driver_face=1, prompt="a hat")),
-        Job(4, tmp_path / "toon.png", tmp_path / "du.jpg", out / "sub/b.webp", Settings(steps=3, prompt="red, blue")),
+        Job(
+            2,
+            tmp_path / "toon.png",
+            tmp_path / "me.jpg",
+            out / "smile.png",
+            Settings(steps=7, driver_face=1, prompt="a hat"),
+        ),
+        Job(
+            4,
+            tmp_path / "toon.png",
+            tmp_path / "du.jpg",
+            out / "sub/b.webp",
+            Settings(steps=3, prompt="red, blue"),
+        ),
         Job(5, tmp_path / "toon.png", tmp_path / "me.jpg", out / "toon-me.png", Settings(steps=3)),
     ]
 
@@ -59,31 +76,48 @@ def test_names_are_made_up_where_none_is_given(table):
     assert [job.output.name for job in found.jobs] == ["toon-me.png", "toon-me-2.png", "toon-me-3.png"]
 
 
-@pytest.mark.parametrize("text", [
-    "\ufeffreference;driver;prompt\r\ntoon.png;me.jpg;a, b\r\n", "reference\tdriver\tprompt\ntoon.png\tme.jpg\ta, b\n",
-    'driver,prompt,reference\n me.jpg ,"a, b", toon.png\n',
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeffreference;driver;prompt\r\ntoon.png;me.jpg;a, b\r\n",
+        "reference\tdriver\tprompt\ntoon.png\tme.jpg\ta, b\n",
+        'driver,prompt,reference\n me.jpg ,"a, b", toon.png\n',
+    ],
+)
 def test_tables_as_spreadsheets_write_them(table, text):
     found = plan(table(text))
-    assert found.bad == {} and found.jobs[0].settings.prompt == "a, b" and found.jobs[0].reference.name == "toon.png"
+    assert (
+        found.bad == {}
+        and found.jobs[0].settings.prompt == "a, b"
+        and found.jobs[0].reference.name == "toon.png"
+    )
 
 
 UNREADABLE = "The table jobs.csv cannot be read: save it as CSV in UTF-8."
 KNOWN = ", ".join([*batch.PATHS, *batch.FIELDS])
 
 
-@pytest.mark.parametrize("text, sentence", [
-    ("", "The table jobs.csv has no column reference: its first row must name the columns."),
-    ("reference,output\na,b\n", "The table jobs.csv has no column driver: its first row must name the columns."),
-    ("reference,driver\n", "The table jobs.csv has no rows: write one for each picture."),
-    ("reference,driver\n , \n", "The table jobs.csv has no rows: write one for each picture."),
-    ("reference,driver,driver\na,b,c\n", "The table jobs.csv has two columns driver: leave one out."),
-    ("reference,driver,colour\na,b,c\n", f"The table jobs.csv has a column 'colour', which means nothing: choose from {KNOWN}."),
-    (b"reference,driver\n\xff\xfe,b\n", UNREADABLE),
-    (b"PK\x03\x04" + bytes(range(256)), UNREADABLE),
-    ('reference,driver\n"a,b\n', UNREADABLE),
-    ("reference,driver\n" + "a" * 200_000 + ",b\n", UNREADABLE),
-])
+@pytest.mark.parametrize(
+    "text, sentence",
+    [
+        ("", "The table jobs.csv has no column reference: its first row must name the columns."),
+        (
+            "reference,output\na,b\n",
+            "The table jobs.csv has no column driver: its first row must name the columns.",
+        ),
+        ("reference,driver\n", "The table jobs.csv has no rows: write one for each picture."),
+        ("reference,driver\n , \n", "The table jobs.csv has no rows: write one for each picture."),
+        ("reference,driver,driver\na,b,c\n", "The table jobs.csv has two columns driver: leave one out."),
+        (
+            "reference,driver,colour\na,b,c\n",
+            f"The table jobs.csv has a column 'colour', which means nothing: choose from {KNOWN}.",
+        ),
+        (b"reference,driver\n\xff\xfe,b\n", UNREADABLE),
+        (b"PK\x03\x04" + bytes(range(256)), UNREADABLE),
+        ('reference,driver\n"a,b\n', UNREADABLE),
+        ("reference,driver\n" + "a" * 200_000 + ",b\n", UNREADABLE),
+    ],
+)
 def test_tables_that_cannot_be_used(table, text, sentence):
     with pytest.raises(HelloMemeError) as caught:
         plan(table(text))
@@ -100,36 +134,52 @@ def test_a_missing_and_a_huge_table(table, tmp_path, monkeypatch):
         plan(table("reference,driver\ntoon.png,me.jpg\n"))
 
 
-@pytest.mark.parametrize("cells, sentence", [
-    ({"reference": ""}, "The row names no reference picture: fill in its path."),
-    ({"driver": "none.jpg"}, "The driver picture {folder}/none.jpg does not exist: check the path."),
-    ({"driver": "."}, "The driver picture {folder} does not exist: check the path."),
-    ({"driver": "a" * 300}, "The driver picture {folder}/" + "a" * 300 + " does not exist: check the path."),
-    ({"steps": "many"}, "Steps must be a whole number from 1 to 50, not 'many'."),
-    ({"steps": "4.5"}, "Steps must be a whole number from 1 to 50, not '4.5'."),
-    ({"steps": "51"}, "Steps must be a whole number from 1 to 50, not 51."),
-    ({"expression": "nan"}, "Expression must be a number from 0 to 2, not nan."),
-    ({"output": "../me.png"}, "The output '../me.png' must be a plain name in the output folder."),
-    ({"output": "a/../../me.png"}, "The output 'a/../../me.png' must be a plain name in the output folder."),
-    ({"output": "/tmp/me.png"}, "The output '/tmp/me.png' must be a plain name in the output folder."),
-    ({"output": "C:\\me.png"}, "The output 'C:\\\\me.png' must be a plain name in the output folder."),
-    ({"output": "a\0.png"}, "The output 'a\\x00.png' must be a plain name in the output folder."),
-    ({"output": "me.gif"}, "The output me.gif must end in one of .png, .jpg, .jpeg, .webp."),
-    ({"output": ".png"}, "The output .png must end in one of .png, .jpg, .jpeg, .webp."),
-    ({"output": "link/me.png"}, "The output link/me.png leads out of the output folder: choose another name."),
-    ({"output": "link.png"}, "The output link.png is a folder or a link: choose another name."),
-    ({"output": "folder.png"}, "The output folder.png is a folder or a link: choose another name."),
-    ({"output": "GOOD.png"}, "The output GOOD.png is that of row 2 already: choose another name."),
-    ({"": "more"}, "The row has more cells than there are columns: put a text with a comma in quotes."),
-])
+@pytest.mark.parametrize(
+    "cells, sentence",
+    [
+        ({"reference": ""}, "The row names no reference picture: fill in its path."),
+        ({"driver": "none.jpg"}, "The driver picture {folder}/none.jpg does not exist: check the path."),
+        ({"driver": "."}, "The driver picture {folder} does not exist: check the path."),
+        (
+            {"driver": "a" * 300},
+            "The driver picture {folder}/" + "a" * 300 + " does not exist: check the path.",
+        ),
+        ({"steps": "many"}, "Steps must be a whole number from 1 to 50, not 'many'."),
+        ({"steps": "4.5"}, "Steps must be a whole number from 1 to 50, not '4.5'."),
+        ({"steps": "51"}, "Steps must be a whole number from 1 to 50, not 51."),
+        ({"expression": "nan"}, "Expression must be a number from 0 to 2, not nan."),
+        ({"output": "../me.png"}, "The output '../me.png' must be a plain name in the output folder."),
+        (
+            {"output": "a/../../me.png"},
+            "The output 'a/../../me.png' must be a plain name in the output folder.",
+        ),
+        ({"output": "/tmp/me.png"}, "The output '/tmp/me.png' must be a plain name in the output folder."),
+        ({"output": "C:\\me.png"}, "The output 'C:\\\\me.png' must be a plain name in the output folder."),
+        ({"output": "a\0.png"}, "The output 'a\\x00.png' must be a plain name in the output folder."),
+        ({"output": "me.gif"}, "The output me.gif must end in one of .png, .jpg, .jpeg, .webp."),
+        ({"output": ".png"}, "The output .png must end in one of .png, .jpg, .jpeg, .webp."),
+        (
+            {"output": "link/me.png"},
+            "The output link/me.png leads out of the output folder: choose another name.",
+        ),
+        ({"output": "link.png"}, "The output link.png is a folder or a link: choose another name."),
+        ({"output": "folder.png"}, "The output folder.png is a folder or a link: choose another name."),
+        ({"output": "GOOD.png"}, "The output GOOD.png is that of row 2 already: choose another name."),
+        ({"": "more"}, "The row has more cells than there are columns: put a text with a comma in quotes."),
+    ],
+)
 def test_bad_rows_are_told_and_the_others_stay(table, tmp_path, cells, sentence):
     (tmp_path / "out/folder.png").mkdir(parents=True)
     (tmp_path / "out/link").symlink_to(tmp_path)
     (tmp_path / "out/link.png").symlink_to(tmp_path / "me.jpg")
     names = ["reference", "driver", "output", "steps", "expression"]
     row = {"reference": "toon.png", "driver": "me.jpg", **cells}
-    lines = [",".join(names), "toon.png,me.jpg,good.png", ",".join(row.get(name, "") for name in [*names, ""]).rstrip(","),
-             "toon.png,du.jpg,other.png"]
+    lines = [
+        ",".join(names),
+        "toon.png,me.jpg,good.png",
+        ",".join(row.get(name, "") for name in [*names, ""]).rstrip(","),
+        "toon.png,du.jpg,other.png",
+    ]
     before = sorted(tmp_path.rglob("*"))
     found = plan(table("\n".join(lines)))
     assert found.bad == {3: sentence.format(folder=tmp_path)} and [job.row for job in found.jobs] == [2, 4]
@@ -161,12 +211,28 @@ def job(reference, driver, face=None):
 
 def test_a_reference_is_set_once_for_its_neighbours():
     counting = Counting()
-    jobs = [job("a", "1"), job("a", "bad"), job("a", "huge"), job("a", "2"), job("bad", "1"), job("bad", "2"),
-            job("a", "1"), job("a", "1", face=1)]
+    jobs = [
+        job("a", "1"),
+        job("a", "bad"),
+        job("a", "huge"),
+        job("a", "2"),
+        job("bad", "1"),
+        job("bad", "2"),
+        job("a", "1"),
+        job("a", "1", face=1),
+    ]
     results = [str(result) for _, result in draw(counting, jobs)]
     assert counting.references == [("a", None), ("bad", None), ("a", None), ("a", 1)]
-    assert results == ["a as 1", "No face in the driver.", "Drawing failed: CUDA out of memory. Tried to allocate 2 GiB.",
-                       "a as 2", "No face in the reference.", "No face in the reference.", "a as 1", "a as 1"]
+    assert results == [
+        "a as 1",
+        "No face in the driver.",
+        "Drawing failed: CUDA out of memory. Tried to allocate 2 GiB.",
+        "a as 2",
+        "No face in the reference.",
+        "No face in the reference.",
+        "a as 1",
+        "a as 1",
+    ]
 
 
 @pytest.fixture
@@ -188,30 +254,45 @@ def run(model_folder, pictures, tmp_path, capfd):
 
 
 def test_a_batch_goes_on_and_is_gone_on_with(run, tmp_path, model_folder, monkeypatch):
-    table = ("reference,driver,output,seed\nreference.png,face.png,a.png,1\nreference.png,no face.png,b.png,2\n"
-             "reference.png,missing.png,c.png,3\nreference.png,face.png,sub/d.jpg,4\n")
+    table = (
+        "reference,driver,output,seed\nreference.png,face.png,a.png,1\nreference.png,no face.png,b.png,2\n"
+        "reference.png,missing.png,c.png,3\nreference.png,face.png,sub/d.jpg,4\n"
+    )
     status, files, out, err = run(table)
     assert status == 1 and files == ["a.png", "d.jpg"]
     assert out.splitlines() == [str(tmp_path / "out/a.png"), str(tmp_path / "out/sub/d.jpg")]
     summary, *rows = err.splitlines()
     assert summary == "hellomeme: 2 made, 0 there already, 2 failed."
-    assert rows[0] == f"hellomeme: row 3: {photos.NO_FACE}" and rows[1].startswith("hellomeme: row 4: The driver picture ")
+    assert rows[0] == f"hellomeme: row 3: {photos.NO_FACE}" and rows[1].startswith(
+        "hellomeme: row 4: The driver picture "
+    )
     stamp = metadata.read(tmp_path / "out/a.png")
-    assert stamp.settings == Settings(steps=1, guidance=1, seed=1) and stamp.release == model_folder.name and stamp.labelled
+    assert (
+        stamp.settings == Settings(steps=1, guidance=1, seed=1)
+        and stamp.release == model_folder.name
+        and stamp.labelled
+    )
 
     before = (tmp_path / "out/a.png").stat()
-    monkeypatch.setattr("hellomeme.reenactor.Reenactor.from_release", lambda *_, **__: pytest.fail("nothing is left to draw"))
+    monkeypatch.setattr(
+        "hellomeme.reenactor.Reenactor.from_release", lambda *_, **__: pytest.fail("nothing is left to draw")
+    )
     good = "".join(line for line in table.splitlines(True) if "no face" not in line and "missing" not in line)
     status, files, out, err = run(good)
     assert (status, out, err) == (0, "", "hellomeme: 0 made, 2 there already, 0 failed.\n")
     assert (tmp_path / "out/a.png").stat() == before
 
     # the row now asks for something else: its picture is neither passed over nor replaced
-    for changed in (good.replace("a.png,1", "a.png,5"), good.replace("face.png,a.png", "reference.png,a.png")):
+    for changed in (
+        good.replace("a.png,1", "a.png,5"),
+        good.replace("face.png,a.png", "reference.png,a.png"),
+    ):
         status, files, out, err = run(changed)
         assert status == 1 and "1 there already, 1 failed" in err
-        assert err.splitlines()[1] == (f"hellomeme: row 2: The output {tmp_path / 'out/a.png'} exists, but was not made from these "
-                                       "pictures with this release, these settings and options: choose another name or move it away.")
+        assert err.splitlines()[1] == (
+            f"hellomeme: row 2: The output {tmp_path / 'out/a.png'} exists, but was not made from these "
+            "pictures with this release, these settings and options: choose another name or move it away."
+        )
     assert (tmp_path / "out/a.png").stat() == before
     assert "2 failed" in run(good, "--original-size")[3]
 
@@ -219,7 +300,9 @@ def test_a_batch_goes_on_and_is_gone_on_with(run, tmp_path, model_folder, monkey
 def test_options_for_the_whole_batch(run, tmp_path):
     from PIL import Image
 
-    status, files, _, _ = run("reference,driver\nreference.png,face.png\n", "--original-size", "--no-label", "--seed", "9")
+    status, files, _, _ = run(
+        "reference,driver\nreference.png,face.png\n", "--original-size", "--no-label", "--seed", "9"
+    )
     assert status == 0 and files == ["reference-face.png"]
     stamp = metadata.read(tmp_path / "out/reference-face.png")
     assert stamp.settings.seed == 9 and not stamp.labelled
@@ -230,13 +313,16 @@ def test_options_for_the_whole_batch(run, tmp_path):
 def test_an_unusable_table_or_folder_does_nothing(run, tmp_path):
     status, files, out, err = run("a,b\n1,2\n")
     assert (status, files, out) == (2, [], "") and err == (
-        "hellomeme: The table jobs.csv has no column reference: its first row must name the columns.\n")
+        "hellomeme: The table jobs.csv has no column reference: its first row must name the columns.\n"
+    )
     assert not (tmp_path / "out").exists()
     assert run("reference,driver\nreference.png,face.png\n", "--steps", "99")[0] == 2
     assert not (tmp_path / "out").exists()
     (tmp_path / "out").write_text("mine")
     status, _, _, err = run("reference,driver\nreference.png,face.png\n")
-    assert status == 2 and err.startswith("hellomeme: The folder ") and (tmp_path / "out").read_text() == "mine"
+    assert (
+        status == 2 and err.startswith("hellomeme: The folder ") and (tmp_path / "out").read_text() == "mine"
+    )
 
 
 def test_an_interrupted_batch_keeps_what_is_made(run, monkeypatch):
@@ -257,7 +343,9 @@ def test_an_interrupted_batch_keeps_what_is_made(run, monkeypatch):
 
 
 def test_processes_share_the_rows(run, monkeypatch):
-    table = "reference,driver,output\nnone.png,face.png,x.png\n" + "".join(f"reference.png,face.png,{n}.png\n" for n in range(3))
+    table = "reference,driver,output\nnone.png,face.png,x.png\n" + "".join(
+        f"reference.png,face.png,{n}.png\n" for n in range(3)
+    )
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
     monkeypatch.delenv("MASTER_ADDR", raising=False)
@@ -266,7 +354,9 @@ def test_processes_share_the_rows(run, monkeypatch):
     assert run(table)[:2] == (1, ["0.png", "1.png", "2.png"])
     monkeypatch.setenv("RANK", "2")
     status, _, _, err = run(table)
-    assert status == 2 and err.startswith("hellomeme: RANK and WORLD_SIZE in the environment do not fit together")
+    assert status == 2 and err.startswith(
+        "hellomeme: RANK and WORLD_SIZE in the environment do not fit together"
+    )
 
 
 @pytest.fixture
@@ -277,13 +367,41 @@ def launch(model_folder, pictures, tmp_path):
     def launch(text, *options):
         path = pictures / "launched.csv"
         path.write_text(text)
-        quick = ["--device", "cpu", "--steps", "1", "--guidance", "1", "--release", str(model_folder), *options]
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
+        quick = [
+            "--device",
+            "cpu",
+            "--steps",
+            "1",
+            "--guidance",
+            "1",
+            "--release",
+            str(model_folder),
+            *options,
+        ]
+        launcher = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc_per_node",
+            "2",
+            "-m",
+        ]
         environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-        done = subprocess.run([*launcher, "hellomeme", "batch", str(path), str(tmp_path / "out"), *quick], cwd=ROOT,
-                              env=environment, capture_output=True, text=True)
+        done = subprocess.run(
+            [*launcher, "hellomeme", "batch", str(path), str(tmp_path / "out"), *quick],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
         ours = [line for line in done.stderr.splitlines() if line.startswith("hellomeme: ")]
-        return done.returncode, sorted(path.name for path in tmp_path.glob("out/*")), done.stdout.splitlines(), ours
+        return (
+            done.returncode,
+            sorted(path.name for path in tmp_path.glob("out/*")),
+            done.stdout.splitlines(),
+            ours,
+        )
 
     return launch
 
@@ -291,16 +409,23 @@ def launch(model_folder, pictures, tmp_path):
 def test_two_processes_share_a_table_and_tell_once(launch, tmp_path):
     names = "abcde"
     rows = [f"reference.png,{'no face' if name == 'c' else 'face'}.png,{name}.png" for name in names]
-    table = "\n".join(["reference,driver,output", "none.png,face.png,x.png", *rows, "reference.png,none.png,y.png"])
+    table = "\n".join(
+        ["reference,driver,output", "none.png,face.png,x.png", *rows, "reference.png,none.png,y.png"]
+    )
     status, files, out, ours = launch(table)
     made = [f"{name}.png" for name in "abde"]
     assert status != 0 and files == made
     assert sorted(out) == [str(tmp_path / "out" / name) for name in made]  # each of them once
-    assert ours[0] == "hellomeme: 4 made, 0 there already, 3 failed." and ours[2] == f"hellomeme: row 5: {photos.NO_FACE}"
+    assert (
+        ours[0] == "hellomeme: 4 made, 0 there already, 3 failed."
+        and ours[2] == f"hellomeme: row 5: {photos.NO_FACE}"
+    )
     assert [line.split(":")[1] for line in ours[1:]] == [" row 2", " row 5", " row 8"]
 
     before = [path.stat().st_mtime_ns for path in sorted(tmp_path.glob("out/*"))]
-    status, _, out, ours = launch("\n".join(["reference,driver,output", *(row for row in rows if "no face" not in row)]))
+    status, _, out, ours = launch(
+        "\n".join(["reference,driver,output", *(row for row in rows if "no face" not in row)])
+    )
     assert (status, out, ours) == (0, [], ["hellomeme: 0 made, 4 there already, 0 failed."])
     assert [path.stat().st_mtime_ns for path in sorted(tmp_path.glob("out/*"))] == before
 
@@ -326,17 +451,28 @@ def test_is_done_only_with_the_same_pictures_release_settings_and_options(table,
     assert not is_done(wanted, release, "lora")
     picture = Image.new("RGB", (8, 8))
     for labelled in (True, False):
-        metadata.save(picture, wanted.output, metadata.Stamp(settings, "demo", labelled=labelled, made_from=made), overwrite=True)
+        metadata.save(
+            picture,
+            wanted.output,
+            metadata.Stamp(settings, "demo", labelled=labelled, made_from=made),
+            overwrite=True,
+        )
         assert is_done(wanted, release, "lora")
-    refused = pytest.raises(HelloMemeError, match="exists, but was not made from these pictures with this release")
+    refused = pytest.raises(
+        HelloMemeError, match="exists, but was not made from these pictures with this release"
+    )
     with refused:
         is_done(wanted, release)
     (tmp_path / "me.jpg").write_text("another picture")
     with refused:
         is_done(wanted, release, "lora")
-    for stamp in (metadata.Stamp(Settings(seed=5).resolved(release), "demo", made_from=made_from(wanted)),
-                  metadata.Stamp(settings, "v1", made_from=made_from(wanted)), metadata.Stamp(settings, "demo"),
-                  metadata.Stamp(settings, "demo", edit=Edit(Turn(yaw=5)), made_from=made_from(wanted)), None):
+    for stamp in (
+        metadata.Stamp(Settings(seed=5).resolved(release), "demo", made_from=made_from(wanted)),
+        metadata.Stamp(settings, "v1", made_from=made_from(wanted)),
+        metadata.Stamp(settings, "demo"),
+        metadata.Stamp(settings, "demo", edit=Edit(Turn(yaw=5)), made_from=made_from(wanted)),
+        None,
+    ):
         metadata.save(picture, wanted.output, stamp, overwrite=True)
         with refused:
             is_done(wanted, release)

@@ -3,7 +3,17 @@
 import photos
 import pytest
 from browser import (  # noqa: F401  (fixtures)
-    browser, choose_clip, examples, film, needs_chromium, open_tab, result, served, set_number, url, visit,
+    browser,
+    choose_clip,
+    examples,
+    film,
+    needs_chromium,
+    open_tab,
+    result,
+    served,
+    set_number,
+    url,
+    visit,
 )
 from PIL import Image
 
@@ -22,7 +32,9 @@ def test_an_example_is_chosen_run_and_seen(visit, url, scheme, tmp_path):
     for kind, label in (("driver", "Faces to try"), ("reference", "Portraits to try")):
         before = page.locator(f"#{kind} img").get_attribute("src")
         page.locator(".block", has_text=label).locator("button.gallery-item").nth(1).click()
-        page.wait_for_function(f"before => document.querySelector('#{kind} img')?.getAttribute('src') != before", arg=before)
+        page.wait_for_function(
+            f"before => document.querySelector('#{kind} img')?.getAttribute('src') != before", arg=before
+        )
     page.click("#run")
     assert result(page) == [128, 128]
     page.wait_for_function("document.querySelector('#about').innerText.includes('seed 0')")
@@ -53,7 +65,9 @@ def test_a_picture_is_pasted_by_the_keys_for_it(visit, url):
         files.items.add(new File([await canvas.convertToBlob()], "pasted.png", {type: "image/png"}));
         document.activeElement.dispatchEvent(new ClipboardEvent("paste", {clipboardData: files, bubbles: true}));
     }""")
-    page.wait_for_function("document.querySelector('#reference img')?.getAttribute('src').includes('pasted.png')")
+    page.wait_for_function(
+        "document.querySelector('#reference img')?.getAttribute('src').includes('pasted.png')"
+    )
     assert "pasted" not in page.locator("#driver img").get_attribute("src")
 
 
@@ -86,7 +100,9 @@ def test_one_of_two_faces_is_chosen_by_a_click(visit, url, tmp_path):
     assert number.input_value() == "0"
     for x, chosen in ((352, "1"), (128, "0")):  # the middle of each, the smaller one first
         click_at(page, "#driver-faces", x, 140)
-        page.wait_for_function("chosen => document.querySelector('#driver-face input').value === chosen", arg=chosen)
+        page.wait_for_function(
+            "chosen => document.querySelector('#driver-face input').value === chosen", arg=chosen
+        )
 
 
 def test_the_result_pasted_back_and_the_slider_between_before_and_after(visit, url):
@@ -191,26 +207,36 @@ def test_a_preset_moves_the_sliders_and_a_released_slider_draws(visit, url):
     before = page.locator("#expression-result img").get_attribute("src")
     page.locator("#turn-yaw input[type=range]").focus()
     page.keyboard.press("Home")  # as from the keyboard
-    page.wait_for_function("before => document.querySelector('#expression-result img').src != before", arg=before)
+    page.wait_for_function(
+        "before => document.querySelector('#expression-result img').src != before", arg=before
+    )
     assert page.locator("#turn-yaw input").first.input_value() == "-60"
 
 
 def test_what_the_sliders_show_goes_with_another_portrait(visit, url):
     page = visit(url)
     open_tab(page, "Expression")
-    picture, smile = page.locator("#expression-result img"), page.locator("#slider-mouthSmileLeft input").first
+    picture, smile = (
+        page.locator("#expression-result img"),
+        page.locator("#slider-mouthSmileLeft input").first,
+    )
     portraits = page.locator("#expression-side button.gallery-item")
 
     def click(button):
         """Clicks, and returns how far the mouth smiles once a picture of that is there."""
         before = picture.get_attribute("src") if picture.count() else None
         button.click()
-        page.wait_for_function("before => (document.querySelector('#expression-result img')?.src ?? before) != before", arg=before)
+        page.wait_for_function(
+            "before => (document.querySelector('#expression-result img')?.src ?? before) != before",
+            arg=before,
+        )
         return smile.input_value()
 
     own = click(portraits.nth(1))
     assert own != "0"
-    assert [click(page.locator("#preset-laugh")), click(portraits.nth(0)), click(portraits.nth(1))] == ["0.95"] * 3
+    assert [click(page.locator("#preset-laugh")), click(portraits.nth(0)), click(portraits.nth(1))] == [
+        "0.95"
+    ] * 3
     assert click(page.locator("#own-face")) == own
     assert click(portraits.nth(0)) not in (own, "0.95")
 
@@ -237,9 +263,13 @@ def test_a_cell_of_the_grid_opens_in_the_image_tab(visit, url):
     page.get_by_label("Thumbnail 4 of 4").click()
     assert result(page) == [128, 128]
     page.wait_for_function("document.querySelector('#reference img').src.includes('4.png')")
-    page.wait_for_function("document.querySelector('input[aria-label=\"number input for Steps\"]').value === '1'")
+    page.wait_for_function(
+        "document.querySelector('input[aria-label=\"number input for Steps\"]').value === '1'"
+    )
     page.wait_for_function("!document.querySelector('#shown img')")  # what was there was of another result
-    page.wait_for_function("(box => 0 <= box.top && box.bottom <= innerHeight)(document.querySelector('#result').getBoundingClientRect())")
+    page.wait_for_function(
+        "(box => 0 <= box.top && box.bottom <= innerHeight)(document.querySelector('#result').getBoundingClientRect())"
+    )
 
 
 def test_chinese(visit, url):

@@ -18,7 +18,9 @@ def unhurried(denoise, *more, **options):
 def wait_until_stopped(page, place):
     """Waits until the page says so, and shows a run no longer, nor an error."""
     page.wait_for_selector("text=Stopped.")
-    page.wait_for_function("place => !/steps|frames|Drawing|Error/.test(document.querySelector(place).innerText)", arg=place)
+    page.wait_for_function(
+        "place => !/steps|frames|Drawing|Error/.test(document.querySelector(place).innerText)", arg=place
+    )
     assert not studios.STUDIO.stops
 
 

@@ -29,7 +29,9 @@ def run(model_folder, pictures, tmp_path, capfd):
         output = tmp_path / output
         quick = ["--release", str(model_folder), "--device", "cpu", "--steps", "1", "--guidance", "1"]
         try:
-            status = cli.main(["image", str(pictures / reference), str(pictures / driver), str(output), *quick, *options])
+            status = cli.main(
+                ["image", str(pictures / reference), str(pictures / driver), str(output), *quick, *options]
+            )
         except SystemExit as exit:
             status = exit.code
         return status, output, *capfd.readouterr()
@@ -66,7 +68,9 @@ def test_the_sentence_names_the_reference_picture(run):
 
 @pytest.mark.parametrize("name", photos.ODD)
 def test_odd_pictures_count_as_what_they_show(run, name):
-    odd, plain = (pixels(run(driver, output=f"{i}.png")[1]) for i, driver in enumerate([name, photos.ODD[name]]))
+    odd, plain = (
+        pixels(run(driver, output=f"{i}.png")[1]) for i, driver in enumerate([name, photos.ODD[name]])
+    )
     np.testing.assert_array_equal(odd, plain)
 
 
@@ -84,16 +88,25 @@ def test_settings_reach_the_drawing(run):
     assert (plain != other).any() and (plain != calm).any()
 
 
-@pytest.mark.parametrize("options, sentence", [
-    (["--steps", "51"], "Steps must be a whole number from 1 to 50, not 51."),
-    (["--expression", "nan"], "Expression must be a number from 0 to 2, not nan."),
-    (["--head", "-1"], "Head turn must be a number from 0 to 1.5, not -1.0."),
-    (["--steps", "many"], "argument --steps: invalid int value: 'many'; try python -m hellomeme image --help"),
-    (["--colour"], "unrecognized arguments: --colour; try python -m hellomeme --help"),
-    (["--device", "tpu"], "There is no device called tpu: choose cpu, cuda, cuda:1 or mps."),
-    (["--driver-face", "3"], "Face 3 was asked for, but there is only one face in the driver picture: "
-                             "choose a number from 0 (the largest) to 0."),
-])
+@pytest.mark.parametrize(
+    "options, sentence",
+    [
+        (["--steps", "51"], "Steps must be a whole number from 1 to 50, not 51."),
+        (["--expression", "nan"], "Expression must be a number from 0 to 2, not nan."),
+        (["--head", "-1"], "Head turn must be a number from 0 to 1.5, not -1.0."),
+        (
+            ["--steps", "many"],
+            "argument --steps: invalid int value: 'many'; try python -m hellomeme image --help",
+        ),
+        (["--colour"], "unrecognized arguments: --colour; try python -m hellomeme --help"),
+        (["--device", "tpu"], "There is no device called tpu: choose cpu, cuda, cuda:1 or mps."),
+        (
+            ["--driver-face", "3"],
+            "Face 3 was asked for, but there is only one face in the driver picture: "
+            "choose a number from 0 (the largest) to 0.",
+        ),
+    ],
+)
 def test_bad_options(run, options, sentence):
     refused(run("face.png", *options), sentence)
 
@@ -105,7 +118,10 @@ def test_an_unknown_release(run):
 
 
 def test_the_output_must_be_a_picture_in_a_folder(run):
-    refused(run(output="new.txt"), f"The output {run(output='new.txt')[1]} must end in one of .png, .jpg, .jpeg, .webp.")
+    refused(
+        run(output="new.txt"),
+        f"The output {run(output='new.txt')[1]} must end in one of .png, .jpg, .jpeg, .webp.",
+    )
     _, nowhere, _, err = run(output="none/new.png")
     assert err == f"hellomeme: The folder {nowhere.parent} for the output does not exist: make it first.\n"
 
@@ -125,7 +141,10 @@ def test_no_file_of_the_user_is_overwritten(run, pictures):
     os.link(pictures / "face.png", link)
     before = link.read_bytes()
     status, _, _, err = run("face.png", "--overwrite", output="link.png")
-    assert status == 2 and err == f"hellomeme: The output {link} is one of the input pictures: choose another name.\n"
+    assert (
+        status == 2
+        and err == f"hellomeme: The output {link} is one of the input pictures: choose another name.\n"
+    )
     assert link.read_bytes() == before
 
 
@@ -150,7 +169,15 @@ def test_formats(run, suffix, kind):
 def test_as_a_process_of_its_own(model_folder, pictures, tmp_path):
     """Native code logs while MediaPipe runs and ends: of that nothing shows."""
     output = tmp_path / "new.png"
-    command = [sys.executable, "-m", "hellomeme", "image", pictures / "reference.png", pictures / "no face.png", output]
+    command = [
+        sys.executable,
+        "-m",
+        "hellomeme",
+        "image",
+        pictures / "reference.png",
+        pictures / "no face.png",
+        output,
+    ]
     done = subprocess.run([*command, "--release", model_folder], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"hellomeme: {photos.NO_FACE}\n")
     assert not output.exists()
@@ -161,4 +188,7 @@ def test_help_names_every_setting(capsys):
         cli.main(["image", "--help"])
     assert exit.value.code == 0
     shown = capsys.readouterr().out
-    assert all(f"--{name}" in shown for name in ("expression", "head", "guidance", "steps", "seed", "release", "base", "device"))
+    assert all(
+        f"--{name}" in shown
+        for name in ("expression", "head", "guidance", "steps", "seed", "release", "base", "device")
+    )

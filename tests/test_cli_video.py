@@ -17,8 +17,21 @@ def folder(tmp_path_factory):
     Image.fromarray(toon(3)).save(folder / "reference.png")
     for k, yaw in enumerate((0, 8, 16, 16, 8, 0)):
         Image.fromarray(toon(5, yaw=yaw)).save(folder / f"{k}.png")
-    ffmpeg("-framerate", "12", "-i", folder / "%d.png", "-f", "lavfi", "-i", "sine=duration=1", "-c:v", "libx264",
-           "-pix_fmt", "yuv420p", folder / "driver.mp4")
+    ffmpeg(
+        "-framerate",
+        "12",
+        "-i",
+        folder / "%d.png",
+        "-f",
+        "lavfi",
+        "-i",
+        "sine=duration=1",
+        "-c:v",
+        "libx264",
+        "-pix_fmt",
+        "yuv420p",
+        folder / "driver.mp4",
+    )
     return folder
 
 
@@ -53,7 +66,11 @@ def test_a_motion_file_drives(run, folder, tmp_path):
     assert len(motion) == 6 and motion.rate.tolist() == [12, 1] and motion.valid.all()
     yaw = np.degrees(np.arcsin(motion.rotation[:, 0, 2]))
     assert abs(yaw[2] - yaw[0]) > 5 and abs(yaw[5] - yaw[0]) < 3
-    assert run("video", folder / "reference.png", file, output, "--frames", "2", "--start", "0") == (0, f"{output}\n", "")
+    assert run("video", folder / "reference.png", file, output, "--frames", "2", "--start", "0") == (
+        0,
+        f"{output}\n",
+        "",
+    )
     assert len(stamps(output)[0]) == 2
 
 
@@ -64,8 +81,12 @@ def test_bad_input_is_one_line_and_no_file(run, folder, tmp_path):
     (tmp_path / "text.mp4").write_text("This is not a clip.")
     cases = {
         ("missing.mp4",): f"The driver clip {tmp_path / 'missing.mp4'} does not exist: check the path.",
-        ("text.mp4",): "The driver clip text.mp4 is not a clip that can be read: choose an MP4, MOV, WebM or GIF file.",
-        ("empty.mp4",): "No face found in the first second of the driver clip: choose one that begins with a face, or a "
+        (
+            "text.mp4",
+        ): "The driver clip text.mp4 is not a clip that can be read: choose an MP4, MOV, WebM or GIF file.",
+        (
+            "empty.mp4",
+        ): "No face found in the first second of the driver clip: choose one that begins with a face, or a "
         "later start.",
         ("empty.mp4", "--overlap", "9"): "Overlap must be a whole number from 0 to 8, not 9.",
     }

@@ -32,7 +32,14 @@ def face_at(centre, half, red, green):
     landmarks = centre + half * np.stack([np.cos(angles), np.sin(angles)], 1)
     rotation = np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
     box = np.array([*(centre - half), *(centre + half)])
-    return Face(landmarks.astype(np.float32), np.full(51, red, np.float32), rotation, np.asarray(centre), half / 1.5, box)
+    return Face(
+        landmarks.astype(np.float32),
+        np.full(51, red, np.float32),
+        rotation,
+        np.asarray(centre),
+        half / 1.5,
+        box,
+    )
 
 
 class ColourAnalyzer:
@@ -75,8 +82,14 @@ def frames(*numbers):
 
 def still(count, rate=(25, 1)):
     """A motion of so many frames in which nothing moves."""
-    return Motion(np.zeros((count, 51), np.float32), np.tile(np.eye(3), (count, 1, 1)), np.full((count, 2), 256.0),
-                  np.full(count, 50.0), np.ones(count, bool), rate=np.array(rate))
+    return Motion(
+        np.zeros((count, 51), np.float32),
+        np.tile(np.eye(3), (count, 1, 1)),
+        np.full((count, 2), 256.0),
+        np.full(count, 50.0),
+        np.ones(count, bool),
+        rate=np.array(rate),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +97,13 @@ def moving_folder(model_folder, tmp_path_factory):
     """The tiny model with a motion module of random numbers."""
     folder = shutil.copytree(model_folder, tmp_path_factory.mktemp("models") / "moving")
     torch.manual_seed(1)
-    adapter = MotionAdapter(block_out_channels=WIDTHS, motion_layers_per_block=1, motion_norm_num_groups=8,
-                            motion_num_attention_heads=4, use_motion_mid_block=False)
+    adapter = MotionAdapter(
+        block_out_channels=WIDTHS,
+        motion_layers_per_block=1,
+        motion_norm_num_groups=8,
+        motion_num_attention_heads=4,
+        use_motion_mid_block=False,
+    )
     for parameter in adapter.parameters():
         if not parameter.any():
             torch.nn.init.normal_(parameter)
@@ -115,8 +133,18 @@ def driver(tmp_path_factory):
     """One second at 29.97 with longer sound; red rises, and two frames in the middle are black."""
     path = tmp_path_factory.mktemp("clips") / "driver.mp4"
     colour = "geq=r='if(between(N,14,15),0,80+4*N)':g='if(between(N,14,15),0,60)':b=60"
-    ffmpeg("-f", "lavfi", "-i", f"nullsrc=size=96x96:rate=30000/1001:duration=1,format=gbrp,{colour}",
-           "-f", "lavfi", "-i", "sine=duration=2", *H264, path)
+    ffmpeg(
+        "-f",
+        "lavfi",
+        "-i",
+        f"nullsrc=size=96x96:rate=30000/1001:duration=1,format=gbrp,{colour}",
+        "-f",
+        "lavfi",
+        "-i",
+        "sine=duration=2",
+        *H264,
+        path,
+    )
     return path
 
 
@@ -138,7 +166,9 @@ def test_a_clip_keeps_rate_length_and_sound(plain, driver, tmp_path):
     report = plain.video(driver, tmp_path / "out.mp4", QUICK, progress=lambda *step: told.append(step))
     assert (report.frames, report.without_face, report.rate) == (30, 2, NTSC)
     assert stamps(report.path)[0] == [k / NTSC for k in range(30)]
-    ends = (times[-1] + lengths[-1] for times, lengths in (stamps(report.path, "v"), stamps(report.path, "a")))
+    ends = (
+        times[-1] + lengths[-1] for times, lengths in (stamps(report.path, "v"), stamps(report.path, "a"))
+    )
     assert abs(next(ends) - next(ends)) < 1 / NTSC
     assert pictures(report.path).shape == (30, 128, 128, 3)
     assert [step for step in told if step[0] == "analysing"] == [("analysing", k, 30) for k in range(1, 31)]
@@ -181,7 +211,9 @@ def test_ten_minutes_are_analysed_without_keeping_a_picture(plain, ten_minutes):
     """3000 frames as pictures would be 83 MB; their numbers are 2.5 kB each, and as many again while they are put together."""
     tracemalloc.start()
     try:
-        motion, _ = analyse(read_frames(ten_minutes, Fraction(5)), Fraction(5), plain.analyzer, plain.release.crop_scale)
+        motion, _ = analyse(
+            read_frames(ten_minutes, Fraction(5)), Fraction(5), plain.analyzer, plain.release.crop_scale
+        )
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -217,7 +249,11 @@ def test_the_motion_module_counts_and_the_settings_reach_the_plan(moving, driver
 def test_the_strip_shows_driver_pose_and_result(plain, driver, tmp_path):
     chosen = {"frames": 3, "start": 0.2}
     strip, alone = (
-        pictures(plain.video(driver, tmp_path / f"{beside}.mp4", QUICK, ClipSettings(side_by_side=beside, **chosen)).path)
+        pictures(
+            plain.video(
+                driver, tmp_path / f"{beside}.mp4", QUICK, ClipSettings(side_by_side=beside, **chosen)
+            ).path
+        )
         for beside in (True, False)
     )
     assert strip.shape == (3, 128, 384, 3)
@@ -241,11 +277,16 @@ def test_a_stop_ends_within_a_step_and_leaves_no_file(plain, driver, tmp_path):
 
 def test_outputs_and_starts_that_cannot_be(plain, driver, tmp_path):
     copy = shutil.copy(driver, tmp_path / "driver.mp4")
-    for output, why in ((tmp_path / "a.avi", "must end in .mp4"), (tmp_path / "no" / "a.mp4", "does not exist"),
-                        (copy, "is the driver itself")):
+    for output, why in (
+        (tmp_path / "a.avi", "must end in .mp4"),
+        (tmp_path / "no" / "a.mp4", "does not exist"),
+        (copy, "is the driver itself"),
+    ):
         with pytest.raises(HelloMemeError, match=why):
             plain.video(copy, output, QUICK)
-    with pytest.raises(HelloMemeError, match=r"The start of 7 s is beyond the end of the driver, which lasts 1.00 s"):
+    with pytest.raises(
+        HelloMemeError, match=r"The start of 7 s is beyond the end of the driver, which lasts 1.00 s"
+    ):
         plain.video(driver, tmp_path / "a.mp4", QUICK, ClipSettings(start=7))
     with pytest.raises(HelloMemeError, match="Neutral frame 30 was asked for, but the clip has 30 frames"):
         plain.video(driver, tmp_path / "a.mp4", QUICK, ClipSettings(relative=True, neutral=30))
@@ -272,8 +313,10 @@ def test_no_driver_can_ask_for_more_frames_than_can_be_kept(plain):
     assert len(read_motion(slow, QUICK, ClipSettings(frames=3, rate="30"), plain.analyzer, 2.0)[0]) == 3
     with pytest.raises(HelloMemeError) as caught:
         read_motion(slow, QUICK, ClipSettings(rate="30"), plain.analyzer, 2.0)
-    assert str(caught.value) == ("The driver would give 10368000 frames, and 250000 is the most: choose how many to make, or "
-                                 "a lower rate.")
+    assert str(caught.value) == (
+        "The driver would give 10368000 frames, and 250000 is the most: choose how many to make, or "
+        "a lower rate."
+    )
 
 
 def test_frames_of_a_motion_file_that_all_show_no_face(plain):

@@ -14,7 +14,15 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from hellomeme import releases
-from hellomeme.clip_sampling import FIRST_STEPS, WINDOW, ClipPlan, draw_clip, frames_alone, in_windows, noise_frames
+from hellomeme.clip_sampling import (
+    FIRST_STEPS,
+    WINDOW,
+    ClipPlan,
+    draw_clip,
+    frames_alone,
+    in_windows,
+    noise_frames,
+)
 from hellomeme.errors import HelloMemeError
 from hellomeme.sampling import Stopped, noised, ready
 
@@ -36,7 +44,11 @@ def pipeline(tmp_path_factory):
     for part in ("tokenizer", "scheduler"):
         shutil.copytree(NETWORKS / "checkpoint" / part, official / part)
     row = dataclasses.replace(
-        releases.find("v1"), root=NETWORKS / "hub", base=str(NETWORKS / "checkpoint"), emotion=None, text_width=None,
+        releases.find("v1"),
+        root=NETWORKS / "hub",
+        base=str(NETWORKS / "checkpoint"),
+        emotion=None,
+        text_width=None,
         motion=str(CASE / "hm_animatediff_frame12"),
     )
     pipeline = releases.load(row, device="cpu", reference_base=str(official))[0]
@@ -135,7 +147,9 @@ def test_a_motion_module_of_another_shape_is_refused(pipeline, model_folder):
     assert other.motion_adapter is None
 
 
-@pytest.mark.parametrize("frames, padded", [(1, 12), (3, 12), (4, 12), (11, 12), (12, 20), (14, 20), (19, 20), (20, 28)])
+@pytest.mark.parametrize(
+    "frames, padded", [(1, 12), (3, 12), (4, 12), (11, 12), (12, 20), (14, 20), (19, 20), (20, 28)]
+)
 def test_padding_is_the_released_one(frames, padded):
     assert ClipPlan(frames, 25, 1.5).padded == padded
     if frames > 3:  # fewer crash there
@@ -152,7 +166,9 @@ def all_at_once(scheduler, starts, plan):
     """The definition: at every step all windows of the clip, averaged where they overlap."""
     scheduler = ready(scheduler, plan.steps)
     noise = torch.cat([noise for _, noise in starts], 2)
-    latents = scheduler.add_noise(torch.cat([clean for clean, _ in starts], 2), noise, scheduler.timesteps[:1])
+    latents = scheduler.add_noise(
+        torch.cat([clean for clean, _ in starts], 2), noise, scheduler.timesteps[:1]
+    )
     for timestep in scheduler.timesteps:
         scaled, total = scheduler.scale_model_input(latents, timestep), torch.zeros_like(latents)
         count = torch.zeros(plan.padded).double()
@@ -203,7 +219,10 @@ def test_every_part_of_the_plan_counts(pipeline):
     poses = torch.rand(1, 3, 13, 128, 128, generator=torch.Generator().manual_seed(2))
 
     def tell(frames):
-        return {"condition": poses[:, :, frames], "emotion": torch.linspace(-1, 1, 548).expand(1, len(frames), -1)}
+        return {
+            "condition": poses[:, :, frames],
+            "emotion": torch.linspace(-1, 1, 548).expand(1, len(frames), -1),
+        }
 
     def draw(shares=None, **changes):
         plan = dataclasses.replace(ClipPlan(13, 1, 1.0), **changes)

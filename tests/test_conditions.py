@@ -14,26 +14,36 @@ from hellomeme.motion import FOCAL, Motion
 
 def rotation(pitch=0.0, yaw=0.0, roll=0.0):
     """R = Rz Ry Rx, degrees."""
-    x, y, z = (cv2.Rodrigues(np.radians(np.eye(3)[i] * angle))[0] for i, angle in enumerate((pitch, yaw, roll)))
+    x, y, z = (
+        cv2.Rodrigues(np.radians(np.eye(3)[i] * angle))[0] for i, angle in enumerate((pitch, yaw, roll))
+    )
     return z @ y @ x
 
 
 def motion(turn=np.eye(3), t=(0.0, 0.0, -5.0)):
     scale = FOCAL / -t[2]
     origin = 256 + np.array([t[0], -t[1]]) * scale / 0.05
-    return Motion(np.zeros((1, 51), np.float32), np.asarray(turn)[None], origin[None], np.array([scale]),
-                  np.ones(1, bool))
+    return Motion(
+        np.zeros((1, 51), np.float32),
+        np.asarray(turn)[None],
+        origin[None],
+        np.array([scale]),
+        np.ones(1, bool),
+    )
 
 
 LEVEL = [(207.71, 304.29), (207.71, 207.71), (304.29, 207.71), (304.29, 304.29)]
 
 
-@pytest.mark.parametrize("turn, corners, digits", [  # measured on the released camera
-    (rotation(), LEVEL, 0.01),
-    (rotation(pitch=20), [(210.8, 298.5), (204.2, 207.3), (307.8, 207.3), (301.2, 298.5)], 0.06),
-    (rotation(yaw=20), [(207.3, 307.8), (207.3, 204.2), (298.5, 210.8), (298.5, 301.2)], 0.06),
-    (rotation(roll=20), [(227.1, 317.9), (194.1, 227.1), (284.9, 194.1), (317.9, 284.9)], 0.06),
-])
+@pytest.mark.parametrize(
+    "turn, corners, digits",
+    [  # measured on the released camera
+        (rotation(), LEVEL, 0.01),
+        (rotation(pitch=20), [(210.8, 298.5), (204.2, 207.3), (307.8, 207.3), (301.2, 298.5)], 0.06),
+        (rotation(yaw=20), [(207.3, 307.8), (207.3, 204.2), (298.5, 210.8), (298.5, 301.2)], 0.06),
+        (rotation(roll=20), [(227.1, 317.9), (194.1, 227.1), (284.9, 194.1), (317.9, 284.9)], 0.06),
+    ],
+)
 def test_pose_camera(turn, corners, digits):
     np.testing.assert_allclose(conditions.pose_corners(motion(turn))[0], corners, atol=digits)
 
@@ -61,8 +71,12 @@ def test_pose_picture():
         # OpenCV's thickness of 15, which fills a pixel more on either side
         assert 15 <= line.any(-1).sum() <= 17
     # where edges meet, the one drawn later lies on top
-    for row, column, colour in [(208, 208, (0, 0, 255)), (208, 304, (255, 0, 0)), (304, 304, (255, 0, 255)),
-                                (304, 208, (255, 0, 255))]:
+    for row, column, colour in [
+        (208, 208, (0, 0, 255)),
+        (208, 304, (255, 0, 0)),
+        (304, 304, (255, 0, 255)),
+        (304, 208, (255, 0, 255)),
+    ]:
         assert picture[row, column].tolist() == list(colour)
 
 
@@ -136,8 +150,13 @@ def test_alignment(astronaut, template, size):
     turned = cv2.getRotationMatrix2D((256, 256), 25, 0.8)  # whatever the face does in the frame, it is undone
     moved = cv2.warpAffine(frame, turned, (512, 512), flags=cv2.INTER_CUBIC)
     points = (face.landmarks @ turned[:, :2].T + turned[:, 2]).astype(np.float32)
-    again = conditions.align(moved, type(face)(points, *[getattr(face, name) for name in (
-        "blendshapes", "rotation", "origin", "scale", "box")]), template)
+    again = conditions.align(
+        moved,
+        type(face)(
+            points, *[getattr(face, name) for name in ("blendshapes", "rotation", "origin", "scale", "box")]
+        ),
+        template,
+    )
     middle = slice(size // 3, 2 * size // 3)
     assert np.abs(again[middle, middle].astype(int) - aligned[middle, middle]).mean() < 4
 
@@ -164,8 +183,11 @@ def test_emotion_input(astronaut):
 def test_face_parts(astronaut):
     frame, face, _ = astronaut
     painted = frame.copy()  # an eye in red, the other in green, the mouth in blue
-    for indices, colour in (((33, 133, 159, 145), (255, 0, 0)), ((263, 362, 386, 374), (0, 255, 0)),
-                            ((61, 291, 0, 17), (0, 0, 255))):
+    for indices, colour in (
+        ((33, 133, 159, 145), (255, 0, 0)),
+        ((263, 362, 386, 374), (0, 255, 0)),
+        ((61, 291, 0, 17), (0, 0, 255)),
+    ):
         centre = face.landmarks[list(indices)].mean(0).round().astype(int).tolist()
         cv2.circle(painted, centre, 12, colour, -1)
     parts = conditions.face_parts([painted, painted], [face, face])
@@ -179,5 +201,8 @@ def test_face_parts(astronaut):
     clip = conditions.clip_input(parts)
     assert clip.shape == (2, 3, 3, 224, 224) and clip.dtype == np.float32
     grey = conditions.clip_input(np.full((256, 256, 3), 128, np.uint8))
-    mean, spread = np.array([0.48145466, 0.4578275, 0.40821073]), np.array([0.26862954, 0.26130258, 0.27577711])
+    mean, spread = (
+        np.array([0.48145466, 0.4578275, 0.40821073]),
+        np.array([0.26862954, 0.26130258, 0.27577711]),
+    )
     np.testing.assert_allclose(grey[:, 100, 100], (128 / 255 - mean) / spread, atol=1e-5)

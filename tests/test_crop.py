@@ -11,8 +11,14 @@ from hellomeme.face import Face, FaceAnalyzer
 
 def face_at(x0, y0, x1, y1):
     landmarks = np.tile(np.float32([(x0 + x1) / 2, (y0 + y1) / 2]), (478, 1))
-    return Face(landmarks, np.zeros(51, np.float32), np.eye(3), np.array([(x0 + x1) / 2, y0 + 10.0]), 30.0,
-                np.array([x0, y0, x1, y1], float))
+    return Face(
+        landmarks,
+        np.zeros(51, np.float32),
+        np.eye(3),
+        np.array([(x0 + x1) / 2, y0 + 10.0]),
+        30.0,
+        np.array([x0, y0, x1, y1], float),
+    )
 
 
 def test_the_rule():
@@ -29,10 +35,16 @@ def test_a_clip_has_one_crop():
     assert (crop.left, crop.top, crop.side) == pytest.approx((570 - 165, 460 - 165 - 0.115 * 330, 330))
 
 
-@pytest.mark.parametrize("box, corner", [
-    ((0, 0, 100, 100), (0, 0)), ((1100, 0, 1200, 100), (900, 0)), ((0, 900, 100, 1000), (0, 700)),
-    ((1100, 900, 1200, 1000), (900, 700)), ((-50, -50, 50, 50), (0, 0)),
-])
+@pytest.mark.parametrize(
+    "box, corner",
+    [
+        ((0, 0, 100, 100), (0, 0)),
+        ((1100, 0, 1200, 100), (900, 0)),
+        ((0, 900, 100, 1000), (0, 700)),
+        ((1100, 900, 1200, 1000), (900, 700)),
+        ((-50, -50, 50, 50), (0, 0)),
+    ],
+)
 def test_shifted_to_lie_inside(box, corner):
     crop = Crop.of([face_at(*box)], (1000, 1200))
     left, top = 900 if corner[0] else 0, 700 if corner[1] else 0

@@ -43,7 +43,9 @@ def test_a_photograph_drives_a_bundled_toon(astronaut, tmp_path):
     for name, options in {"driven": [], "again": [], "still": ["--expression", "0", "--head", "0"]}.items():
         output = tmp_path / f"{name}.png"
         assert cli.main(["image", str(REFERENCE), str(astronaut), str(output), *options]) == 0
-    driven, again, still = (np.asarray(Image.open(tmp_path / f"{name}.png"), float) for name in ("driven", "again", "still"))
+    driven, again, still = (
+        np.asarray(Image.open(tmp_path / f"{name}.png"), float) for name in ("driven", "again", "still")
+    )
     assert driven.shape == (128, 128, 3)
     assert np.array_equal(driven, again)  # the same seed and input give the same picture
     assert np.abs(driven - still).mean() > 1  # and the driver makes a difference

@@ -15,8 +15,13 @@ from hellomeme.reenactor import Reenactor
 from hellomeme.settings import Settings
 
 QUICK = Settings(steps=1)
-OWN = Motion(np.linspace(0, 1, 51, dtype=np.float32)[None], Turn(10, -5, 3).matrix[None], np.array([[250.0, 260]]),
-             np.array([55.0]), np.ones(1, bool))
+OWN = Motion(
+    np.linspace(0, 1, 51, dtype=np.float32)[None],
+    Turn(10, -5, 3).matrix[None],
+    np.array([[250.0, 260]]),
+    np.array([55.0]),
+    np.ones(1, bool),
+)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +52,8 @@ def test_presets():
     with pytest.raises(HelloMemeError) as caught:
         preset("smirk")
     assert str(caught.value) == (
-        "There is no preset called smirk: choose from laugh, wink, shocked, kiss, sad, sceptical.")
+        "There is no preset called smirk: choose from laugh, wink, shocked, kiss, sad, sceptical."
+    )
 
 
 def test_names_left_out_keep_the_references_own():
@@ -58,11 +64,15 @@ def test_names_left_out_keep_the_references_own():
     assert OWN.blendshapes[0, INDEX["jawOpen"]] != 0.9  # not changed in place
     for field in ("rotation", "origin", "scale"):
         np.testing.assert_allclose(getattr(edited(OWN), field), getattr(OWN, field), atol=1e-12)
-    np.testing.assert_allclose(edited(OWN, np.linspace(1, 0, 51)).blendshapes[0], np.linspace(1, 0, 51), atol=1e-6)
+    np.testing.assert_allclose(
+        edited(OWN, np.linspace(1, 0, 51)).blendshapes[0], np.linspace(1, 0, 51), atol=1e-6
+    )
 
 
 def test_start_values():
-    assert start(OWN) == {name: round(float(value), 2) for name, value in zip(ARKIT_NAMES, OWN.blendshapes[0])}
+    assert start(OWN) == {
+        name: round(float(value), 2) for name, value in zip(ARKIT_NAMES, OWN.blendshapes[0])
+    }
     np.testing.assert_allclose(edited(OWN, start(OWN)).blendshapes, OWN.blendshapes, atol=0.0051)
 
 
@@ -79,20 +89,26 @@ def test_the_head_turns_as_the_sliders_say():
     assert -60 <= turn(far, OWN).yaw <= 60
 
 
-@pytest.mark.parametrize("coefficients, sentence", [
-    ({"jaw": 0.5}, "There is no ARKit coefficient called jaw: names are like jawOpen or mouthSmileLeft."),
-    ({7: 0.5}, "There is no ARKit coefficient called 7: names are like jawOpen or mouthSmileLeft."),
-    ({"jawOpen": 1.2}, "jawOpen must be a number from 0 to 1, not 1.2."),
-    ({"jawOpen": -0.1}, "jawOpen must be a number from 0 to 1, not -0.1."),
-    ({"jawOpen": float("nan")}, "jawOpen must be a number from 0 to 1, not nan."),
-    ({"jawOpen": None}, "jawOpen must be a number from 0 to 1, not None."),
-    ({"jawOpen": "0.5"}, "jawOpen must be a number from 0 to 1, not 0.5."),
-    ({"jawOpen": 10**400}, f"jawOpen must be a number from 0 to 1, not 1{'0' * 39}."),
-    (np.zeros(52), "The coefficients are an array of shape (52,): give 51 numbers, or values by their ARKit names."),
-    ([], "The coefficients are an array of shape (0,): give 51 numbers, or values by their ARKit names."),
-    (np.full(51, np.inf), "browDownLeft must be a number from 0 to 1, not inf."),
-    (["a"] * 51, "browDownLeft must be a number from 0 to 1, not a."),
-])
+@pytest.mark.parametrize(
+    "coefficients, sentence",
+    [
+        ({"jaw": 0.5}, "There is no ARKit coefficient called jaw: names are like jawOpen or mouthSmileLeft."),
+        ({7: 0.5}, "There is no ARKit coefficient called 7: names are like jawOpen or mouthSmileLeft."),
+        ({"jawOpen": 1.2}, "jawOpen must be a number from 0 to 1, not 1.2."),
+        ({"jawOpen": -0.1}, "jawOpen must be a number from 0 to 1, not -0.1."),
+        ({"jawOpen": float("nan")}, "jawOpen must be a number from 0 to 1, not nan."),
+        ({"jawOpen": None}, "jawOpen must be a number from 0 to 1, not None."),
+        ({"jawOpen": "0.5"}, "jawOpen must be a number from 0 to 1, not 0.5."),
+        ({"jawOpen": 10**400}, f"jawOpen must be a number from 0 to 1, not 1{'0' * 39}."),
+        (
+            np.zeros(52),
+            "The coefficients are an array of shape (52,): give 51 numbers, or values by their ARKit names.",
+        ),
+        ([], "The coefficients are an array of shape (0,): give 51 numbers, or values by their ARKit names."),
+        (np.full(51, np.inf), "browDownLeft must be a number from 0 to 1, not inf."),
+        (["a"] * 51, "browDownLeft must be a number from 0 to 1, not a."),
+    ],
+)
 def test_bad_coefficients(coefficients, sentence):
     with pytest.raises(HelloMemeError) as caught:
         edited(OWN, coefficients)
@@ -118,7 +134,9 @@ def test_the_edit_is_drawn(reenactor, monkeypatch):
     result = reenactor.expression({"jawOpen": 0.9}, settings=QUICK, progress=lambda *step: calls.append(step))
     assert result.picture.size == (128, 128) and result.driver is None and calls == [(1, 1)]
     assert result.original_size().size == (200, 160) and result.release == reenactor.release.name
-    assert told[0][1][INDEX["jawOpen"]] == pytest.approx(0.9) and told[0][1][0] == pytest.approx(0.4, abs=0.05)
+    assert told[0][1][INDEX["jawOpen"]] == pytest.approx(0.9) and told[0][1][0] == pytest.approx(
+        0.4, abs=0.05
+    )
     assert same(result, reenactor.expression({"jawOpen": 0.9}, settings=QUICK))
     assert not same(result, reenactor.expression({"jawOpen": 0.1}, settings=QUICK))
     assert not same(result, reenactor.expression({"jawOpen": 0.9}, Turn(yaw=30), QUICK))
@@ -137,7 +155,8 @@ def test_the_edit_in_full():
     assert edit.values["noseSneerRight"] == 1  # the reference's own, as it was left out
     assert Edit.parse(edit.values) == edit and Edit.parse({}) == Edit()
     np.testing.assert_array_equal(  # to the last bit
-        edited(OWN, edit.coefficients).blendshapes, edited(OWN, {"jawOpen": 0.7, "jawLeft": 0}).blendshapes)
+        edited(OWN, edit.coefficients).blendshapes, edited(OWN, {"jawOpen": 0.7, "jawLeft": 0}).blendshapes
+    )
     for values in ({"jaw": 0.5}, {"jawOpen": 2}, {"yaw": 90}):
         with pytest.raises(HelloMemeError):
             Edit.parse(values)
@@ -157,5 +176,7 @@ def test_sentences(loaded, reenactor):
     with pytest.raises(HelloMemeError, match="^There is no reference picture yet"):
         Reenactor(loaded[0], loaded[2], None, ColourAnalyzer()).expression({})
     reenactor.emotion_encoder = MeanEncoder()
-    with pytest.raises(HelloMemeError, match="^These control nets know no ARKit coefficients: load the release with"):
+    with pytest.raises(
+        HelloMemeError, match="^These control nets know no ARKit coefficients: load the release with"
+    ):
         reenactor.expression({})

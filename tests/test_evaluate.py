@@ -25,7 +25,9 @@ def bench(model_folder):
     torch.set_num_threads(1)
     everything = face_module._looks
     with pytest.MonkeyPatch.context() as patch, FaceAnalyzer() as analyzer:
-        patch.setattr(face_module, "_looks", lambda height, width: itertools.islice(everything(height, width), 1))
+        patch.setattr(
+            face_module, "_looks", lambda height, width: itertools.islice(everything(height, width), 1)
+        )
         yield evaluate.Bench.of(str(model_folder), analyzer, identities=3, steps=1, guidance=1.0)
 
 
@@ -56,7 +58,9 @@ def test_follow_sees_who_follows_and_who_does_not():
     drivers = [face(yaw, jawOpen=jaw) for jaw, yaw in ((0.0, -20), (0.5, 0), (1.0, 20), (0.2, 10))]
     same = evaluate.follow(drivers, drivers)
     assert same["aed"] == same["apd"] == 0 and same["jawOpen"] == pytest.approx(1) and same["faces"] == 1
-    mirrored = evaluate.follow([face(jawOpen=1 - driver.blendshapes[INDEX["jawOpen"]]) for driver in drivers], drivers)
+    mirrored = evaluate.follow(
+        [face(jawOpen=1 - driver.blendshapes[INDEX["jawOpen"]]) for driver in drivers], drivers
+    )
     assert mirrored["jawOpen"] == pytest.approx(-1) and mirrored["yaw"] == 0 and mirrored["apd"] > 3
     assert evaluate.follow([None, None, None, drivers[0]], drivers) == {"faces": 0.25}
 
@@ -174,7 +178,11 @@ def test_curves_are_drawn_from_logs_in_parts(tmp_path):
     (tmp_path / "adapters" / "log_1.csv").write_text("step,seconds,loss\n1,30,0.9\n20,60,0.8\n")
     (tmp_path / "adapters" / "log.csv").write_text("step,seconds,loss,faces\n30,90,0.7,0.5\n40,120,,0.6\n")
     rows = curves.read_logs(tmp_path)["adapters"]
-    assert [row["step"] for row in rows] == [1, 20, 30, 40] and "loss" not in rows[-1] and rows[-1]["faces"] == 0.6
+    assert (
+        [row["step"] for row in rows] == [1, 20, 30, 40]
+        and "loss" not in rows[-1]
+        and rows[-1]["faces"] == 0.6
+    )
     curves.curves(tmp_path, tmp_path / "curves.jpg")
     assert Image.open(tmp_path / "curves.jpg").format == "JPEG"
     with pytest.raises(HelloMemeError, match="no logs"):
@@ -198,7 +206,9 @@ def test_a_crossed_pair_is_the_reference_doing_what_the_driver_does(bench):
     assert [pair.driver for pair in pairs] == [bench.pairs[i].driver for i in (1, 2, 0)]
     own = evaluate.read_back([pair.truth for pair in pairs], bench.analyzer)
     for found, pair in zip(own, pairs):
-        assert evaluate.control(found, "yaw") == pytest.approx(evaluate.control(pair.driver.face, "yaw"), abs=8)
+        assert evaluate.control(found, "yaw") == pytest.approx(
+            evaluate.control(pair.driver.face, "yaw"), abs=8
+        )
     truth = bench.small(pair.truth for pair in pairs)
     for figures in cross.identity_drift(bench, pairs, truth, truth).values():
         assert figures["drift"] == 0 and figures["recognised"] == figures["truth recognised"] == 1
@@ -258,8 +268,18 @@ def section(figures):
 
 FIGURES = {
     "self": {
-        "model": {"psnr": 20.0, "ssim": 0.8, "faces": 0.97, "aed": 0.03, "apd": 5.0, "jawOpen": 0.9, "blink left": 0.7,
-                  "blink right": 0.9, "smile": 0.95, "gaze": 0.9},
+        "model": {
+            "psnr": 20.0,
+            "ssim": 0.8,
+            "faces": 0.97,
+            "aed": 0.03,
+            "apd": 5.0,
+            "jawOpen": 0.9,
+            "blink left": 0.7,
+            "blink right": 0.9,
+            "smile": 0.95,
+            "gaze": 0.9,
+        },
         "copied reference": {"psnr": 14.0, "ssim": 0.5, "aed": 0.12},
     },
     "cross": {},
@@ -294,8 +314,12 @@ def test_the_page_takes_over_the_ablation_and_is_written_whole(bench, tmp_path, 
     monkeypatch.setattr("sys.argv", ["results", "--ablation", "--out", str(out)])
     results.main()  # without measuring anything again
     written = out.read_text()
-    assert "| knitted | 0.5 |" in written and "123 steps of 2 references" in written and "curves.png" in written
-    assert written.partition(results.BEGIN)[0] == before.partition(results.BEGIN)[0] and results.END in written
+    assert (
+        "| knitted | 0.5 |" in written and "123 steps of 2 references" in written and "curves.png" in written
+    )
+    assert (
+        written.partition(results.BEGIN)[0] == before.partition(results.BEGIN)[0] and results.END in written
+    )
     results.write(bench, out)
     assert out.read_text() == written
     monkeypatch.setitem(results.SECTIONS, "text", lambda bench, folder: 1 / 0)

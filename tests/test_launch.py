@@ -69,7 +69,12 @@ def test_uploads_are_limited_and_only_they_can_be_read(url, model_folder, tmp_pa
     assert httpx.get(f"{url}gradio_api/file={mine}").content == bytes(50_000)
     assert upload(url, 200_000).status_code == 413
     (tmp_path / "other.png").write_text("not uploaded")
-    inside = [app.__file__, model_folder / "unet" / "config.json", hub.__file__, f"{mine}/../../../../../etc/passwd"]
+    inside = [
+        app.__file__,
+        model_folder / "unet" / "config.json",
+        hub.__file__,
+        f"{mine}/../../../../../etc/passwd",
+    ]
     for path in ("/etc/passwd", tmp_path / "other.png", "..%2f..%2fetc%2fpasswd", *inside):
         assert httpx.get(f"{url}gradio_api/file={path}").status_code in (403, 404), path
 
@@ -82,7 +87,9 @@ def test_a_name_and_a_password_are_asked_for(launch):
     with httpx.Client(timeout=30) as visitor:
         assert visitor.post(f"{url}login", data={"username": "ann", "password": "se"}).status_code == 400
         assert visitor.get(config).status_code == 401
-        assert visitor.post(f"{url}login", data={"username": "ann", "password": "se:cret"}).json() == {"success": True}
+        assert visitor.post(f"{url}login", data={"username": "ann", "password": "se:cret"}).json() == {
+            "success": True
+        }
         assert visitor.get(config).json()["components"] and "gallery-run" in visitor.get(url).text
 
 
@@ -111,26 +118,37 @@ SHAPES = {  # of what should be an uploaded file
 @pytest.mark.parametrize("event, parameter", [("video", "driver"), ("image", "driver"), ("restore", "file")])
 def test_wrong_shapes_get_a_sentence(url, event, parameter):
     """Gradio by itself would answer with an error that says nothing."""
-    takes = httpx.get(f"{url}gradio_api/info", timeout=30).json()["named_endpoints"][f"/{event}"]["parameters"]
+    takes = httpx.get(f"{url}gradio_api/info", timeout=30).json()["named_endpoints"][f"/{event}"][
+        "parameters"
+    ]
     for name, (value, sentence) in SHAPES.items():
-        data = [value if one["parameter_name"] == parameter else one.get("parameter_default") for one in takes]
+        data = [
+            value if one["parameter_name"] == parameter else one.get("parameter_default") for one in takes
+        ]
         said = answer(url, event, data)
         assert "event: error" in said and sentence in said, name
 
 
-@pytest.mark.parametrize("event, changes, sentence", [
-    ("model", {"model": None}, "A model is named by a text, not NoneType"),
-    ("image", {"steps": 99}, "Steps must be a whole number from 1 to 50, not 99."),
-    ("image", {"seed": -1}, "Seed must be a whole number from 0 to"),
-    ("image", {"expression": "much"}, "Expression must be a number from 0 to 2, not 'much'."),
-    ("image", {"reference_face": 100}, "Face in the reference must be a whole number from 0 to 99"),
-    ("expression", {"yaw": 90}, "Yaw must be a number from -60 to 60, not 90."),
-    ("expression", {"jawOpen": -1}, "jawOpen must be a number from 0 to 1"),
-])
+@pytest.mark.parametrize(
+    "event, changes, sentence",
+    [
+        ("model", {"model": None}, "A model is named by a text, not NoneType"),
+        ("image", {"steps": 99}, "Steps must be a whole number from 1 to 50, not 99."),
+        ("image", {"seed": -1}, "Seed must be a whole number from 0 to"),
+        ("image", {"expression": "much"}, "Expression must be a number from 0 to 2, not 'much'."),
+        ("image", {"reference_face": 100}, "Face in the reference must be a whole number from 0 to 99"),
+        ("expression", {"yaw": 90}, "Yaw must be a number from -60 to 60, not 90."),
+        ("expression", {"jawOpen": -1}, "jawOpen must be a number from 0 to 1"),
+    ],
+)
 def test_values_out_of_range_are_told_by_name(url, event, changes, sentence):
     """As a program may send them; Gradio's own words would not say which of the many it was."""
-    takes = httpx.get(f"{url}gradio_api/info", timeout=30).json()["named_endpoints"][f"/{event}"]["parameters"]
-    said = answer(url, event, [changes.get(one["parameter_name"], one.get("parameter_default")) for one in takes])
+    takes = httpx.get(f"{url}gradio_api/info", timeout=30).json()["named_endpoints"][f"/{event}"][
+        "parameters"
+    ]
+    said = answer(
+        url, event, [changes.get(one["parameter_name"], one.get("parameter_default")) for one in takes]
+    )
     assert "event: error" in said and sentence in said
 
 
@@ -155,14 +173,17 @@ FAULT, GONE = "Something broke on our side", "A file that was sent is not here"
 FULL = "The result could not be written: the server's disk is full or not writable."
 
 
-@pytest.mark.parametrize("component, does, error, sentence", [
-    (gr.Dropdown, "preprocess", OSError(errno.EIO, "secret detail"), FAULT),
-    (gr.Dropdown, "preprocess", MemoryError("secret detail"), FAULT),
-    (gr.Dropdown, "preprocess", OSError(errno.ENOENT, "secret detail"), GONE),
-    (gr.Dropdown, "preprocess", OSError("secret detail"), KIND),  # as Pillow's of a damaged picture
-    (gr.Slider, "postprocess", OSError(errno.ENOSPC, "secret detail"), FULL),
-    (gr.Slider, "postprocess", RuntimeError("secret detail"), FAULT),
-])
+@pytest.mark.parametrize(
+    "component, does, error, sentence",
+    [
+        (gr.Dropdown, "preprocess", OSError(errno.EIO, "secret detail"), FAULT),
+        (gr.Dropdown, "preprocess", MemoryError("secret detail"), FAULT),
+        (gr.Dropdown, "preprocess", OSError(errno.ENOENT, "secret detail"), GONE),
+        (gr.Dropdown, "preprocess", OSError("secret detail"), KIND),  # as Pillow's of a damaged picture
+        (gr.Slider, "postprocess", OSError(errno.ENOSPC, "secret detail"), FULL),
+        (gr.Slider, "postprocess", RuntimeError("secret detail"), FAULT),
+    ],
+)
 def test_whose_fault_it_is(url, monkeypatch, caplog, component, does, error, sentence):
     """What Gradio cannot take of a value that was sent, or cannot hand on."""
 
@@ -196,6 +217,10 @@ for thread in threads:
     thread.join()
 """
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, cwd=Path(app.__file__).parent
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=Path(app.__file__).parent,
     )
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr

@@ -68,7 +68,13 @@ def nod():
     t = np.linspace(0, 0.5, 14)
     cos, sin, zero, one = np.cos(t), np.sin(t), np.zeros(14), np.ones(14)
     rotation = np.stack([cos, zero, sin, zero, one, zero, -sin, zero, cos], 1).reshape(14, 3, 3)
-    return Motion(np.tile(t[:, None], 51).astype(np.float32), rotation, np.full((14, 2), 256.0), np.full(14, 90.0), np.ones(14, bool))
+    return Motion(
+        np.tile(t[:, None], 51).astype(np.float32),
+        rotation,
+        np.full((14, 2), 256.0),
+        np.full(14, 90.0),
+        np.ones(14, bool),
+    )
 
 
 def close(a, b):
@@ -115,7 +121,11 @@ def test_a_clip_begun_goes_on_where_it_was(moving, memory, nod, tmp_path, togeth
         told.append(done)
         memory.room = largest - 1 if done > 9 else 10**9
 
-    drawn += [pictures(moving.video(nod, tmp_path / "b.mp4", GUIDED, ClipSettings(motion=together), full_later).path, 25)]
+    drawn += [
+        pictures(
+            moving.video(nod, tmp_path / "b.mp4", GUIDED, ClipSettings(motion=together), full_later).path, 25
+        )
+    ]
     assert memory.emptied == 1 and told != sorted(told)  # it began anew behind the scenes
     assert np.abs(drawn[0].astype(int) - drawn[1]).mean() < 1
 

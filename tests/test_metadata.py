@@ -14,7 +14,9 @@ from hellomeme.errors import HelloMemeError
 from hellomeme.metadata import LABEL, Stamp
 from hellomeme.settings import ClipSettings, Settings
 
-SETTINGS = Settings(expression=1.35, guidance=2.5, steps=7, seed=123456789, driver_face=2, prompt='héllo "wörld"; #1=\\\n猫')
+SETTINGS = Settings(
+    expression=1.35, guidance=2.5, steps=7, seed=123456789, driver_face=2, prompt='héllo "wörld"; #1=\\\n猫'
+)
 STAMP = Stamp(SETTINGS, "demo")
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 48, 3)).astype(np.uint8))
 DAMAGED = "The settings in this file are damaged or of another version: set them by hand."
@@ -36,9 +38,14 @@ def test_a_picture_brings_its_settings_back(tmp_path, name, labelled):
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp"])
-@pytest.mark.parametrize("edit", [
-    Edit(), Edit(Turn(-12.5, 0, 45), {"jawOpen": 0.7, "eyeBlinkLeft": 1}), Edit(coefficients=preset("laugh")),
-])
+@pytest.mark.parametrize(
+    "edit",
+    [
+        Edit(),
+        Edit(Turn(-12.5, 0, 45), {"jawOpen": 0.7, "eyeBlinkLeft": 1}),
+        Edit(coefficients=preset("laugh")),
+    ],
+)
 def test_an_edited_face_comes_back(tmp_path, name, edit):
     stamp = dataclasses.replace(STAMP, edit=edit)
     metadata.save(PICTURE, tmp_path / name, stamp)
@@ -57,7 +64,9 @@ def test_files_from_before_faces_could_be_edited(tmp_path):
         '"steps": 4, "seed": 7, "reference_face": null, "driver_face": null, "feather": 0.5, "prompt": "", '
         '"negative_prompt": ""}, "label": "AI-generated"}'
     )
-    assert metadata.read(with_text(tmp_path / "a.png", old)) == Stamp(Settings(guidance=2, steps=4, seed=7), "demo")
+    assert metadata.read(with_text(tmp_path / "a.png", old)) == Stamp(
+        Settings(guidance=2, steps=4, seed=7), "demo"
+    )
     assert Stamp(Settings(guidance=2, steps=4, seed=7), "demo").text == old  # others' stamps are as they were
 
 
@@ -80,7 +89,9 @@ def clip(tmp_path):
     def write(*arguments):
         path = tmp_path / "clip.mp4"
         source = ["-f", "lavfi", "-i", "color=s=64x64:r=25:d=0.08"]
-        subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", *source, *arguments, str(path)], check=True)
+        subprocess.run(
+            [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", *source, *arguments, str(path)], check=True
+        )
         return path
 
     return write
@@ -112,19 +123,56 @@ def changed(**facts):
     return json.dumps({**json.loads(STAMP.text), **facts})
 
 
-@pytest.mark.parametrize("text", [
-    '{"hellomeme": 1}', '{"hellomeme": ', STAMP.text[:-5], changed(hellomeme=2), changed(settings=[]), changed(settings=None),
-    changed(settings={"steps": 1000}), changed(settings={"expression": float("nan")}), changed(settings={"prompt": 5}),
-    changed(settings={"seed": "1"}), changed(release=7), changed(release="x" * 201), changed(clip=[1]),
-    changed(clip={"rate": "13"}), changed(settings={"prompt": "a" * 70_000}), '{"hellomeme":' + "[" * 60_000,
-    '{"hellomeme":' + "9" * 60_000 + "}",
-    *(changed(edit=edit) for edit in (
-        [], "jawOpen", 0.5, False, {"jaw": 0.5}, {"": 0.5}, {"turn": {"yaw": 5}}, {"jawOpen": 1.01}, {"jawOpen": -0.1},
-        {"jawOpen": float("nan")}, {"jawOpen": float("inf")}, {"jawOpen": 10**400}, {"jawOpen": "0.5"}, {"jawOpen": True},
-        {"jawOpen": None}, {"jawOpen": [0.5]}, {"yaw": 61}, {"pitch": -41}, {"roll": float("nan")}, {"yaw": "5"},
-        {"yaw": None}, {"yaw": True}, {"yaw": {"yaw": 5}},
-    )),
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"hellomeme": 1}',
+        '{"hellomeme": ',
+        STAMP.text[:-5],
+        changed(hellomeme=2),
+        changed(settings=[]),
+        changed(settings=None),
+        changed(settings={"steps": 1000}),
+        changed(settings={"expression": float("nan")}),
+        changed(settings={"prompt": 5}),
+        changed(settings={"seed": "1"}),
+        changed(release=7),
+        changed(release="x" * 201),
+        changed(clip=[1]),
+        changed(clip={"rate": "13"}),
+        changed(settings={"prompt": "a" * 70_000}),
+        '{"hellomeme":' + "[" * 60_000,
+        '{"hellomeme":' + "9" * 60_000 + "}",
+        *(
+            changed(edit=edit)
+            for edit in (
+                [],
+                "jawOpen",
+                0.5,
+                False,
+                {"jaw": 0.5},
+                {"": 0.5},
+                {"turn": {"yaw": 5}},
+                {"jawOpen": 1.01},
+                {"jawOpen": -0.1},
+                {"jawOpen": float("nan")},
+                {"jawOpen": float("inf")},
+                {"jawOpen": 10**400},
+                {"jawOpen": "0.5"},
+                {"jawOpen": True},
+                {"jawOpen": None},
+                {"jawOpen": [0.5]},
+                {"yaw": 61},
+                {"pitch": -41},
+                {"roll": float("nan")},
+                {"yaw": "5"},
+                {"yaw": None},
+                {"yaw": True},
+                {"yaw": {"yaw": 5}},
+            )
+        ),
+    ],
+)
 def test_damaged_settings_get_one_sentence(tmp_path, text):
     with pytest.raises(HelloMemeError) as caught:
         metadata.read(with_text(tmp_path / "a.png", text))
@@ -136,9 +184,10 @@ def test_settings_of_a_later_version_are_passed_over(tmp_path):
     assert metadata.read(with_text(tmp_path / "a.png", text)) == STAMP
 
 
-@pytest.mark.parametrize("content", [
-    b"", b"text", b"\x89PNG\r\n\x1a\n", b"\x80\x04K\x01.", STAMP.text.encode(), b"GIF89a" + bytes(100),
-])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"text", b"\x89PNG\r\n\x1a\n", b"\x80\x04K\x01.", STAMP.text.encode(), b"GIF89a" + bytes(100)],
+)
 def test_files_of_another_kind_have_no_stamp(tmp_path, content):
     (tmp_path / "a.png").write_bytes(content)
     assert metadata.read(tmp_path / "a.png") is None

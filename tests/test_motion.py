@@ -22,9 +22,15 @@ def turn(*degrees):
 def made(frames, seed, emotion=True):
     rng = np.random.default_rng(seed)
     turns = np.stack([turn(*rng.uniform(-40, 40, 3)) for _ in range(frames)])
-    return Motion(rng.random((frames, 51), np.float32), turns,
-                  rng.uniform(200, 300, (frames, 2)), rng.uniform(45, 65, frames), np.ones(frames, bool),
-                  rng.normal(size=(frames, 548)).astype(np.float32) if emotion else None, np.array([30000, 1001]))
+    return Motion(
+        rng.random((frames, 51), np.float32),
+        turns,
+        rng.uniform(200, 300, (frames, 2)),
+        rng.uniform(45, 65, frames),
+        np.ones(frames, bool),
+        rng.normal(size=(frames, 548)).astype(np.float32) if emotion else None,
+        np.array([30000, 1001]),
+    )
 
 
 @pytest.fixture
@@ -113,14 +119,23 @@ def test_emotion_codes_of_both_or_of_none(reference, driver):
     for a, b in ((driver, made(1, 0, emotion=False)), (made(5, 1, emotion=False), reference)):
         with pytest.raises(HelloMemeError) as caught:
             a.onto(b)
-        assert str(caught.value) == "Emotion codes are needed of both the reference and the driver, or of neither."
+        assert (
+            str(caught.value)
+            == "Emotion codes are needed of both the reference and the driver, or of neither."
+        )
     code = np.zeros((5, 548))
     assert made(5, 1, emotion=False).with_emotion(code).emotion.dtype == np.float32
 
 
 def face(x, smile):
-    return Face(np.full((478, 2), x, np.float32), np.full(51, smile, np.float32), turn(0, smile * 10, 0),
-                np.array([x, 100.0]), 30.0, np.array([x - 40, 60, x + 40, 140], float))
+    return Face(
+        np.full((478, 2), x, np.float32),
+        np.full(51, smile, np.float32),
+        turn(0, smile * 10, 0),
+        np.array([x, 100.0]),
+        30.0,
+        np.array([x - 40, 60, x + 40, 140], float),
+    )
 
 
 def test_from_faces():
@@ -203,13 +218,16 @@ def bad_files(folder):
         "a billion frames a second": changed(rate=np.array([10**9, 1])),
         "no face at all": changed(valid=np.zeros(4, bool)),
         "faces by halves": changed(valid=np.full(4, 0.5)),
-        "no frames": {**{n: v[:0] for n, v in changed().items() if n != "format"}, "format": "hellomeme motion 1"},
+        "no frames": {
+            **{n: v[:0] for n, v in changed().items() if n != "format"},
+            "format": "hellomeme motion 1",
+        },
         "a single number": changed(blendshapes=np.float32(0)),
     }
     files = {
         "empty": b"",
         "text": b"not a motion",
-        "cut": good[:len(good) // 2],
+        "cut": good[: len(good) // 2],
         "bytes changed": good[:300] + bytes(100) + good[400:],
         "pickle": pickle.dumps(Evil()),
     }
@@ -229,8 +247,9 @@ def test_a_damaged_or_foreign_file_gets_one_sentence(tmp_path):
         path.write_bytes(content)
         with pytest.raises(HelloMemeError) as caught:
             Motion.load(path)
-        assert str(caught.value) == ("driver.npz is not a motion file of HelloMeme or is damaged: make it again from "
-                                     "the driver."), case
+        assert str(caught.value) == (
+            "driver.npz is not a motion file of HelloMeme or is damaged: make it again from the driver."
+        ), case
     with pytest.raises(HelloMemeError) as caught:
         Motion.load(tmp_path / "none.npz")
     assert str(caught.value) == f"There is no motion file at {tmp_path / 'none.npz'}: check the path."

@@ -29,7 +29,11 @@ def adapter(**kwargs):
 
 
 def inputs(batch=2, frames=1, side=16):
-    return torch.randn(batch, 4, frames, side, side), torch.tensor([957.375, 20.0])[:batch], torch.randn(batch, 5, 12)
+    return (
+        torch.randn(batch, 4, frames, side, side),
+        torch.tensor([957.375, 20.0])[:batch],
+        torch.randn(batch, 5, 12),
+    )
 
 
 @pytest.mark.parametrize("side", [16, 12])  # 12 halves to 6, 3, 2: the way up must come back to 3

@@ -40,18 +40,33 @@ def write_base(folder):
     torch.manual_seed(0)
     words = write_tokenizer(folder / "tokenizer")
     text = CLIPTextConfig(
-        vocab_size=words, hidden_size=768, intermediate_size=16, num_hidden_layers=1, num_attention_heads=4,
-        max_position_embeddings=16, bos_token_id=words - 2, eos_token_id=words - 1, pad_token_id=words - 1,
+        vocab_size=words,
+        hidden_size=768,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        max_position_embeddings=16,
+        bos_token_id=words - 2,
+        eos_token_id=words - 1,
+        pad_token_id=words - 1,
     )
     parts = {
         "unet": UNet2DConditionModel(
-            sample_size=64, layers_per_block=1, block_out_channels=WIDTHS, norm_num_groups=8, cross_attention_dim=768,
-            attention_head_dim=1, down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+            sample_size=64,
+            layers_per_block=1,
+            block_out_channels=WIDTHS,
+            norm_num_groups=8,
+            cross_attention_dim=768,
+            attention_head_dim=1,
+            down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
             up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
         ),
         "vae": AutoencoderKL(
-            block_out_channels=(8, 8, 8, 8), down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4, norm_num_groups=8, mid_block_add_attention=False,
+            block_out_channels=(8, 8, 8, 8),
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            norm_num_groups=8,
+            mid_block_add_attention=False,
         ),
         "text_encoder": CLIPTextModel(text),
         "scheduler": DDIMScheduler(beta_schedule="scaled_linear"),
@@ -79,8 +94,20 @@ def place(tmp_path_factory):
 
 
 def own(place, work, *more, clips="clips"):
-    main(["own", "--clips", str(place / clips), "--base", str(place / "base"), "--folder", str(place / work),
-          "--config", str(place / "config.json"), *more])
+    main(
+        [
+            "own",
+            "--clips",
+            str(place / clips),
+            "--base",
+            str(place / "base"),
+            "--folder",
+            str(place / work),
+            "--config",
+            str(place / "config.json"),
+            *more,
+        ]
+    )
 
 
 def refusal(capsys, place, *arguments, **more) -> str:
@@ -93,12 +120,16 @@ def refusal(capsys, place, *arguments, **more) -> str:
 def test_the_export_is_a_release_that_draws(place):
     pipeline, emotion, row = load(str(place / "work" / "release"), str(place / "base"), "cpu")
     assert (row.title.split(":")[0], row.code, emotion) == ("HelloMeme v1", "drive_coeff", None)
-    trained = load_file(place / "work" / "own" / "averaged.safetensors")["adapter.reference_modules_mid.proj.weight"]
+    trained = load_file(place / "work" / "own" / "averaged.safetensors")[
+        "adapter.reference_modules_mid.proj.weight"
+    ]
     assert trained.any(), "it began at zero"
     assert torch.allclose(pipeline.hm_reference.reference_modules_mid.proj.weight, trained, atol=1e-4)
     with FaceAnalyzer() as analyzer:
         reenactor = Reenactor(pipeline, row, emotion, analyzer)
-        face = render(make_identity(3), np.zeros(51), next(iter(random_clip(np.random.default_rng(0), 1)))[1], 192)
+        face = render(
+            make_identity(3), np.zeros(51), next(iter(random_clip(np.random.default_rng(0), 1)))[1], 192
+        )
         reenactor.set_reference(face)
         assert reenactor.image(face, Settings(steps=1)).picture.size == (512, 512)
 
@@ -114,19 +145,29 @@ def test_released_adapters_are_trained_further_and_the_base_stays(place, tmp_pat
     monkeypatch.setattr("training.loop._look", lambda *everything: None)
     start = own_clips.Start(str(place / "work" / "release"), str(place / "base"))
     stage = own_clips.prepare(place / "clips", start, tmp_path, CONFIG, torch.device("cpu"))
-    assert [clip.name for clip in stage.clips] == ["3.mp4", "5.mp4"] and [c.name for c in stage.validation] == ["8.mp4"]
-    assert all(clip.latents.shape == (FRAMES, 4, 64, 64) and len(clip.usable) == FRAMES for clip in stage.clips)
+    assert [clip.name for clip in stage.clips] == ["3.mp4", "5.mp4"] and [
+        c.name for c in stage.validation
+    ] == ["8.mp4"]
+    assert all(
+        clip.latents.shape == (FRAMES, 4, 64, 64) and len(clip.usable) == FRAMES for clip in stage.clips
+    )
     exported = load_file(place / "work" / "release" / "hm_control" / "diffusion_pytorch_model.safetensors")
-    assert all(torch.equal(stage.controls[0].state_dict()[name], tensor.float()) for name, tensor in exported.items())
+    assert all(
+        torch.equal(stage.controls[0].state_dict()[name], tensor.float()) for name, tensor in exported.items()
+    )
 
     base = torch.nn.ModuleList([stage.pipeline.unet, stage.pipeline.vae, stage.pipeline.text_encoder])
     before = {name: tensor.clone() for name, tensor in base.state_dict().items()}
     adapters = {name: tensor.clone() for name, tensor in stage.adapter.state_dict().items()}
     train(stage, Schedule(minutes=10, batch=2, learning_rate=1e-3, steps=1, warmup=1), tmp_path / "own")
     assert all(torch.equal(tensor, before[name]) for name, tensor in base.state_dict().items())
-    changed = {name for name, tensor in stage.adapter.state_dict().items() if not torch.equal(tensor, adapters[name])}
+    changed = {
+        name for name, tensor in stage.adapter.state_dict().items() if not torch.equal(tensor, adapters[name])
+    }
     assert {name.split(".")[0] for name in changed} == {
-        "reference_modules_up", "reference_modules_mid", "reference_modules_down"
+        "reference_modules_up",
+        "reference_modules_mid",
+        "reference_modules_down",
     }
 
 
@@ -184,5 +225,8 @@ def test_v2_is_begun_with_maps_for_the_up_blocks():
     assert adapter.config.version == "v2" and type(control).__name__ == "HMV2ControlNet"
     maps = control(torch.zeros(1, 3, 1, 512, 512), torch.zeros(1, 1, 51))
     assert {key: tuple(tensor.shape[1:]) for key, tensor in maps.items()} == {
-        "up_v2_3": (32, 1, 64, 64), "up_v2_2": (32, 1, 32, 32), "up_v2_1": (32, 1, 16, 16), "up_v2_0": (32, 1, 8, 8),
+        "up_v2_3": (32, 1, 64, 64),
+        "up_v2_2": (32, 1, 32, 32),
+        "up_v2_1": (32, 1, 16, 16),
+        "up_v2_0": (32, 1, 8, 8),
     }

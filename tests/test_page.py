@@ -15,7 +15,18 @@ from hellomeme import edit, metadata, releases
 from hellomeme.arkit import ARKIT_NAMES
 from hellomeme.motion import Motion
 from hellomeme.settings import ClipSettings, Settings
-from page import chinese, common, drawing, expression_tab, gallery_tab, i18n, image_tab, parts, studio as studios, video_tab
+from page import (
+    chinese,
+    common,
+    drawing,
+    expression_tab,
+    gallery_tab,
+    i18n,
+    image_tab,
+    parts,
+    studio as studios,
+    video_tab,
+)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +64,15 @@ def draw(studio, pictures):
 
     def draw(driver="face.png", reference="reference.png", **changes):
         values = dict(
-            expression=1, head=1, guidance=1, steps=2, seed=0, reference_face=None, driver_face=None, prompt="", negative_prompt=""
+            expression=1,
+            head=1,
+            guidance=1,
+            steps=2,
+            seed=0,
+            reference_face=None,
+            driver_face=None,
+            prompt="",
+            negative_prompt="",
         )
         files = (name and str(pictures / name) for name in (reference, driver))
         return image_tab.make_image(studio.release, *files, **values | changes)
@@ -62,7 +81,9 @@ def draw(studio, pictures):
 
 
 def events(page):
-    return {fn.api_name: fn for fn in page.fns.values() if fn.api_visibility == "public" and fn.fn is not None}
+    return {
+        fn.api_name: fn for fn in page.fns.values() if fn.api_visibility == "public" and fn.fn is not None
+    }
 
 
 def test_a_picture(draw):
@@ -90,14 +111,20 @@ def test_a_12000_x_9000_picture(draw):
     assert draw(photos.LARGE)[0].size == (128, 128)
 
 
-@pytest.mark.parametrize("changes, sentence", [
-    ({"reference": None}, "There is no reference picture yet: choose the portrait that should change."),
-    ({"driver": None}, "There is no driver picture yet: upload a face, take a photo or pick one of the examples."),
-    ({"reference": "no face.png"}, photos.NO_FACE.replace("driver", "reference")),
-    ({"steps": 51}, "Steps must be a whole number from 1 to 50, not 51."),
-    ({"seed": "x"}, "Seed must be a whole number from 0 to 2147483647, not 'x'."),
-    ({"expression": float("nan")}, "Expression must be a number from 0 to 2, not nan."),
-])
+@pytest.mark.parametrize(
+    "changes, sentence",
+    [
+        ({"reference": None}, "There is no reference picture yet: choose the portrait that should change."),
+        (
+            {"driver": None},
+            "There is no driver picture yet: upload a face, take a photo or pick one of the examples.",
+        ),
+        ({"reference": "no face.png"}, photos.NO_FACE.replace("driver", "reference")),
+        ({"steps": 51}, "Steps must be a whole number from 1 to 50, not 51."),
+        ({"seed": "x"}, "Seed must be a whole number from 0 to 2147483647, not 'x'."),
+        ({"expression": float("nan")}, "Expression must be a number from 0 to 2, not nan."),
+    ],
+)
 def test_what_is_missing_or_out_of_range(draw, changes, sentence):
     with pytest.raises(gr.Error) as error:
         draw(**changes)
@@ -144,7 +171,9 @@ def test_stop_while_the_faces_are_looked_for(draw, studio, monkeypatch):
         return found(*arguments)
 
     monkeypatch.setattr(studio, "portrait", portrait)
-    monkeypatch.setattr(gr.Progress, "__call__", lambda self, done, **_: isinstance(done, tuple) and steps.append(done))
+    monkeypatch.setattr(
+        gr.Progress, "__call__", lambda self, done, **_: isinstance(done, tuple) and steps.append(done)
+    )
     monkeypatch.setattr(gr, "Info", lambda *_, **__: None)
     assert all(update["__type__"] == "update" for update in draw(steps=4))
     assert steps == [(1, 4)]
@@ -162,7 +191,9 @@ def test_stop_during_a_download_leaves_without_an_error(studio):
 
 def test_stop_before_a_run_has_got_as_far(draw, studio, monkeypatch):
     steps = []
-    monkeypatch.setattr(gr.Progress, "__call__", lambda self, done, **_: isinstance(done, tuple) and steps.append(done))
+    monkeypatch.setattr(
+        gr.Progress, "__call__", lambda self, done, **_: isinstance(done, tuple) and steps.append(done)
+    )
     monkeypatch.setattr(gr, "Info", lambda *_, **__: None)
     monkeypatch.setattr(studio, "stopped_early", {"this event"})
     for event, expected in (("another", 4), ("this event", 1), ("this event", 4)):
@@ -216,12 +247,20 @@ def test_the_page_is_built_from_the_settings(studio, monkeypatch, tmp_path):
     monkeypatch.setattr(parts, "EXAMPLES", tmp_path)  # an empty folder: the page does without examples
     page = app.build()
     kinds = (gr.Slider, gr.Number, gr.Textbox, gr.Checkbox, gr.Dropdown)
-    shown = {str(getattr(block.label, "key", block.label)): block for block in page.blocks.values() if isinstance(block, kinds)}
+    shown = {
+        str(getattr(block.label, "key", block.label)): block
+        for block in page.blocks.values()
+        if isinstance(block, kinds)
+    }
     row = releases.find(studio.release)
     for field in (*dataclasses.fields(Settings), *dataclasses.fields(ClipSettings)):
         block, facts = shown[field.metadata["label"]], field.metadata
         expected = getattr(row, field.name) if field.name in ("guidance", "steps") else field.default
-        assert block.value == expected or (expected is None and block.value in (0, "")) and block.info.key == facts["help"]
+        assert (
+            block.value == expected
+            or (expected is None and block.value in (0, ""))
+            and block.info.key == facts["help"]
+        )
         if isinstance(block, (gr.Slider, gr.Number)):
             assert (block.minimum, block.maximum) == (facts["min"], facts["max"])
         if isinstance(block, gr.Dropdown):
@@ -301,7 +340,9 @@ def test_where_the_sliders_begin(studio, pictures):
     own = expression_tab.own_face(studio.release, str(pictures / "reference.png"))
     assert len(own) == 3 + 51 and own[:3] == [0, 0, 0] and any(own)
     assert expression_tab.own_face(studio.release, str(pictures / "no face.png")) == [0] * 54
-    driver = expression_tab.driver_face(studio.release, str(pictures / "reference.png"), str(pictures / "face.png"))
+    driver = expression_tab.driver_face(
+        studio.release, str(pictures / "reference.png"), str(pictures / "face.png")
+    )
     assert driver[0] == pytest.approx(12, abs=6)  # that head is turned
     another = (studio.release, str(pictures / "face.png"), 0)
     begun, *values = expression_tab._another(*another, own, *own)
@@ -320,7 +361,10 @@ def test_a_grid_is_drawn_row_by_row_and_kept(studio, monkeypatch):
     assert captions == ["mila · sad", "mila · wink", "otto · sad", "otto · wink"]
     monkeypatch.setattr(studio, "portrait", None)  # would fail if anything were drawn again
     assert len(list(gallery_tab.make_gallery(*arguments))) == 2
-    for characters, sentence in (([], "The grid is empty"), (["/etc/passwd"], "There is no example called /etc/passwd")):
+    for characters, sentence in (
+        ([], "The grid is empty"),
+        (["/etc/passwd"], "There is no example called /etc/passwd"),
+    ):
         with pytest.raises(gr.Error, match=sentence):
             list(gallery_tab.make_gallery(studio.release, characters, ["sad"], 1, 1, 1, 1, 0))
     again = list(gallery_tab.make_gallery(studio.release, ["mila"] * 5000, ["sad"] * 5000, *arguments[3:]))
@@ -330,8 +374,21 @@ def test_a_grid_is_drawn_row_by_row_and_kept(studio, monkeypatch):
 def test_queue_and_names_of_the_events(studio):
     page = app.build()
     named = events(page)
-    assert all(fn.fn.__name__.isidentifier() and fn.fn.__doc__ and "partial" not in fn.fn.__doc__ for fn in named.values())
-    assert {"image", "video", "expression", "gallery", "stop", "model", "estimate", "motion", "restore"} <= set(named)
+    assert all(
+        fn.fn.__name__.isidentifier() and fn.fn.__doc__ and "partial" not in fn.fn.__doc__
+        for fn in named.values()
+    )
+    assert {
+        "image",
+        "video",
+        "expression",
+        "gallery",
+        "stop",
+        "model",
+        "estimate",
+        "motion",
+        "restore",
+    } <= set(named)
     for name in ("image", "video", "motion", "expression", "preview", "gallery"):
         assert named[name].concurrency_id == "model" and named[name].concurrency_limit == 1
     assert page._queue.max_size == 20
@@ -349,8 +406,13 @@ def test_over_http_files_arrive_as_they_are(studio, pictures, toon_clip, monkeyp
         client = Client(url, verbose=False)
 
         def image(driver, **changes):
-            files = {"reference": handle_file(pictures / "reference.png"), "driver": handle_file(pictures / driver)}
-            return client.predict(**{"model": studio.release, **files, "steps": 1, "guidance": 1} | changes, api_name="/image")
+            files = {
+                "reference": handle_file(pictures / "reference.png"),
+                "driver": handle_file(pictures / driver),
+            }
+            return client.predict(
+                **{"model": studio.release, **files, "steps": 1, "guidance": 1} | changes, api_name="/image"
+            )
 
         for name in ("text.png", "one pixel.png", "no face.png"):
             with pytest.raises(exceptions.AppError, match=photos.BAD[name].split(":")[0]):
@@ -359,12 +421,16 @@ def test_over_http_files_arrive_as_they_are(studio, pictures, toon_clip, monkeyp
         with pytest.raises(exceptions.AppError):
             image("face.png", model="/etc")  # only what the drop-down offers can be loaded
         reference = handle_file(pictures / "reference.png")
-        drawn = client.predict(reference=reference, steps=1, guidance=1, jawOpen=0.7, yaw=10, api_name="/expression")
+        drawn = client.predict(
+            reference=reference, steps=1, guidance=1, jawOpen=0.7, yaw=10, api_name="/expression"
+        )
         assert metadata.read(drawn[0]).settings.steps == 1
         clip = handle_file(toon_clip)
         told = client.predict(driver=clip, steps=1, frames=2, api_name="/estimate")
         assert told.startswith("2 frames")
-        film, line = client.predict(reference=reference, driver=clip, steps=1, guidance=1, frames=2, api_name="/video")
+        film, line = client.predict(
+            reference=reference, driver=clip, steps=1, guidance=1, frames=2, api_name="/video"
+        )
         stamp = metadata.read(film["video"] if isinstance(film, dict) else film)
         assert stamp.clip.frames == 2 and "2 frames" in line
         saved = client.predict(driver=clip, frames=3, api_name="/motion")
@@ -373,7 +439,12 @@ def test_over_http_files_arrive_as_they_are(studio, pictures, toon_clip, monkeyp
         told = client.predict(motion_file=handle_file(saved), steps=1, api_name="/estimate")
         assert told.startswith("3 frames")
         film, line = client.predict(
-            reference=reference, motion_file=handle_file(saved), steps=1, guidance=1, frames=0, api_name="/video"
+            reference=reference,
+            motion_file=handle_file(saved),
+            steps=1,
+            guidance=1,
+            frames=0,
+            api_name="/video",
         )
         assert os.path.getsize(film["video"] if isinstance(film, dict) else film) and "3 frames" in line
     finally:

@@ -77,7 +77,9 @@ def denoiser(name):
     if "motion_adapter_kwargs" in facts:
         unet = UNetMotionModel.from_unet2d(base, MotionAdapter(**facts["motion_adapter_kwargs"]))
     unet_weights = {key: x for key, x in weights.items() if not key.startswith("reference_modules")}
-    adapter_keys = adapter.load_state_dict({k: x for k, x in weights.items() if k not in unet_weights}, strict=False)
+    adapter_keys = adapter.load_state_dict(
+        {k: x for k, x in weights.items() if k not in unet_weights}, strict=False
+    )
     assert not adapter_keys.unexpected_keys and all(key.endswith(".pe") for key in adapter_keys.missing_keys)
     missing, unexpected = unet.load_state_dict(unet_weights, strict=False)
     assert not unexpected and all(key.endswith(".pe") for key in missing)
@@ -88,7 +90,9 @@ def denoiser(name):
     controls = under(inputs, "control")
     net = networks.HMDenoisingNet(unet, adapter)
     noise = net(inputs["sample"], facts["timestep"], inputs["text"], prepared, controls)
-    _, own = networks.walk(unet, inputs["sample"], inputs["timestep"], inputs["text"], adapter, prepared, controls)
+    _, own = networks.walk(
+        unet, inputs["sample"], inputs["timestep"], inputs["text"], adapter, prepared, controls
+    )
 
     ref_cache, main_cache = under(outputs, "ref_cache"), under(outputs, "main_cache")
     result = {

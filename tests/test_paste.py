@@ -19,13 +19,19 @@ CASES = [  # height, width, crop, size of the result
 def smooth(height, width):
     """Waves that bicubic sampling keeps."""
     y, x = np.mgrid[:height, :width] / 20
-    return np.stack([127 + 90 * np.sin(x), 127 + 90 * np.cos(y + x), 127 + 90 * np.sin(y)], 2).round().astype(np.uint8)
+    return (
+        np.stack([127 + 90 * np.sin(x), 127 + 90 * np.cos(y + x), 127 + 90 * np.sin(y)], 2)
+        .round()
+        .astype(np.uint8)
+    )
 
 
 def inside(frame, crop, by=0.0):
     """Pixels whose middle lies in the crop, deeper than `by`."""
-    y, x = np.mgrid[:frame.shape[0], :frame.shape[1]] + 0.5
-    depth = np.minimum.reduce([x - crop.left, y - crop.top, crop.left + crop.side - x, crop.top + crop.side - y])
+    y, x = np.mgrid[: frame.shape[0], : frame.shape[1]] + 0.5
+    depth = np.minimum.reduce(
+        [x - crop.left, y - crop.top, crop.left + crop.side - x, crop.top + crop.side - y]
+    )
     return depth > by
 
 
@@ -45,8 +51,10 @@ def test_what_is_outside_of_the_crop_is_untouched(height, width, crop, size, fea
 @pytest.mark.parametrize("height, width, crop, size", CASES)
 def test_it_lies_where_it_was_cut_out(height, width, crop, size):
     frame = smooth(height, width)
-    error = [np.abs(paste(frame, place, crop.apply(frame, size), feather=0).astype(int) - frame)
-             for place in (crop, Crop(crop.left, crop.top + 1, crop.side))]
+    error = [
+        np.abs(paste(frame, place, crop.apply(frame, size), feather=0).astype(int) - frame)
+        for place in (crop, Crop(crop.left, crop.top + 1, crop.side))
+    ]
     assert error[0].max() <= 6
     assert error[1].mean() > 3 * error[0].mean()  # one pixel further the comparison shows it
 
@@ -57,7 +65,10 @@ def test_a_hard_edge_is_hard_and_a_soft_one_has_no_seam():
     crop = Crop(50, 20, 160)
     hard, soft, softest = (paste(frame, crop, bright, feather) for feather in (0, 0.5, 1))
     assert set(np.unique(hard)) == {100, 180} and (hard == 180).sum() == 3 * 160 * 160
-    steps = [max(np.abs(np.diff(picture.astype(int), axis=axis)).max() for axis in (0, 1)) for picture in (soft, softest)]
+    steps = [
+        max(np.abs(np.diff(picture.astype(int), axis=axis)).max() for axis in (0, 1))
+        for picture in (soft, softest)
+    ]
     assert steps[0] <= 8 and steps[1] <= 4  # of 80; over 20 and 40 px
     assert soft.sum() < hard.sum() and softest.sum() < soft.sum()
 

@@ -18,7 +18,13 @@ TRUTH[:10, :10] = (0, 200, 0)
 GREY = TRUTH[:, :, 1]
 
 
-OPTIONS = {"jpg": {"quality": 95, "subsampling": 0}, "webp": {"lossless": True}, "png": {}, "bmp": {}, "tiff": {}}
+OPTIONS = {
+    "jpg": {"quality": 95, "subsampling": 0},
+    "webp": {"lossless": True},
+    "png": {},
+    "bmp": {},
+    "tiff": {},
+}
 
 
 def close(picture, truth, tolerance=0):
@@ -35,11 +41,19 @@ def test_file_formats(tmp_path, kind, tolerance):
 
 
 @pytest.mark.parametrize("kind", ["jpg", "png", "webp", "tiff"])
-@pytest.mark.parametrize("orientation, stored", [
-    (1, lambda a: a), (2, lambda a: a[:, ::-1]), (3, lambda a: a[::-1, ::-1]), (4, lambda a: a[::-1]),
-    (5, lambda a: a.transpose(1, 0, 2)), (6, lambda a: np.rot90(a)), (7, lambda a: np.rot90(a, 2).transpose(1, 0, 2)),
-    (8, lambda a: np.rot90(a, -1)),
-])
+@pytest.mark.parametrize(
+    "orientation, stored",
+    [
+        (1, lambda a: a),
+        (2, lambda a: a[:, ::-1]),
+        (3, lambda a: a[::-1, ::-1]),
+        (4, lambda a: a[::-1]),
+        (5, lambda a: a.transpose(1, 0, 2)),
+        (6, lambda a: np.rot90(a)),
+        (7, lambda a: np.rot90(a, 2).transpose(1, 0, 2)),
+        (8, lambda a: np.rot90(a, -1)),
+    ],
+)
 def test_orientation_tag(tmp_path, kind, orientation, stored):
     path = tmp_path / f"phone.{kind}"
     exif = Image.Exif()
@@ -80,7 +94,8 @@ def test_transparent_parts_become_white(tmp_path):
 def png(chunks):
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-        for name, body in chunks)
+        for name, body in chunks
+    )
 
 
 def png16(path, samples):
@@ -89,8 +104,11 @@ def png16(path, samples):
     colour = {1: 0, 3: 2, 4: 6}[samples.reshape(height, width, -1).shape[2]]
     rows = samples.astype(">u2").reshape(height, -1)
     data = b"".join(b"\0" + row.tobytes() for row in rows)
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)),
-              (b"IDAT", zlib.compress(data)), (b"IEND", b"")]
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)),
+        (b"IDAT", zlib.compress(data)),
+        (b"IEND", b""),
+    ]
     path.write_bytes(png(chunks))
 
 
@@ -107,10 +125,17 @@ def test_sixteen_bits_are_scaled_not_cut_off(tmp_path):
     close(read_picture(tmp_path / "deep.tiff"), np.repeat(GREY[..., None], 3, 2))
 
 
-@pytest.mark.parametrize("array", [
-    TRUTH, TRUTH / 255, (TRUTH / 255).astype(np.float32), TRUTH.astype(np.uint16) * 257,
-    TRUTH[::-1][::-1], np.asfortranarray(TRUTH),
-])
+@pytest.mark.parametrize(
+    "array",
+    [
+        TRUTH,
+        TRUTH / 255,
+        (TRUTH / 255).astype(np.float32),
+        TRUTH.astype(np.uint16) * 257,
+        TRUTH[::-1][::-1],
+        np.asfortranarray(TRUTH),
+    ],
+)
 def test_arrays(array):
     close(read_picture(array), TRUTH)
 
@@ -174,59 +199,107 @@ def bad_inputs(folder):
     noise.save(folder / "whole.png")
     noise.save(folder / "whole.jpg")
     noise.save(folder / "whole.webp")
+
     def claims(name, width, height):  # a tiny file that says it is a large picture
-        return file(name, png([(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", b"")]))
+        return file(
+            name, png([(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", b"")])
+        )
 
     too_large = "The driver picture has more than 150 million pixels: reduce it first."
     holed = np.full((40, 40, 3), np.nan)
     return {
-        "missing": (folder / "none.png", f"The driver picture {folder / 'none.png'} does not exist: check the path."),
+        "missing": (
+            folder / "none.png",
+            f"The driver picture {folder / 'none.png'} does not exist: check the path.",
+        ),
         "empty path": ("", "The driver picture . is a folder: choose a picture in it."),
         "null byte": ("a\0b.png", "The driver picture a\0b.png does not exist: check the path."),
         "folder": (folder, f"The driver picture {folder} is a folder: choose a picture in it."),
         "text": (file("text.png", b"not a picture\n" * 100), f"The driver picture text.png {NOT_A_PICTURE}"),
         "empty": (file("empty.jpg", b""), f"The driver picture empty.jpg {NOT_A_PICTURE}"),
         "html": (file("page.jpg", b"<!doctype html><img>"), f"The driver picture page.jpg {NOT_A_PICTURE}"),
-        "vector": (file("a.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>"),
-                   f"The driver picture a.svg {NOT_A_PICTURE}"),
-        "program": (file("a.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n"),
-                    f"The driver picture a.eps {NOT_A_PICTURE}"),
-        "header only": (file("head.png", (folder / "whole.png").read_bytes()[:20]),
-                        f"The driver picture head.png {NOT_A_PICTURE}"),
+        "vector": (
+            file("a.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>"),
+            f"The driver picture a.svg {NOT_A_PICTURE}",
+        ),
+        "program": (
+            file("a.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n"),
+            f"The driver picture a.eps {NOT_A_PICTURE}",
+        ),
+        "header only": (
+            file("head.png", (folder / "whole.png").read_bytes()[:20]),
+            f"The driver picture head.png {NOT_A_PICTURE}",
+        ),
         "cut png": (file("cut.png", (folder / "whole.png").read_bytes()[:6000]), DAMAGED),
         "cut jpeg": (file("cut.jpg", (folder / "whole.jpg").read_bytes()[:1500]), DAMAGED),
-        "cut webp": (file("cut.webp", (folder / "whole.webp").read_bytes()[:-500]),
-                     f"The driver picture cut.webp {NOT_A_PICTURE}"),
-        "1 x 1": (saved("dot.png", (1, 1)),
-                  "The driver picture is only 1 x 1 pixels: choose one of at least 32 x 32."),
-        "narrow": (saved("line.png", (900, 8)),
-                   "The driver picture is only 900 x 8 pixels: choose one of at least 32 x 32."),
-        "small PIL": (Image.new("RGB", (31, 64)),
-                      "The driver picture is only 31 x 64 pixels: choose one of at least 32 x 32."),
+        "cut webp": (
+            file("cut.webp", (folder / "whole.webp").read_bytes()[:-500]),
+            f"The driver picture cut.webp {NOT_A_PICTURE}",
+        ),
+        "1 x 1": (
+            saved("dot.png", (1, 1)),
+            "The driver picture is only 1 x 1 pixels: choose one of at least 32 x 32.",
+        ),
+        "narrow": (
+            saved("line.png", (900, 8)),
+            "The driver picture is only 900 x 8 pixels: choose one of at least 32 x 32.",
+        ),
+        "small PIL": (
+            Image.new("RGB", (31, 64)),
+            "The driver picture is only 31 x 64 pixels: choose one of at least 32 x 32.",
+        ),
         "bomb": (claims("bomb.png", 100_000, 100_000), too_large),
         "large": (claims("large.png", 13_000, 12_000), too_large),
-        "nothing": (None, "The driver picture is of type NoneType: give a path, a PIL picture or a numpy array."),
+        "nothing": (
+            None,
+            "The driver picture is of type NoneType: give a path, a PIL picture or a numpy array.",
+        ),
         "number": (7, "The driver picture is of type int: give a path, a PIL picture or a numpy array."),
         "list": ([[0]], "The driver picture is of type list: give a path, a PIL picture or a numpy array."),
-        "bytes": (b"\x89PNG", "The driver picture is of type bytes: give a path, a PIL picture or a numpy array."),
-        "NaN": (holed, "The driver picture holds values that are not numbers: give bytes, or floats from 0 to 1."),
-        "infinite": (np.full((40, 40), np.inf),
-                     "The driver picture holds values that are not numbers: give bytes, or floats from 0 to 1."),
-        "floats to 255": (np.full((40, 40, 3), 255.0),
-                          "The driver picture holds floats from 255 to 255: give floats from 0 to 1, or bytes."),
-        "negative floats": (np.linspace(-1, 1, 4800).reshape(40, 40, 3),
-                            "The driver picture holds floats from -1 to 1: give floats from 0 to 1, or bytes."),
-        "int64": (np.zeros((40, 40, 3), int),
-                  "The driver picture is an array of int64: give bytes (uint8), or floats from 0 to 1."),
-        "objects": (np.full((40, 40, 3), None),
-                    "The driver picture is an array of object: give bytes (uint8), or floats from 0 to 1."),
-        "channels first": (np.zeros((3, 40, 40), np.uint8),
-                           "The driver picture is an array of shape (3, 40, 40): give height x width x 3."),
-        "clip": (np.zeros((5, 40, 40, 3), np.uint8),
-                 "The driver picture is an array of shape (5, 40, 40, 3): give height x width x 3."),
-        "row": (np.zeros(40, np.uint8), "The driver picture is an array of shape (40,): give height x width x 3."),
-        "empty array": (np.zeros((0, 40, 3), np.uint8),
-                        "The driver picture is only 40 x 0 pixels: choose one of at least 32 x 32."),
+        "bytes": (
+            b"\x89PNG",
+            "The driver picture is of type bytes: give a path, a PIL picture or a numpy array.",
+        ),
+        "NaN": (
+            holed,
+            "The driver picture holds values that are not numbers: give bytes, or floats from 0 to 1.",
+        ),
+        "infinite": (
+            np.full((40, 40), np.inf),
+            "The driver picture holds values that are not numbers: give bytes, or floats from 0 to 1.",
+        ),
+        "floats to 255": (
+            np.full((40, 40, 3), 255.0),
+            "The driver picture holds floats from 255 to 255: give floats from 0 to 1, or bytes.",
+        ),
+        "negative floats": (
+            np.linspace(-1, 1, 4800).reshape(40, 40, 3),
+            "The driver picture holds floats from -1 to 1: give floats from 0 to 1, or bytes.",
+        ),
+        "int64": (
+            np.zeros((40, 40, 3), int),
+            "The driver picture is an array of int64: give bytes (uint8), or floats from 0 to 1.",
+        ),
+        "objects": (
+            np.full((40, 40, 3), None),
+            "The driver picture is an array of object: give bytes (uint8), or floats from 0 to 1.",
+        ),
+        "channels first": (
+            np.zeros((3, 40, 40), np.uint8),
+            "The driver picture is an array of shape (3, 40, 40): give height x width x 3.",
+        ),
+        "clip": (
+            np.zeros((5, 40, 40, 3), np.uint8),
+            "The driver picture is an array of shape (5, 40, 40, 3): give height x width x 3.",
+        ),
+        "row": (
+            np.zeros(40, np.uint8),
+            "The driver picture is an array of shape (40,): give height x width x 3.",
+        ),
+        "empty array": (
+            np.zeros((0, 40, 3), np.uint8),
+            "The driver picture is only 40 x 0 pixels: choose one of at least 32 x 32.",
+        ),
     }
 
 

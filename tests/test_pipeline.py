@@ -62,7 +62,10 @@ def test_a_clip_is_its_frames(pipeline, reference):
     frames = draw(pipeline, reference, noise=noise, **clip)
     assert frames.shape == (1, 3, 3, 128, 128)
     for t in range(3):
-        one = {"condition": clip["condition"][:, :, t : t + 1], "drive_coeff": clip["drive_coeff"][:, t : t + 1]}
+        one = {
+            "condition": clip["condition"][:, :, t : t + 1],
+            "drive_coeff": clip["drive_coeff"][:, t : t + 1],
+        }
         alone = draw(pipeline, reference, noise=noise[:, :, t : t + 1], **one)
         torch.testing.assert_close(frames[:, :, t : t + 1], alone, atol=1e-4, rtol=0)
 
@@ -78,7 +81,9 @@ def test_guidance_takes_negative_first():
     assert both(torch.zeros(1, 1), torch.tensor(0)).item() == 1 + 1.5 * (3 - 1)
 
 
-@pytest.mark.parametrize("kind", [EulerDiscreteScheduler, EulerAncestralDiscreteScheduler, DPMSolverMultistepScheduler])
+@pytest.mark.parametrize(
+    "kind", [EulerDiscreteScheduler, EulerAncestralDiscreteScheduler, DPMSolverMultistepScheduler]
+)
 def test_schedulers_can_be_exchanged(pipeline, reference, kind):
     own = pipeline.scheduler
     before = draw(pipeline, reference)
@@ -141,7 +146,13 @@ def test_maps_of_several_control_nets_add_up(pipeline, reference):
 
 
 def halves():
-    return {**conditions(), "face_parts": None, "emotion": None, "negative_emotion": None, "use_guidance": True}
+    return {
+        **conditions(),
+        "face_parts": None,
+        "emotion": None,
+        "negative_emotion": None,
+        "use_guidance": True,
+    }
 
 
 def test_the_expression_must_be_given(pipeline, reference):

@@ -24,7 +24,9 @@ class ColourAnalyzer:
         if red == green == 0:
             raise NoFaceError(f"No face found in the {name} picture: choose one that shows a face clearly.")
         if index:
-            raise HelloMemeError(f"Face {index} was asked for, but there is only one face in the {name} picture.")
+            raise HelloMemeError(
+                f"Face {index} was asked for, but there is only one face in the {name} picture."
+            )
         cos, sin = np.cos(green), np.sin(green)
         centre, half = np.array([width, height]) / 2, 0.15 * min(width, height)
         angles = np.linspace(0, 2 * np.pi, 478)
@@ -66,7 +68,13 @@ def same(a, b):
 def test_a_picture_comes_out_with_what_it_was_made_of(reenactor):
     portrait = reenactor.set_reference(Image.fromarray(picture()))
     result = reenactor.image(picture(0.9, 0.6), Settings(seed=5))
-    assert portrait.picture.size == result.picture.size == result.reference.size == result.driver.size == (128, 128)
+    assert (
+        portrait.picture.size
+        == result.picture.size
+        == result.reference.size
+        == result.driver.size
+        == (128, 128)
+    )
     assert result.pose.size == (512, 512) and np.asarray(result.pose).any()
     assert result.settings.steps == reenactor.release.steps and result.seed == 5
     assert np.array_equal(np.asarray(result.reference), np.asarray(portrait.picture))

@@ -32,7 +32,10 @@ def table(name):
     for line in lines:
         if not line.startswith("#"):
             tensor, shape, dtype = line.split("\t")[:3]
-            tensors[tensor] = ([] if shape == "scalar" else [int(n) for n in shape.split("x")], f"torch.{dtype}")
+            tensors[tensor] = (
+                [] if shape == "scalar" else [int(n) for n in shape.split("x")],
+                f"torch.{dtype}",
+            )
     return config, tensors
 
 
@@ -69,7 +72,11 @@ SMALL = {
         "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3,
         "num_attention_heads": 4,
     },
-    "HMReferenceAdapter_v2": {"block_out_channels": [16, 32, 32, 32], "num_attention_heads": 4, "version": "v2"},
+    "HMReferenceAdapter_v2": {
+        "block_out_channels": [16, 32, 32, 32],
+        "num_attention_heads": 4,
+        "version": "v2",
+    },
     "FanEncoder": {"pose_dim": 6, "eye_dim": 6},
 }
 
@@ -82,7 +89,12 @@ def test_a_folder_in_the_released_form_loads_whole(name, dtype, tmp_path):
     net = cls(**SMALL[name]).to(dtype).eval()
     net.save_pretrained(tmp_path)
     assert (tmp_path / "diffusion_pytorch_model.safetensors").exists()
-    config = {"_class_name": cls.__name__, "_diffusers_version": "0.31.0", "_name_or_path": "/somewhere", **SMALL[name]}
+    config = {
+        "_class_name": cls.__name__,
+        "_diffusers_version": "0.31.0",
+        "_name_or_path": "/somewhere",
+        **SMALL[name],
+    }
     (tmp_path / "config.json").write_text(json.dumps(config))
 
     loaded, info = cls.from_pretrained(tmp_path, torch_dtype=dtype, output_loading_info=True)

@@ -25,7 +25,13 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 def v1(**changes):
     """The row of v1 with the tiny networks of the recorded run, which has no emotion encoder."""
-    changes = {"root": CASE / "hub", "base": str(CASE / "checkpoint"), "emotion": None, "text_width": None, **changes}
+    changes = {
+        "root": CASE / "hub",
+        "base": str(CASE / "checkpoint"),
+        "emotion": None,
+        "text_width": None,
+        **changes,
+    }
     return dataclasses.replace(releases.find("v1"), **changes)
 
 
@@ -72,16 +78,25 @@ def test_released_rows_bring_their_own_scheduler():
 
 
 def test_a_folder_of_released_networks_finds_its_row(tmp_path):
-    for name, parts in {"v1": ("hm_reference", "hm_control2"), "v2": ("hm2_reference", "hm2_control2")}.items():
+    for name, parts in {
+        "v1": ("hm_reference", "hm_control2"),
+        "v2": ("hm2_reference", "hm2_control2"),
+    }.items():
         for part in parts:
             (tmp_path / name / part).mkdir(parents=True)
         row = releases.find(str(tmp_path / name))
-        assert (row.reference, row.root, row.base) == (releases.find(name).reference, tmp_path / name, releases.SD15)
+        assert (row.reference, row.root, row.base) == (
+            releases.find(name).reference,
+            tmp_path / name,
+            releases.SD15,
+        )
     assert "is not a model folder" in refusal(str(tmp_path))
 
 
 def test_a_code_without_a_control_net_is_refused(model_folder):
-    assert "has no control net for pd_fpg: choose from drive_coeff" in refusal(str(model_folder), code="pd_fpg")
+    assert "has no control net for pd_fpg: choose from drive_coeff" in refusal(
+        str(model_folder), code="pd_fpg"
+    )
 
 
 def test_half_precision_files_are_found(copy):
@@ -97,7 +112,9 @@ def test_single_file_base_is_the_same_model(tmp_path):
     for part in ("unet", "vae", "text_encoder"):
         expected = getattr(folder, part).state_dict()
         loaded = getattr(one, part).state_dict()
-        assert loaded.keys() == expected.keys() and all(torch.equal(loaded[key], expected[key]) for key in expected)
+        assert loaded.keys() == expected.keys() and all(
+            torch.equal(loaded[key], expected[key]) for key in expected
+        )
 
 
 def test_lora_goes_through_diffusers_own_loader(model_folder, tmp_path):
@@ -115,7 +132,11 @@ def test_lora_goes_through_diffusers_own_loader(model_folder, tmp_path):
 
     with_lora = releases.load(str(model_folder), device="cpu", loras=[tmp_path / "lora.safetensors"])[0]
     full = with_lora.unet(sample, 1, text).sample
-    halved = releases.load(str(model_folder), device="cpu", loras=[(tmp_path, 0.5)])[0].unet(sample, 1, text).sample
+    halved = (
+        releases.load(str(model_folder), device="cpu", loras=[(tmp_path, 0.5)])[0]
+        .unet(sample, 1, text)
+        .sample
+    )
     assert (full - plain).abs().max() > 1e-4
     assert 1e-5 < (halved - plain).abs().max() < (full - plain).abs().max()
 
@@ -197,7 +218,10 @@ def test_other_kinds_of_base_are_refused_before_they_are_loaded(copy, tmp_path):
     for width, kind in ((1024, "Stable Diffusion 2"), (2048, "Stable Diffusion XL")):
         change_config(copy, cross_attention_dim=width)
         sentence = refusal(v1(text_width=768), base=str(copy))
-        assert f"is {kind} (its text is {width} wide, not 768): choose a model derived from Stable Diff" in sentence
+        assert (
+            f"is {kind} (its text is {width} wide, not 768): choose a model derived from Stable Diff"
+            in sentence
+        )
     change_config(copy, cross_attention_dim=768, in_channels=9)
     assert "inpainting" in refusal(v1(text_width=768), base=str(copy))
     change_config(copy, in_channels=4, block_out_channels=[320, 640, 1280, 1280])
@@ -282,7 +306,11 @@ def test_a_release_comes_from_the_hub(tmp_path):
     }
 
     def ask(script, endpoint, offline):
-        paths = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "cache"), "PYTHONPATH": os.pathsep.join(sys.path)}
+        paths = {
+            "HF_ENDPOINT": endpoint,
+            "HF_HOME": str(tmp_path / "cache"),
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        }
         environment = {**os.environ, **paths, "HF_HUB_OFFLINE": offline, "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
         done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr

@@ -29,10 +29,15 @@ def page(model_folder, tmp_path_factory):
 def restore(page):
     """Calls the page's event with a file; returns the values that it sets, by the name of the component."""
     event = next(fn for fn in page.fns.values() if fn.api_name == "restore")
-    names = [(block.elem_id or str(block.label)).removeprefix("slider-").removeprefix("turn-") for block in event.outputs]
+    names = [
+        (block.elem_id or str(block.label)).removeprefix("slider-").removeprefix("turn-")
+        for block in event.outputs
+    ]
 
     def restore(file):
-        return {name: value for name, value in zip(names, event.fn(str(file)), strict=True) if not skipped(value)}
+        return {
+            name: value for name, value in zip(names, event.fn(str(file)), strict=True) if not skipped(value)
+        }
 
     return restore
 
@@ -57,7 +62,9 @@ def downloaded(picture):
 def test_a_dropped_expression_is_drawn_again_the_same(page, restore, reference):
     def draw(seed, **values):
         values = [values.get(name, 0) for name in SLIDERS]
-        return expression_tab.make_expression(studios.STUDIO.release, reference, 0, 1, 2, seed, *values, None)[0]
+        return expression_tab.make_expression(
+            studios.STUDIO.release, reference, 0, 1, 2, seed, *values, None
+        )[0]
 
     picture = draw(11, **VALUES)
     found = restore(downloaded(picture))
@@ -74,14 +81,21 @@ def test_a_result_with_a_driver_leaves_the_sliders_alone(restore, tmp_path):
         path = tmp_path / f"{edit is None}.png"
         metadata.save(Image.new("RGB", (8, 8)), path, metadata.Stamp(settings, "demo", edit=edit))
         found = restore(path)
-        assert found["seed"] == 5 and found["video-driver-face"] == 0 and set(SLIDERS) & set(found) == expected
+        assert (
+            found["seed"] == 5 and found["video-driver-face"] == 0 and set(SLIDERS) & set(found) == expected
+        )
 
 
-@pytest.mark.parametrize("values", ['{"jaw": 0.5}', '{"jawOpen": 2}', '{"jawOpen": NaN}', '{"yaw": "5"}', "[]"])
+@pytest.mark.parametrize(
+    "values", ['{"jaw": 0.5}', '{"jawOpen": 2}', '{"jawOpen": NaN}', '{"yaw": "5"}', "[]"]
+)
 def test_damaged_sliders_get_one_sentence(restore, tmp_path, values):
     info = PngImagePlugin.PngInfo()
     info.add_text(metadata.KEY, f'{{"hellomeme": 1, "release": "demo", "settings": {{}}, "edit": {values}}}')
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=info)
     with pytest.raises(gr.Error) as error:
         restore(tmp_path / "a.png")
-    assert error.value.message == "The settings in this file are damaged or of another version: set them by hand."
+    assert (
+        error.value.message
+        == "The settings in this file are damaged or of another version: set them by hand."
+    )

@@ -37,8 +37,16 @@ def test_trajectories_are_the_released_ones(released, steps):
     def denoise(latents, timestep):  # the made-up model of the record
         return 0.3 * latents + 0.5 * released["traj.fix"]
 
-    sample(denoise, EulerDiscreteScheduler(**EULER), released["traj.x0"], steps, on_step=lambda i, timestep, latents: states.append(latents))
-    worst = max((ours - theirs).abs().max() / trajectory.abs().max() for ours, theirs in zip(states, trajectory[1:]))
+    sample(
+        denoise,
+        EulerDiscreteScheduler(**EULER),
+        released["traj.x0"],
+        steps,
+        on_step=lambda i, timestep, latents: states.append(latents),
+    )
+    worst = max(
+        (ours - theirs).abs().max() / trajectory.abs().max() for ours, theirs in zip(states, trajectory[1:])
+    )
     assert len(states) == steps and worst < 1e-5
 
 
@@ -58,5 +66,11 @@ def test_a_callback_can_stop_the_run():
 
     calls = []
     with pytest.raises(Stopped):
-        sample(lambda x, t: calls.append(t) or x, EulerDiscreteScheduler(**EULER), torch.zeros(1, 2), 5, on_step=stop)
+        sample(
+            lambda x, t: calls.append(t) or x,
+            EulerDiscreteScheduler(**EULER),
+            torch.zeros(1, 2),
+            5,
+            on_step=stop,
+        )
     assert len(calls) == 2

@@ -24,7 +24,9 @@ def test_both_ends_are_allowed_and_nothing_beyond(field):
     for value in (low, high):
         assert getattr(Settings(**{field.name: value}), field.name) == value
     for value in (low - 1, high + 1, math.nan, math.inf, "1", True, [1]):
-        with pytest.raises(HelloMemeError, match=f"^{field.metadata['label']} must be a .*number from .* to .*, not "):
+        with pytest.raises(
+            HelloMemeError, match=f"^{field.metadata['label']} must be a .*number from .* to .*, not "
+        ):
             Settings(**{field.name: value})
 
 

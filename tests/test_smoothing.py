@@ -20,8 +20,14 @@ def yaw(*degrees):
 
 def motion(frames, expression=0.3, turns=None, valid=None, emotion=None):
     turns = np.zeros(frames) if turns is None else turns
-    return Motion(np.broadcast_to(np.float32(expression), (frames, 51)).copy(), yaw(*turns), np.full((frames, 2), 256.0),
-                  np.full(frames, 60.0), np.ones(frames, bool) if valid is None else np.array(valid, bool), emotion)
+    return Motion(
+        np.broadcast_to(np.float32(expression), (frames, 51)).copy(),
+        yaw(*turns),
+        np.full((frames, 2), 256.0),
+        np.full(frames, 60.0),
+        np.ones(frames, bool) if valid is None else np.array(valid, bool),
+        emotion,
+    )
 
 
 def trembling(frames, seed=0):
@@ -29,9 +35,11 @@ def trembling(frames, seed=0):
     rng = np.random.default_rng(seed)
     still = motion(frames)
     return dataclasses.replace(
-        still, blendshapes=np.clip(still.blendshapes + rng.normal(0, 0.01, (frames, 51)), 0, 1).astype(np.float32),
+        still,
+        blendshapes=np.clip(still.blendshapes + rng.normal(0, 0.01, (frames, 51)), 0, 1).astype(np.float32),
         rotation=rotation_matrices(np.radians(rng.normal(0, 0.5, (frames, 3)))),
-        origin=still.origin + rng.normal(0, 1, (frames, 2)), scale=still.scale * np.exp(rng.normal(0, 0.005, frames)),
+        origin=still.origin + rng.normal(0, 1, (frames, 2)),
+        scale=still.scale * np.exp(rng.normal(0, 0.005, frames)),
     )
 
 
@@ -81,7 +89,9 @@ def test_the_filter_keeps_constants():
 
 
 def test_gaps_are_bridged_and_ends_are_held():
-    clip = motion(6, np.array([9, 0.2, 9, 9, 0.8, 9])[:, None] / 1, [90, 0, 90, 90, 30, 90], [0, 1, 0, 0, 1, 0])
+    clip = motion(
+        6, np.array([9, 0.2, 9, 9, 0.8, 9])[:, None] / 1, [90, 0, 90, 90, 30, 90], [0, 1, 0, 0, 1, 0]
+    )
     result = bridged(clip)
     np.testing.assert_allclose(result.blendshapes[:, 7], [0.2, 0.2, 0.4, 0.6, 0.8, 0.8], atol=1e-6)
     np.testing.assert_allclose(result.rotation, yaw(0, 0, 10, 20, 30, 30), atol=1e-9)
@@ -136,7 +146,10 @@ def test_a_region_moves_and_the_rest_is_the_references(region):
     driver.origin[1] += 20
     reference = dataclasses.replace(REFERENCE, emotion=np.zeros((1, 548), np.float32))
     result = retarget(driver, reference, Settings(translation=1), ClipSettings(region=region))
-    moves = {name: bool(result.blendshapes[0, INDEX[name]] > 0.5) for name in ("eyeBlinkLeft", "browInnerUp", "jawOpen")}
+    moves = {
+        name: bool(result.blendshapes[0, INDEX[name]] > 0.5)
+        for name in ("eyeBlinkLeft", "browInnerUp", "jawOpen")
+    }
     eyes, mouth = region in ("expression", "eyes"), region in ("expression", "mouth")
     assert moves == {"eyeBlinkLeft": eyes, "browInnerUp": eyes, "jawOpen": mouth}
     assert (result.emotion[0, :6].all(), result.emotion[0, 36:].all()) == (eyes, mouth)

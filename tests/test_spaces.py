@@ -201,8 +201,11 @@ def test_another_model_than_the_first_is_loaded_for_a_visitor(model_folder, tmp_
     other = shutil.copytree(model_folder, tmp_path / "other")
     paths = [str(Path(app.__file__).parent), str(Path(__file__).parent)]
     done = subprocess.run(
-        [sys.executable, "-c", ANOTHER_MODEL, str(model_folder), str(other)], env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-        capture_output=True, text=True, check=False,
+        [sys.executable, "-c", ANOTHER_MODEL, str(model_folder), str(other)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-2:] == ["cpu torch.float16", "True (128, 128)"]

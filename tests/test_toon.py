@@ -60,15 +60,26 @@ def test_caption_tells_what_is_drawn():
         assert " background" in identity.caption and identity.caption.endswith(" shirt")
 
 
-@pytest.mark.parametrize("controls, upper_half", [
-    (dict(jawOpen=1), False), (dict(mouthSmileLeft=1, mouthSmileRight=1), False), (dict(mouthPucker=1), False),
-    (dict(mouthFrownLeft=1, mouthFrownRight=1), False), (dict(mouthLeft=1), False), (dict(mouthFunnel=1), False),
-    (dict(eyeBlinkLeft=1, eyeBlinkRight=1), True), (dict(browInnerUp=1), True), (dict(browDownLeft=1), True),
-    (dict(eyeLookOutLeft=1, eyeLookInRight=1), True), (dict(eyeSquintLeft=1), True), (dict(eyeWideLeft=1), True),
-])
+@pytest.mark.parametrize(
+    "controls, upper_half",
+    [
+        (dict(jawOpen=1), False),
+        (dict(mouthSmileLeft=1, mouthSmileRight=1), False),
+        (dict(mouthPucker=1), False),
+        (dict(mouthFrownLeft=1, mouthFrownRight=1), False),
+        (dict(mouthLeft=1), False),
+        (dict(mouthFunnel=1), False),
+        (dict(eyeBlinkLeft=1, eyeBlinkRight=1), True),
+        (dict(browInnerUp=1), True),
+        (dict(browDownLeft=1), True),
+        (dict(eyeLookOutLeft=1, eyeLookInRight=1), True),
+        (dict(eyeSquintLeft=1), True),
+        (dict(eyeWideLeft=1), True),
+    ],
+)
 def test_a_control_moves_its_own_half_of_the_face(controls, upper_half):
     moved = change(make_identity(8), **controls)
-    halves = moved[:SIZE // 2 + 4], moved[SIZE // 2 + 4:]  # split between the eyes and the mouth
+    halves = moved[: SIZE // 2 + 4], moved[SIZE // 2 + 4 :]  # split between the eyes and the mouth
     mine, other = halves if upper_half else halves[::-1]
     assert mine.sum() > 100
     assert mine.sum() > 2 * other.sum()  # a smile lifts the lower lids, too
@@ -76,13 +87,13 @@ def test_a_control_moves_its_own_half_of_the_face(controls, upper_half):
 
 def test_left_of_the_head_is_right_in_the_picture():
     moved = change(make_identity(8), eyeBlinkLeft=1)
-    assert moved[:, SIZE // 2:].sum() > 20 * moved[:, :SIZE // 2].sum()
+    assert moved[:, SIZE // 2 :].sum() > 20 * moved[:, : SIZE // 2].sum()
 
 
 def test_pose_moves_the_head_as_documented():
-    assert rotation(Pose(yaw=30))[0, 2] > 0       # the nose goes to the right
-    assert rotation(Pose(pitch=20))[1, 2] < 0     # the nose goes down
-    assert rotation(Pose(roll=10))[1, 0] > 0      # the right side goes up: counter-clockwise
+    assert rotation(Pose(yaw=30))[0, 2] > 0  # the nose goes to the right
+    assert rotation(Pose(pitch=20))[1, 2] < 0  # the nose goes down
+    assert rotation(Pose(roll=10))[1, 0] > 0  # the right side goes up: counter-clockwise
     r = rotation(Pose(yaw=20, pitch=-10, roll=5))
     assert np.allclose(r @ r.T, np.eye(3)) and np.isclose(np.linalg.det(r), 1)
     nose = [0.0, -0.4, 1.2]

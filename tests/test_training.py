@@ -26,12 +26,21 @@ CONFIG = {
     "seed": 0,
     "mixed_precision": "no",
     "data": {
-        "identities": 4, "validation_identities": 2, "frames": 2, "size": 128,
-        "clips": 1, "validation_clips": 1, "clip_frames": 12,
+        "identities": 4,
+        "validation_identities": 2,
+        "frames": 2,
+        "size": 128,
+        "clips": 1,
+        "validation_clips": 1,
+        "clip_frames": 12,
     },
     "model": {
         "latent_channels": 4,
-        "autoencoder": {"encoder_channels": [16, 16], "decoder_channels": [16, 16, 16], "layers_per_block": 1},
+        "autoencoder": {
+            "encoder_channels": [16, 16],
+            "decoder_channels": [16, 16, 16],
+            "layers_per_block": 1,
+        },
         "text_width": 16,
         "channels": [16, 16, 32, 32],
         "layers": 1,
@@ -93,9 +102,13 @@ def test_the_base_is_never_changed(shop):
     train(stage, QUICK, shop.folder / "frozen")
     after = stage.denoising_net.unet.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
-    assert not torch.equal(adapter["reference_modules_mid.proj.weight"], stage.adapter.reference_modules_mid.proj.weight)
+    assert not torch.equal(
+        adapter["reference_modules_mid.proj.weight"], stage.adapter.reference_modules_mid.proj.weight
+    )
     saved = load_averaged(shop.adapters_stage(), shop.folder / "frozen")
-    assert torch.equal(saved.adapter.reference_modules_mid.proj.weight, stage.adapter.reference_modules_mid.proj.weight)
+    assert torch.equal(
+        saved.adapter.reference_modules_mid.proj.weight, stage.adapter.reference_modules_mid.proj.weight
+    )
 
 
 @torch.no_grad()
@@ -116,8 +129,17 @@ def test_the_second_step_sees_what_the_first_drew(shop):
     assert (first == 999).all() and (second == 400).all()
     conditioned, truth = stage.conditioned(batch), batch["latents"].transpose(1, 2)
     drawn = stage.cleaned(noise, first, *conditioned)
-    torch.testing.assert_close(stage.scheduled("get_velocity", stage.scheduled("get_velocity", truth, noise, second), stage.scheduled(
-        "add_noise", truth, noise, second), second), truth, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        stage.scheduled(
+            "get_velocity",
+            stage.scheduled("get_velocity", truth, noise, second),
+            stage.scheduled("add_noise", truth, noise, second),
+            second,
+        ),
+        truth,
+        rtol=1e-4,
+        atol=1e-4,
+    )
     for frame, start in enumerate((drawn, truth, drawn)):
         expected = stage.scheduled("add_noise", start, noise, second)
         torch.testing.assert_close(noisy[:, :, frame], expected[:, :, frame], rtol=1e-4, atol=1e-4)
@@ -154,12 +176,16 @@ def test_base_and_adapters_learn_together_and_are_handed_over(shop, tmp_path):
         shutil.copytree(shop.folder / name, other.folder / name)
     stage = other.together_stage()
     adapter = load_file(other.folder / "adapters" / "averaged.safetensors")
-    assert all(torch.equal(stage.state_dict()[name], tensor) for name, tensor in adapter.items()), "goes on from what there is"
+    assert all(torch.equal(stage.state_dict()[name], tensor) for name, tensor in adapter.items()), (
+        "goes on from what there is"
+    )
     train(stage, QUICK, other.folder / "together")
     hand_over(other.folder)
     adapters = other.adapters_stage()
     train(adapters, replace(QUICK, stop=0), other.folder / "adapters")
-    assert torch.equal(adapters.adapter.reference_modules_mid.proj.weight, stage.adapter.reference_modules_mid.proj.weight)
+    assert torch.equal(
+        adapters.adapter.reference_modules_mid.proj.weight, stage.adapter.reference_modules_mid.proj.weight
+    )
     before = load_file(shop.folder / "base" / "averaged.safetensors")
     after = load_file(other.folder / "base" / "averaged.safetensors")
     assert before.keys() == after.keys()
@@ -218,14 +244,25 @@ def test_the_motion_module_is_trained_on_what_clips_are_drawn_from(shop):
     stage = load_averaged(shop.motion_stage(), shop.folder / "motion").eval()
     batch = stage.draw(np.random.default_rng(0), 1) | {"timesteps": torch.tensor([SECOND])}
     adapters, noise = stage.adapters, torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
-    prepared, control = adapters.prepare(batch["reference"]), adapters.control(batch["poses"], batch["coefficients"])
+    prepared, control = (
+        adapters.prepare(batch["reference"]),
+        adapters.control(batch["poses"], batch["coefficients"]),
+    )
     starts = ((None, noise[:, :, None]) for _ in range(WINDOW))
     windows = in_windows(
-        lambda frames: lambda latents, timestep: stage.denoising_net(latents, timestep, adapters.empty_text, prepared, control),
-        adapters.scheduler, starts, ClipPlan(WINDOW - 1, 2, 1.0),
+        lambda frames: (
+            lambda latents, timestep: stage.denoising_net(
+                latents, timestep, adapters.empty_text, prepared, control
+            )
+        ),
+        adapters.scheduler,
+        starts,
+        ClipPlan(WINDOW - 1, 2, 1.0),
     )
     drawn = torch.cat(list(windows), 2)
-    torch.testing.assert_close(drawn, stage._two_steps(stage.denoising_net, batch, noise)[1], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        drawn, stage._two_steps(stage.denoising_net, batch, noise)[1], rtol=1e-3, atol=1e-4
+    )
     assert flicker(drawn + 3, drawn) < 1e-9 < flicker(drawn[:, :, :1].expand_as(drawn), drawn)
 
 
@@ -235,18 +272,25 @@ def test_the_export_is_a_release(shop, tmp_path):
     shop.export(tmp_path / "model")
     assert MotionAdapter.from_pretrained(tmp_path / "model" / "motion").config.use_motion_mid_block is False
     weights = [load_file(path) for path in (tmp_path / "model").rglob("*.safetensors")]
-    assert len(weights) == 7 and not any(x.dtype == torch.float32 for tensors in weights for x in tensors.values())
+    assert len(weights) == 7 and not any(
+        x.dtype == torch.float32 for tensors in weights for x in tensors.values()
+    )
     assert json.loads((tmp_path / "model" / "hm_reference" / "config.json").read_text())["version"] == "v1"
     pipeline, _, release = load(str(tmp_path / "model"), device="cpu")
     stage = load_averaged(shop.adapters_stage(), shop.folder / "adapters")
     for name, tensor in stage.adapter.state_dict().items():
         if name.startswith("reference_modules_down.3"):  # never used, so never trained and random each time
             continue
-        assert torch.allclose(pipeline.hm_reference.state_dict()[name], tensor.half().float(), atol=1e-3), name
+        assert torch.allclose(pipeline.hm_reference.state_dict()[name], tensor.half().float(), atol=1e-3), (
+            name
+        )
     reference = pipeline.prepare_reference(pipeline.encode(torch.zeros(1, 3, 128, 128)))
     size = release.condition_size
     result = pipeline(
-        reference, condition=torch.zeros(1, 3, 1, size, size), drive_coeff=torch.zeros(1, 1, 51), num_inference_steps=1
+        reference,
+        condition=torch.zeros(1, 3, 1, size, size),
+        drive_coeff=torch.zeros(1, 1, 51),
+        num_inference_steps=1,
     )
     assert result.frames[0].size == (128, 128)
 
@@ -261,4 +305,6 @@ def test_an_exported_model_can_be_trained_further(shop, tmp_path):
     train(other.adapters_stage(), replace(QUICK, stop=0), other.folder / "adapters")
     begun = load_file(other.folder / "adapters" / "last.safetensors")
     exported = load_averaged(shop.adapters_stage(), shop.folder / "adapters").adapter.reference_modules_mid
-    assert torch.allclose(begun["weights.adapter.reference_modules_mid.proj.weight"], exported.proj.weight, atol=1e-3)
+    assert torch.allclose(
+        begun["weights.adapter.reference_modules_mid.proj.weight"], exported.proj.weight, atol=1e-3
+    )

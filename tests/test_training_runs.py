@@ -14,7 +14,14 @@ from training import dataset
 from training.loop import Schedule, Stage, read_log, train
 from training.run import CONFIGS, Workshop, main
 
-TINY = {"identities": 2, "validation_identities": 2, "frames": 2, "clips": 1, "validation_clips": 1, "clip_frames": 12}
+TINY = {
+    "identities": 2,
+    "validation_identities": 2,
+    "frames": 2,
+    "clips": 1,
+    "validation_clips": 1,
+    "clip_frames": 12,
+}
 TINY_MODEL = {
     "latent_channels": 4,
     "autoencoder": {"encoder_channels": [16, 16], "decoder_channels": [16, 16, 16]},
@@ -50,10 +57,16 @@ def test_the_configuration_for_a_gpu_trains_a_model_of_its_size(tmp_path, own_pr
     with FaceAnalyzer() as analyzer:
         for split, (identities, frames) in shop.splits("data").items():
             for path, seeds in dataset.shard_paths(tmp_path / "data", split, identities, frames, size):
-                people = dataset.concatenate([dataset.render_identity(seed, frames, size, analyzer) for seed in seeds])
+                people = dataset.concatenate(
+                    [dataset.render_identity(seed, frames, size, analyzer) for seed in seeds]
+                )
                 np.savez(path, **vars(people))
-    assert people.found.all() and people.images.shape[1:3] == (256, 256) and people.poses.shape[1:3] == (64, 64)
-    still = {name: np.repeat(values[:1], TINY["clip_frames"], axis=0) for name, values in vars(people).items()}
+    assert (
+        people.found.all() and people.images.shape[1:3] == (256, 256) and people.poses.shape[1:3] == (64, 64)
+    )
+    still = {
+        name: np.repeat(values[:1], TINY["clip_frames"], axis=0) for name, values in vars(people).items()
+    }
     for split, (identities, frames) in shop.splits("clips").items():
         for path, _ in dataset.shard_paths(tmp_path / "data", split, identities, frames, size):
             np.savez(path, **still)
@@ -71,7 +84,10 @@ def test_the_configuration_for_a_gpu_trains_a_model_of_its_size(tmp_path, own_pr
     assert (row.size, row.condition_size) == (256, 64)
     reference = pipeline.prepare_reference(pipeline.encode(torch.zeros(1, 3, 256, 256)))
     result = pipeline(
-        reference, condition=torch.zeros(1, 3, 1, 64, 64), drive_coeff=torch.zeros(1, 1, 51), num_inference_steps=1
+        reference,
+        condition=torch.zeros(1, 3, 1, 64, 64),
+        drive_coeff=torch.zeros(1, 1, 51),
+        num_inference_steps=1,
     )
     assert result.frames[0].size == (256, 256)
 

@@ -10,7 +10,6 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from clips import H264, KINDS, NTSC, VP9, clip, ffmpeg, has_sound, samples, stamps, turned, variable
-
 from imageio_ffmpeg import get_ffmpeg_exe
 
 from hellomeme.errors import HelloMemeError
@@ -203,7 +202,10 @@ def test_nothing_is_left_where_a_crash_happened(tmp_path):
 
 
 def test_an_encoder_that_fails_says_so(tmp_path):
-    with pytest.raises(HelloMemeError, match="could not be encoded"), ClipWriter(tmp_path / "o.mp4", Fraction(25)) as writer:
+    with (
+        pytest.raises(HelloMemeError, match="could not be encoded"),
+        ClipWriter(tmp_path / "o.mp4", Fraction(25)) as writer,
+    ):
         writer.write(np.zeros((64, 64, 3), np.uint8))
         writer._process.kill()
         for frame in itertools.repeat(np.zeros((64, 64, 3), np.uint8), 1000):

@@ -184,7 +184,9 @@ class Curves:
 
     def __getitem__(self, column: str) -> np.ndarray:
         seeds = sorted({int(row["seed"]) for row in self.rows})
-        return np.array([[float(row[column]) for row in self.rows if int(row["seed"]) == seed] for seed in seeds])
+        return np.array(
+            [[float(row[column]) for row in self.rows if int(row["seed"]) == seed] for seed in seeds]
+        )
 
     @property
     def steps(self) -> np.ndarray:
@@ -194,7 +196,9 @@ class Curves:
 def by_attention(rows: list[dict]) -> dict[tuple[str, str], Curves]:
     """(parts, attention) -> curves, in the order of `PARTS` and `ATTENTIONS`."""
     return {
-        (parts, attention): Curves([row for row in rows if (row["parts"], row["attention"]) == (parts, attention)])
+        (parts, attention): Curves(
+            [row for row in rows if (row["parts"], row["attention"]) == (parts, attention)]
+        )
         for parts in PARTS
         for attention in ATTENTIONS
     }
@@ -206,7 +210,10 @@ def mean_and_range(values: np.ndarray, digits: int) -> str:
 
 def table(curves: dict[tuple[str, str], Curves]) -> str:
     """The last point of every curve as a Markdown table: mean over seeds, lowest and highest."""
-    lines = ["| | attention | parameters | validation loss | PSNR, dB | seconds a step |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| | attention | parameters | validation loss | PSNR, dB | seconds a step |",
+        "|---|---|---|---|---|---|",
+    ]
     for parts, title in PARTS.items():
         ends = {}
         for attention in ATTENTIONS:
@@ -214,7 +221,9 @@ def table(curves: dict[tuple[str, str], Curves]) -> str:
             end = ends[attention] = {column: curve[column][:, -1] for column in ("validation", "psnr")}
             speed = (curve["seconds"][:, -1] / curve.steps[-1]).mean()
             figures = f"{mean_and_range(end['validation'], 4)} | {mean_and_range(end['psnr'], 2)}"
-            lines.append(f"| {title} | {attention} | {int(curve['parameters'][0, 0]):,} | {figures} | {speed:.2f} |")
+            lines.append(
+                f"| {title} | {attention} | {int(curve['parameters'][0, 0]):,} | {figures} | {speed:.2f} |"
+            )
         less = [ends["knitted"][column] - ends["plain"][column] for column in ("validation", "psnr")]
         figures = f"{mean_and_range(less[0], 4)} | {mean_and_range(less[1], 2)}"
         lines.append(f"| {title} | knitted less plain, seed by seed | | {figures} | |")
@@ -245,7 +254,9 @@ def grid(runs: list[Run], path: Path) -> None:
     """Rows of: reference, truth, and what the first seed of every run of `runs` draws in 1 step, in their order."""
     pictures = [np.asarray(Image.open(run.picture)) for run in runs if run.seed == runs[0].seed]
     side = len(pictures[0]) // 3
-    Image.fromarray(np.vstack([pictures[0][: 2 * side], *(picture[2 * side :] for picture in pictures)])).save(path)
+    Image.fromarray(
+        np.vstack([pictures[0][: 2 * side], *(picture[2 * side :] for picture in pictures)])
+    ).save(path)
 
 
 def report(runs: list[Run], out: Path) -> str:
@@ -261,11 +272,19 @@ def report(runs: list[Run], out: Path) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m training.ablation", description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, required=True, help="work folder with data, autoencoder and base")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the results; what is there is kept")
+    parser.add_argument(
+        "--folder", type=Path, required=True, help="work folder with data, autoencoder and base"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for the results; what is there is kept"
+    )
     parser.add_argument("--base", type=Path, help="folder of another base than the work folder's")
-    parser.add_argument("--config", type=Path, default=CONFIGS / "cpu_night.json", help="that of the work folder")
-    parser.add_argument("--plan", type=Path, default=CONFIGS / "ablation.json", help="seeds, steps and the like")
+    parser.add_argument(
+        "--config", type=Path, default=CONFIGS / "cpu_night.json", help="that of the work folder"
+    )
+    parser.add_argument(
+        "--plan", type=Path, default=CONFIGS / "ablation.json", help="seeds, steps and the like"
+    )
     parser.add_argument("--processes", type=int, default=2, help="runs side by side, one core each")
     args = parser.parse_args(argv)
 

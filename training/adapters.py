@@ -30,8 +30,16 @@ FACE_WEIGHT = 8.0  # of eyes and mouth in the loss: they are what is to follow, 
 READ_WEIGHT = 0.3  # of what a reader of latents makes of predictions, against truth
 # Most frames have little of it, and without plenty it is not learnt.
 RARE = (
-    "eyeBlinkLeft", "eyeBlinkRight", "jawOpen", "mouthSmileLeft", "mouthSmileRight", "mouthFrownLeft", "mouthFrownRight",
-    "mouthPucker", "eyeLookOutLeft", "eyeLookInLeft",
+    "eyeBlinkLeft",
+    "eyeBlinkRight",
+    "jawOpen",
+    "mouthSmileLeft",
+    "mouthSmileRight",
+    "mouthFrownLeft",
+    "mouthFrownRight",
+    "mouthPucker",
+    "eyeLookOutLeft",
+    "eyeLookInLeft",
 )
 
 
@@ -81,7 +89,12 @@ def start_by_listening(net: nn.Module) -> None:
     """
     for block in net.blocks_down:
         for attention in (block.attn1, block.attn2):
-            for layer, gain in ((attention.to_q, 4.0), (attention.to_k, 4.0), (attention.to_v, 1.0), (attention.to_out[0], 1.0)):
+            for layer, gain in (
+                (attention.to_q, 4.0),
+                (attention.to_k, 4.0),
+                (attention.to_v, 1.0),
+                (attention.to_out[0], 1.0),
+            ):
                 nn.init.orthogonal_(layer.weight, gain)
         for layer in (block.ff.net[0].proj, block.ff.net[2], block.proj):
             layer.weight.data.mul_(1.5)
@@ -100,7 +113,9 @@ class Reenactment(Stage):
     `prediction_type` says is what it predicts: the velocity, or else the noise.
     """
 
-    def __init__(self, unet, adapter: HMReferenceAdapter, controls: nn.ModuleList, empty_text: torch.Tensor, scheduler):
+    def __init__(
+        self, unet, adapter: HMReferenceAdapter, controls: nn.ModuleList, empty_text: torch.Tensor, scheduler
+    ):
         super().__init__()
         unet.requires_grad_(False)
         self.adapter, self.controls = adapter, controls
@@ -124,10 +139,14 @@ class Reenactment(Stage):
         latents, timesteps = batch["latents"], batch["timesteps"]  # (B, R, C, h, w), (B, R)
         noise = torch.randn_like(latents)
         noisy, velocity = (
-            function(latents.flatten(0, 1), noise.flatten(0, 1), timesteps.flatten()).view_as(latents).transpose(1, 2)
+            function(latents.flatten(0, 1), noise.flatten(0, 1), timesteps.flatten())
+            .view_as(latents)
+            .transpose(1, 2)
             for function in (self.scheduler.add_noise, self.scheduler.get_velocity)
         )
-        wanted = velocity if self.scheduler.config.prediction_type == "v_prediction" else noise.transpose(1, 2)
+        wanted = (
+            velocity if self.scheduler.config.prediction_type == "v_prediction" else noise.transpose(1, 2)
+        )
         predicted = self.predict(noisy, timesteps, *self.conditioned(batch))
         return (((predicted - wanted) ** 2) * batch["weights"]).mean()
 
@@ -214,10 +233,14 @@ class AdapterStage(Reenactment):
     def scheduled(self, function: str, *tensors: torch.Tensor) -> torch.Tensor:
         """`add_noise` or `get_velocity` of the scheduler on (B, C, R, h, w), at timesteps (B, R)."""
         *latents, timesteps = tensors
-        result = getattr(self.scheduler, function)(*(x.transpose(1, 2).flatten(0, 1) for x in latents), timesteps.flatten())
+        result = getattr(self.scheduler, function)(
+            *(x.transpose(1, 2).flatten(0, 1) for x in latents), timesteps.flatten()
+        )
         return result.unflatten(0, timesteps.shape).transpose(1, 2)
 
-    def cleaned(self, noisy: torch.Tensor, timesteps: torch.Tensor, prepared: dict, control: dict) -> torch.Tensor:
+    def cleaned(
+        self, noisy: torch.Tensor, timesteps: torch.Tensor, prepared: dict, control: dict
+    ) -> torch.Tensor:
         """Clean latents (B, C, R, h, w) as predicted from noisy ones at timesteps (B, R)."""
         # velocity = alpha noise - sigma clean and noisy = alpha clean + sigma noise: a rotation, which the same
         # function turns back, as alpha noisy - sigma velocity = clean.
@@ -238,7 +261,9 @@ class AdapterStage(Reenactment):
         poses = to_tensor(frames.poses[chosen.ravel()]).unflatten(0, chosen.shape).transpose(1, 2)
         return dict(poses=poses, coefficients=torch.from_numpy(frames.blendshapes[chosen]))
 
-    def reenact(self, frames: Frames, latents: torch.Tensor, pairs: np.ndarray, steps: int, seed: int = 0) -> np.ndarray:
+    def reenact(
+        self, frames: Frames, latents: torch.Tensor, pairs: np.ndarray, steps: int, seed: int = 0
+    ) -> np.ndarray:
         """Pairs (N, 2) of (reference, driver) indexes to (N, H, W, 3) uint8 pictures, sampled without guidance."""
         device = self.empty_text.device
         generator = torch.Generator().manual_seed(seed)
@@ -280,7 +305,12 @@ class AdapterStage(Reenactment):
         if len(seen) > 2:
             ours = np.stack([faces[i].blendshapes for i in seen])
             theirs = self.validation.blendshapes[drivers[seen]]
-            for name, part in (("jaw", "jawOpen"), ("blink", "eyeBlinkLeft"), ("smile", "mouthSmileLeft"), ("gaze", "eyeLookOutLeft")):
+            for name, part in (
+                ("jaw", "jawOpen"),
+                ("blink", "eyeBlinkLeft"),
+                ("smile", "mouthSmileLeft"),
+                ("gaze", "eyeLookOutLeft"),
+            ):
                 figures[name] = correlation(ours[:, INDEX[part]], theirs[:, INDEX[part]])
         return figures
 

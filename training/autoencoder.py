@@ -48,14 +48,18 @@ class AutoencoderStage(Stage):
 
     name = "autoencoder"
 
-    def __init__(self, autoencoder: PatchAutoencoder, frames: Frames, validation: Frames, latent_noise: float = 0.1):
+    def __init__(
+        self, autoencoder: PatchAutoencoder, frames: Frames, validation: Frames, latent_noise: float = 0.1
+    ):
         super().__init__()
         self.autoencoder = autoencoder
         self.frames, self.validation, self.latent_noise = frames, validation, latent_noise
 
     def start(self) -> None:
         """Begin at the principal components of the patches of the first frames."""
-        self.autoencoder.start_from_patches(to_tensor(self.frames.images[:: max(1, len(self.frames) // 1000)]))
+        self.autoencoder.start_from_patches(
+            to_tensor(self.frames.images[:: max(1, len(self.frames) // 1000)])
+        )
 
     def freeze_encoder(self) -> None:
         """Train the decoder alone: latents made before stay valid."""
@@ -73,14 +77,19 @@ class AutoencoderStage(Stage):
         pictures, weights = batch["pictures"], batch["weights"]
         latents = self.autoencoder.encode(pictures).latent_dist.mean
         strength = self.latent_noise * torch.rand(len(latents), 1, 1, 1, device=latents.device)
-        noisy = latents + strength * torch.randn_like(latents) * latents.detach().std(dim=(0, 2, 3), keepdim=True)
+        noisy = latents + strength * torch.randn_like(latents) * latents.detach().std(
+            dim=(0, 2, 3), keepdim=True
+        )
         error = self.autoencoder.decode(noisy).sample - pictures
         edges = (error.diff(dim=3).abs().mean() + error.diff(dim=2).abs().mean()) / 2
         return (error.abs() * weights).mean() + edges
 
     def reconstructions(self, images: np.ndarray) -> np.ndarray:
         pictures = to_tensor(images).to(self.autoencoder.device)
-        parts = [self.autoencoder.decode(self.autoencoder.encode(p).latent_dist.mean).sample for p in pictures.split(32)]
+        parts = [
+            self.autoencoder.decode(self.autoencoder.encode(p).latent_dist.mean).sample
+            for p in pictures.split(32)
+        ]
         return to_images(torch.cat(parts))
 
     def validate(self) -> dict[str, float]:
@@ -96,7 +105,9 @@ class AutoencoderStage(Stage):
 def encode_all(autoencoder: PatchAutoencoder, images: np.ndarray) -> torch.Tensor:
     """(N, H, W, 3) uint8 to latents (N, C, H/8, W/8), float16, before scaling, where the autoencoder lies."""
     batches = (to_tensor(images[i : i + 64]).to(autoencoder.device) for i in range(0, len(images), 64))
-    return torch.cat([autoencoder.encode(pictures).latent_dist.mean.half().cpu() for pictures in batches]).contiguous()
+    return torch.cat(
+        [autoencoder.encode(pictures).latent_dist.mean.half().cpu() for pictures in batches]
+    ).contiguous()
 
 
 def scaling_factor(latents: torch.Tensor) -> float:

@@ -14,7 +14,9 @@ from training.autoencoder import to_images
 from training.loop import Stage
 
 
-def make_unet(channels: tuple[int, ...], layers: int, text_width: int, latent_channels: int, size: int) -> UNet2DConditionModel:
+def make_unet(
+    channels: tuple[int, ...], layers: int, text_width: int, latent_channels: int, size: int
+) -> UNet2DConditionModel:
     """A UNet with the blocks of Stable Diffusion 1.5 and the given widths."""
     return UNet2DConditionModel(
         sample_size=size,
@@ -48,7 +50,11 @@ def make_scheduler() -> DDIMScheduler:
 def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> torch.Tensor:
     """Captions to (N, MAX_LENGTH) token ids."""
     return tokenizer(
-        captions, padding="max_length", truncation=True, max_length=tokenizer.model_max_length, return_tensors="pt"
+        captions,
+        padding="max_length",
+        truncation=True,
+        max_length=tokenizer.model_max_length,
+        return_tensors="pt",
     ).input_ids
 
 
@@ -74,7 +80,10 @@ class BaseStage(Stage):
         self.autoencoder = autoencoder.requires_grad_(False)
         self.scheduler, self.tokenizer = make_scheduler(), tokenizer
         self.latents, self.tokens = latents, tokenize(tokenizer, captions)
-        self.validation_latents, self.validation_tokens = validation_latents, tokenize(tokenizer, validation_captions)
+        self.validation_latents, self.validation_tokens = (
+            validation_latents,
+            tokenize(tokenizer, validation_captions),
+        )
         self.empty, self.dropped_captions = tokenize(tokenizer, [""]), dropped_captions
 
     def draw(self, rng: np.random.Generator, batch: int) -> dict:
@@ -100,7 +109,9 @@ class BaseStage(Stage):
             losses.append(self.forward({k: v.to(self.unet.device) for k, v in batch.items()}).item())
         return dict(validation=np.mean(losses), low_noise=losses[0], high_noise=losses[-1])
 
-    def sample(self, tokens: torch.Tensor, steps: int = 20, guidance: float = 3.0, seed: int = 0) -> np.ndarray:
+    def sample(
+        self, tokens: torch.Tensor, steps: int = 20, guidance: float = 3.0, seed: int = 0
+    ) -> np.ndarray:
         """(N, MAX_LENGTH) token ids to (N, H, W, 3) uint8 pictures."""
         scheduler, device = make_scheduler(), self.unet.device
         scheduler.set_timesteps(steps)

@@ -48,7 +48,10 @@ def causal(bench: Bench) -> tuple[dict[str, dict[str, float]], list[np.ndarray]]
     strips = []
     for pair in bench.pairs:
         before = shoot(pair.identity, STRAIGHT, Pose(), bench.analyzer)
-        after = {name: shoot(pair.identity, raised(e), pose, bench.analyzer) for name, (e, pose, _) in CHANGES.items()}
+        after = {
+            name: shoot(pair.identity, raised(e), pose, bench.analyzer)
+            for name, (e, pose, _) in CHANGES.items()
+        }
         after = {name: shot for name, shot in after.items() if shot}
         if before is None:
             continue

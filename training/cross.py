@@ -53,7 +53,9 @@ def distances(features: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.abs(features[:, None] - others[None]).mean(-1)
 
 
-def drift(references: np.ndarray, outputs: np.ndarray, truth: np.ndarray, drivers: np.ndarray) -> dict[str, float]:
+def drift(
+    references: np.ndarray, outputs: np.ndarray, truth: np.ndarray, drivers: np.ndarray
+) -> dict[str, float]:
     """Features (N, D) each, row i of one reenactment: how far outputs are from their references.
 
     self, output, driver: mean distance of truth, output and driver picture to the reference. drift: where the output
@@ -72,7 +74,9 @@ def drift(references: np.ndarray, outputs: np.ndarray, truth: np.ndarray, driver
     return mean | {"drift": (mean["output"] - mean["self"]) / (mean["driver"] - mean["self"])} | recognised
 
 
-def identity_drift(bench: Bench, pairs: list[Pair], outputs: np.ndarray, truth: np.ndarray) -> dict[str, dict]:
+def identity_drift(
+    bench: Bench, pairs: list[Pair], outputs: np.ndarray, truth: np.ndarray
+) -> dict[str, dict]:
     """`drift` of outputs (N, S, S, 3), by colours (in CIELAB units) and by the autoencoder."""
     references = bench.small(pair.reference.frame for pair in pairs)
     drivers = bench.small(pair.driver.frame for pair in pairs)
@@ -86,7 +90,16 @@ def identity_drift(bench: Bench, pairs: list[Pair], outputs: np.ndarray, truth: 
         return np.stack([seen_by_autoencoder(bench, picture) for picture in pictures])
 
     return {
-        name: drift(*(features(pictures, who) for pictures, who in (
-            (references, "reference"), (outputs, "driver"), (truth, "driver"), (drivers, "driver"))))
+        name: drift(
+            *(
+                features(pictures, who)
+                for pictures, who in (
+                    (references, "reference"),
+                    (outputs, "driver"),
+                    (truth, "driver"),
+                    (drivers, "driver"),
+                )
+            )
+        )
         for name, features in (("colours", by_colour), ("autoencoder", by_autoencoder))
     }

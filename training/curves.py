@@ -19,10 +19,14 @@ def read_logs(folder: Path) -> dict[str, list[dict[str, float]]]:
     stages: dict[str, list[dict[str, float]]] = {}
     for path in sorted(folder.glob("*/log*.csv")):
         with path.open(newline="") as file:
-            rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+            rows = [
+                {name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)
+            ]
         stages.setdefault(path.parent.name, []).extend(rows)
     if not any(stages.values()):
-        raise HelloMemeError(f"There are no logs of training in {folder}: give the work folder of training.run.")
+        raise HelloMemeError(
+            f"There are no logs of training in {folder}: give the work folder of training.run."
+        )
     return {name: sorted(rows, key=lambda row: row["step"]) for name, rows in stages.items() if rows}
 
 

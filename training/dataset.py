@@ -147,11 +147,15 @@ def render_identity(seed: int, frames: int, size: int, analyzer, moving: bool = 
                 landmarks=(faces[0].landmarks / side).astype(np.float32),
             )
         rows.append(row)
-    return Frames(**{field.name: np.stack([np.asarray(row[field.name]) for row in rows]) for field in fields(Frames)})
+    return Frames(
+        **{field.name: np.stack([np.asarray(row[field.name]) for row in rows]) for field in fields(Frames)}
+    )
 
 
 def concatenate(parts: list[Frames]) -> Frames:
-    return Frames(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Frames)})
+    return Frames(
+        **{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Frames)}
+    )
 
 
 def _write_shard(job: tuple[Path, range, int, int, bool]) -> Path:
@@ -167,7 +171,9 @@ def _write_shard(job: tuple[Path, range, int, int, bool]) -> Path:
     return path
 
 
-def shard_paths(folder: Path, split: str, identities: int, frames: int, size: int) -> list[tuple[Path, range]]:
+def shard_paths(
+    folder: Path, split: str, identities: int, frames: int, size: int
+) -> list[tuple[Path, range]]:
     """The files of a split with the identities each holds."""
     first, step = FIRST_IDENTITY[split], max(1, SHARD // frames)
     end = first + identities

@@ -111,7 +111,9 @@ class Bench:
 
     def __post_init__(self):
         if self.identities < FEWEST:
-            raise HelloMemeError(f"{self.identities} identities are too few to measure on: give at least {FEWEST}.")
+            raise HelloMemeError(
+                f"{self.identities} identities are too few to measure on: give at least {FEWEST}."
+            )
         self.settings = Settings(steps=self.steps, guidance=self.guidance).resolved(self.release)
 
     @classmethod
@@ -119,7 +121,9 @@ class Bench:
         """A bench for the release or model folder `name`; raises HelloMemeError where it cannot be loaded."""
         pipeline, emotion_encoder, release = load(name)
         if emotion_encoder is not None:
-            raise HelloMemeError(f"{name} takes emotion codes: only models that take ARKit coefficients are measured.")
+            raise HelloMemeError(
+                f"{name} takes emotion codes: only models that take ARKit coefficients are measured."
+            )
         return cls(pipeline, release, analyzer, *args, **more)
 
     @cached_property
@@ -161,7 +165,9 @@ class Bench:
 
     def reenact(self, pairs: list[Pair], steps: int | None = None) -> np.ndarray:
         """(N, S, S, 3) uint8: every reference with its driver's motion, in the driver's own frame (no crop)."""
-        return np.stack([self.draw(self.prepare(pair.reference.frame), pair.driver.motion, steps) for pair in pairs])
+        return np.stack(
+            [self.draw(self.prepare(pair.reference.frame), pair.driver.motion, steps) for pair in pairs]
+        )
 
     def through_the_page(self, pairs: list[Pair]) -> np.ndarray:
         """(N, S, S, 3) uint8: every reference with its driver, as the page draws them."""
@@ -190,7 +196,10 @@ def ssim(a: np.ndarray, b: np.ndarray) -> float:
 
 def likeness(pictures: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """Mean PSNR in dB and SSIM of (N, H, W, 3) uint8 pictures."""
-    return {"psnr": psnr(pictures, truth).mean(), "ssim": np.mean([ssim(a, b) for a, b in zip(pictures, truth)])}
+    return {
+        "psnr": psnr(pictures, truth).mean(),
+        "ssim": np.mean([ssim(a, b) for a, b in zip(pictures, truth)]),
+    }
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float:
@@ -209,7 +218,9 @@ def control(face: Face, name: str) -> float:
     if name in ANGLES:
         return float(angles(face.rotation)[ANGLES.index(name)])
     value = np.mean([face.blendshapes[INDEX[part]] for part in FOLLOWED[name]])
-    return float(value - (np.mean([face.blendshapes[INDEX[part]] for part in OPPOSED[name]]) if name in OPPOSED else 0))
+    return float(
+        value - (np.mean([face.blendshapes[INDEX[part]] for part in OPPOSED[name]]) if name in OPPOSED else 0)
+    )
 
 
 def follow(faces: list[Face | None], drivers: list[Face]) -> dict[str, float]:
@@ -223,7 +234,9 @@ def follow(faces: list[Face | None], drivers: list[Face]) -> dict[str, float]:
     if len(seen) < FEWEST:
         return figures
     figures["aed"] = np.mean([np.abs(face.blendshapes - driver.blendshapes).mean() for face, driver in seen])
-    figures["apd"] = np.mean([np.abs(angles(face.rotation) - angles(driver.rotation)).mean() for face, driver in seen])
+    figures["apd"] = np.mean(
+        [np.abs(angles(face.rotation) - angles(driver.rotation)).mean() for face, driver in seen]
+    )
     for name in (*ANGLES, *FOLLOWED):
         ours, theirs = np.array([(control(face, name), control(driver, name)) for face, driver in seen]).T
         figures[name] = correlation(ours, theirs)
@@ -280,7 +293,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__.splitlines()[0])
     add_arguments(parser)
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
-    parser.add_argument("--grid", type=Path, help="also write rows of reference, output and truth to this picture")
+    parser.add_argument(
+        "--grid", type=Path, help="also write rows of reference, output and truth to this picture"
+    )
     args = parser.parse_args()
     with FaceAnalyzer() as analyzer:
         try:

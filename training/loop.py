@@ -77,7 +77,9 @@ def train(stage: Stage, schedule: Schedule, folder: Path, seed: int = 0, mixed_p
     adamw = torch.optim.AdamW(
         parameters.values(), schedule.learning_rate, betas=(0.9, 0.98), weight_decay=schedule.weight_decay
     )
-    average = EMAModel(parameters.values(), decay=schedule.ema, use_ema_warmup=True, power=3 / 4, foreach=True)
+    average = EMAModel(
+        parameters.values(), decay=schedule.ema, use_ema_warmup=True, power=3 / 4, foreach=True
+    )
     model, optimizer = accelerator.prepare(stage, adamw)
     average.to(accelerator.device)
     # After `prepare`, which would take AdamW's step counts to the GPU, where reading them holds up every step.
@@ -94,7 +96,11 @@ def train(stage: Stage, schedule: Schedule, folder: Path, seed: int = 0, mixed_p
         over = progress >= 1 or step >= schedule.stop
         for group in optimizer.param_groups:
             warm = min(1.0, (step + 1) / schedule.warmup)
-            group["lr"] = schedule.learning_rate * warm * (0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * min(progress, 1))))
+            group["lr"] = (
+                schedule.learning_rate
+                * warm
+                * (0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * min(progress, 1))))
+            )
         if (over or seconds > next_look) and accelerator.is_main_process:
             next_look = seconds + 60 * schedule.validate_minutes
             _look(stage, parameters, average, folder, step, seconds, losses)
@@ -127,7 +133,9 @@ SHOWN_EVERY = 5  # steps: a loss that is read makes the processor wait for the G
 DRAWN_AHEAD = 6  # batches on a GPU, of which three are drawn at once
 
 
-def _batches(stage: Stage, batch: int, seed: int, step: int, accelerator: Accelerator) -> Iterator[tuple[int, dict]]:
+def _batches(
+    stage: Stage, batch: int, seed: int, step: int, accelerator: Accelerator
+) -> Iterator[tuple[int, dict]]:
     """From `step` on: the seed of a step's noise and its batch, drawn while the steps before are computed."""
     on_gpu = accelerator.device.type == "cuda"
 
@@ -195,18 +203,24 @@ def _resume(folder: Path, parameters, optimizer, average) -> tuple[int, float]:
 
 def _save(folder: Path, parameters, optimizer, average, step: int, seconds: float) -> None:
     averaged = dict(zip(parameters, average.shadow_params, strict=True))
-    last = {f"weights.{name}": p for name, p in parameters.items()} | {f"average.{n}": p for n, p in averaged.items()}
+    last = {f"weights.{name}": p for name, p in parameters.items()} | {
+        f"average.{n}": p for n, p in averaged.items()
+    }
     for name, parameter in parameters.items():
         state = optimizer.state[parameter]
         last |= {f"{moment}.{name}": state.get(moment, torch.zeros_like(parameter)) for moment in MOMENTS}
     progress = {"progress": json.dumps({"step": step, "seconds": seconds})}
     for file, tensors in (("averaged", averaged), ("last", last)):
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, folder / f"{file}.part", progress)
+        save_file(
+            {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, folder / f"{file}.part", progress
+        )
         (folder / f"{file}.part").replace(folder / f"{file}.safetensors")
 
 
 @torch.no_grad()
-def _look(stage: Stage, parameters, average, folder: Path, step: int, seconds: float, losses: list[torch.Tensor]) -> None:
+def _look(
+    stage: Stage, parameters, average, folder: Path, step: int, seconds: float, losses: list[torch.Tensor]
+) -> None:
     average.store(parameters.values())
     average.copy_to(parameters.values())
     stage.eval()

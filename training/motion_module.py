@@ -79,7 +79,9 @@ class MotionStage(Stage):
         found = clips.found.reshape(-1, self.clip_frames).all(axis=1)
         return np.flatnonzero(found) * self.clip_frames
 
-    def _window(self, clips: Frames, latents: torch.Tensor, references: np.ndarray, windows: np.ndarray) -> dict:
+    def _window(
+        self, clips: Frames, latents: torch.Tensor, references: np.ndarray, windows: np.ndarray
+    ) -> dict:
         """references (B,) and windows (B, T) of frame indexes to a batch."""
         return dict(
             reference=latents[references].float(),
@@ -96,13 +98,19 @@ class MotionStage(Stage):
         windows = firsts[:, None] + np.where(backwards[:, None], frames[:, ::-1], frames)
         references = firsts + rng.integers(0, self.clip_frames, batch)
         timesteps = np.where(rng.random(batch) < OTHERWISE, rng.integers(1, FIRST, batch), SECOND)
-        return self._window(self.clips, self.latents, references, windows) | dict(timesteps=torch.from_numpy(timesteps))
+        return self._window(self.clips, self.latents, references, windows) | dict(
+            timesteps=torch.from_numpy(timesteps)
+        )
 
     def forward(self, batch: dict) -> torch.Tensor:
         truth, (first, second) = batch["latents"], self._two_steps(self.denoising_net, batch)
-        return sum((clean - truth).square().mean() + STEADINESS * flicker(clean, truth) for clean in (first, second))
+        return sum(
+            (clean - truth).square().mean() + STEADINESS * flicker(clean, truth) for clean in (first, second)
+        )
 
-    def _two_steps(self, net: HMDenoisingNet, batch: dict, noise: torch.Tensor | None = None) -> list[torch.Tensor]:
+    def _two_steps(
+        self, net: HMDenoisingNet, batch: dict, noise: torch.Tensor | None = None
+    ) -> list[torch.Tensor]:
         """Clean latents (B, C, T, h, w) as predicted at pure noise and then at `timesteps` (B,); no gradient from the
         second step into the first. noise: (B, C, h, w), of all frames; drawn if not given."""
         scheduler, truth = self.adapters.scheduler, batch["latents"]
@@ -127,7 +135,9 @@ class MotionStage(Stage):
         firsts = self._whole(self.validation)[:clips]
         windows = firsts[:, None] + np.arange(WINDOW)
         batch = self._window(self.validation, self.validation_latents, firsts, windows)
-        batch = {k: v.to(device) for k, v in (batch | dict(timesteps=torch.full((len(firsts),), SECOND))).items()}
+        batch = {
+            k: v.to(device) for k, v in (batch | dict(timesteps=torch.full((len(firsts),), SECOND))).items()
+        }
         truth = batch["latents"]
         noise = torch.randn(truth[:, :, 0].shape, generator=torch.Generator().manual_seed(0)).to(device)
         nets = {"alone": self.adapters.denoising_net, "together": self.denoising_net}
@@ -141,7 +151,10 @@ class MotionStage(Stage):
         truth, drawn = self._drawn(8)
         figures = {"still": flicker(torch.zeros_like(truth), truth).item()}
         for name, clean in drawn.items():
-            figures |= {f"error_{name}": (clean - truth).square().mean().item(), f"flicker_{name}": flicker(clean, truth).item()}
+            figures |= {
+                f"error_{name}": (clean - truth).square().mean().item(),
+                f"flicker_{name}": flicker(clean, truth).item(),
+            }
         return figures
 
     def picture(self) -> Image.Image:
@@ -150,6 +163,8 @@ class MotionStage(Stage):
         autoencoder = self.adapters.autoencoder
         rows = []
         for latents in (truth, *drawn.values()):
-            decoded = autoencoder.decode(latents[0].transpose(0, 1) / autoencoder.config.scaling_factor).sample
+            decoded = autoencoder.decode(
+                latents[0].transpose(0, 1) / autoencoder.config.scaling_factor
+            ).sample
             rows.append(np.hstack(to_images(decoded)))
         return Image.fromarray(np.vstack(rows))

@@ -85,7 +85,9 @@ def clip_paths(folder: Path) -> list[Path]:
         raise HelloMemeError(f"There is no folder {folder}: give the folder that your clips are in.")
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in CLIPS)
     if not paths:
-        raise HelloMemeError(f"The folder {folder} has no clips: put MP4, MOV, WebM or GIF files of a face into it.")
+        raise HelloMemeError(
+            f"The folder {folder} has no clips: put MP4, MOV, WebM or GIF files of a face into it."
+        )
     return paths
 
 
@@ -97,17 +99,25 @@ def analysed(path: Path, release: Release, analyzer: FaceAnalyzer, rate: float, 
     """
     info = probe(path, "training")
     if info.frames < 2:
-        raise HelloMemeError(f"The training clip {path.name} is a single frame: take it out, for training compares two "
-                             "frames of a face.")
+        raise HelloMemeError(
+            f"The training clip {path.name} is a single frame: take it out, for training compares two "
+            "frames of a face."
+        )
     wanted = min(max(Fraction(rate), FEWEST / info.seconds), frames / info.seconds, info.rate)
     try:
-        motion, crop = analyse(read_frames(path, wanted, name="training"), wanted, analyzer, release.crop_scale)
+        motion, crop = analyse(
+            read_frames(path, wanted, name="training"), wanted, analyzer, release.crop_scale
+        )
     except NoFaceError as error:
-        raise NoFaceError(f"The training clip {path.name} does not show a face in its first second or in most of its "
-                          "frames: cut it to where one is seen, or take it out.") from error
+        raise NoFaceError(
+            f"The training clip {path.name} does not show a face in its first second or in most of its "
+            "frames: cut it to where one is seen, or take it out."
+        ) from error
     if motion.valid.sum() < 2:
-        raise NoFaceError(f"The training clip {path.name} shows a face in a single frame: take it out, for training "
-                          "compares two frames of a face.")
+        raise NoFaceError(
+            f"The training clip {path.name} shows a face in a single frame: take it out, for training "
+            "compares two frames of a face."
+        )
     return Analysed(path, wanted, motion, crop)
 
 
@@ -145,8 +155,10 @@ class Start:
         note = folder / "start.json"
         if note.exists() and (before := json.loads(note.read_text())) != told:
             changed = next(name for name in told if told[name] != before[name])
-            raise HelloMemeError(f"The training in {folder} was begun with {changed} {before[changed]}, not "
-                                 f"{told[changed]}: go on with that, or choose another work folder.")
+            raise HelloMemeError(
+                f"The training in {folder} was begun with {changed} {before[changed]}, not "
+                f"{told[changed]}: go on with that, or choose another work folder."
+            )
         adapters = folder / "start"
         if self.fresh and not adapters.is_dir():
             row = find(self.release)
@@ -164,14 +176,22 @@ def fresh_adapters(row: Release, model: dict) -> tuple[HMReferenceAdapter, list[
     model: channels, heads of the reference attentions, and the width of the control nets' tokens.
     """
     if row.name not in ("v1", "v2"):
-        raise HelloMemeError(f"Adapters can be begun anew as v1 or v2, not as {row.name}: choose one of the two.")
+        raise HelloMemeError(
+            f"Adapters can be begun anew as v1 or v2, not as {row.name}: choose one of the two."
+        )
     channels, side = model["channels"], row.size // 8
-    adapter = HMReferenceAdapter(block_out_channels=channels, num_attention_heads=model["heads"], version=row.name)
+    adapter = HMReferenceAdapter(
+        block_out_channels=channels, num_attention_heads=model["heads"], version=row.name
+    )
     start_by_copying(adapter, side)
-    kind, widths = (HMControlNet, channels[:3]) if row.name == "v1" else (HMV2ControlNet, [*channels[1:], channels[3]])
+    kind, widths = (
+        (HMControlNet, channels[:3]) if row.name == "v1" else (HMV2ControlNet, [*channels[1:], channels[3]])
+    )
     # v1's first map has half the latents' side, v2's the whole; the first block halves what it is given.
     scale = row.condition_size // (side if row.name == "v1" else 2 * side)
-    control = kind(scale_factor=scale, cross_attention_dim=model["control_width"], block_out_channels=(128, *widths))
+    control = kind(
+        scale_factor=scale, cross_attention_dim=model["control_width"], block_out_channels=(128, *widths)
+    )
     start_by_listening(control)
     return adapter, [control]
 
@@ -191,14 +211,22 @@ class OwnClipsStage(Reenactment):
 
     name = "own"
 
-    def __init__(self, pipeline: HelloMemePipeline, release: Release, clips: list[Clip], steps: int | None = None,
-                 dropped: float = 0.1):
+    def __init__(
+        self,
+        pipeline: HelloMemePipeline,
+        release: Release,
+        clips: list[Clip],
+        steps: int | None = None,
+        dropped: float = 0.1,
+    ):
         """pipeline: the base and the adapters to begin with. steps: for pictures at a look; the release's if None.
         dropped: share of references that are drawn without any adapter's help, which guidance compares with."""
         # Every frame is told the release's prompt, which the page will put in; our own base knows none.
         text = pipeline.encode_prompt(release.prompt)[1:]
         scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
-        super().__init__(pipeline.unet, pipeline.hm_reference, nn.ModuleList(pipeline.controls), text, scheduler)
+        super().__init__(
+            pipeline.unet, pipeline.hm_reference, nn.ModuleList(pipeline.controls), text, scheduler
+        )
         self.adapter.requires_grad_(True)
         self.controls.requires_grad_(True)
         if hasattr(self.adapter, "reference_modules_down"):
@@ -260,7 +288,11 @@ class OwnClipsStage(Reenactment):
             losses.append(self({name: tensor.to(device) for name, tensor in batch.items()}).item())
         self.pictures = [self._drawn(*pair) for pair in chosen]
         references, _, results, truths = (np.stack(column) for column in zip(*self.pictures, strict=True))
-        return dict(validation=np.mean(losses), psnr=psnr(results, truths).mean(), copy=psnr(references, truths).mean())
+        return dict(
+            validation=np.mean(losses),
+            psnr=psnr(results, truths).mean(),
+            copy=psnr(references, truths).mean(),
+        )
 
     def _drawn(self, clip: Clip, reference: int, targets: np.ndarray) -> list[np.ndarray]:
         """Reference, pose picture, result and truth, (size, size, 3) uint8 each."""
@@ -324,11 +356,20 @@ def prepare(clips: Path, start: Start, work: Path, config: dict, device: torch.d
     pipeline.vae.to(device)
     for clip in tqdm(new, desc="encoding", unit="clip"):
         save_clip(clip.encoded(pipeline, release.size), kept[clip.path])
-    return OwnClipsStage(pipeline, release, [load_clip(path.name, kept[path]) for path in paths], wanted["steps"])
+    return OwnClipsStage(
+        pipeline, release, [load_clip(path.name, kept[path]) for path in paths], wanted["steps"]
+    )
 
 
 def _mark(path: Path, row: Release, start: Start, wanted: dict) -> str:
     """A name for the latents of a clip that changes with whatever they depend on."""
     file = path.stat()
-    told = [path.name, file.st_size, file.st_mtime_ns, row.size, row.crop_scale, start.base or row.locate(row.base)]
+    told = [
+        path.name,
+        file.st_size,
+        file.st_mtime_ns,
+        row.size,
+        row.crop_scale,
+        start.base or row.locate(row.base),
+    ]
     return hashlib.sha256(json.dumps([*told, wanted["rate"], wanted["frames"]]).encode()).hexdigest()[:16]

@@ -24,7 +24,13 @@ THUMBNAILS = 100  # of lfw_subset's pictures, the first half, are faces
 ENLARGED, MARGIN = 200, 60  # px, of a thumbnail: MediaPipe wants some surroundings
 READINGS = ("jawOpen", "smile", "yaw")
 SMILE = dict(mouthSmileLeft=1.0, mouthSmileRight=1.0)
-SHOWN = {"as it is": ({}, 0), "jaw": (dict(jawOpen=0.8), 0), "smile": (SMILE, 0), "left": ({}, -25), "right": ({}, 25)}
+SHOWN = {
+    "as it is": ({}, 0),
+    "jaw": (dict(jawOpen=0.8), 0),
+    "smile": (SMILE, 0),
+    "left": ({}, -25),
+    "right": ({}, 25),
+}
 
 
 @dataclass(frozen=True)
@@ -43,12 +49,16 @@ def pictures() -> list[tuple[np.ndarray, bool]]:
     with get_sample_data("grace_hopper.jpg") as file:
         hopper = np.asarray(Image.open(file).convert("RGB"))
     large = [data.astronaut(), np.stack([data.camera()] * 3, axis=-1), hopper]
-    return [(frame, False) for frame in large] + [(enlarged(face), True) for face in data.lfw_subset()[:THUMBNAILS]]
+    return [(frame, False) for frame in large] + [
+        (enlarged(face), True) for face in data.lfw_subset()[:THUMBNAILS]
+    ]
 
 
 def enlarged(thumbnail: np.ndarray) -> np.ndarray:
     """(25, 25) in [0, 1] to (320, 320, 3) uint8, the border repeated outwards."""
-    grey = Image.fromarray((255 * thumbnail).astype(np.uint8)).resize((ENLARGED, ENLARGED), Image.Resampling.BICUBIC)
+    grey = Image.fromarray((255 * thumbnail).astype(np.uint8)).resize(
+        (ENLARGED, ENLARGED), Image.Resampling.BICUBIC
+    )
     return np.pad(np.asarray(grey.convert("RGB")), ((MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0)), mode="edge")
 
 

@@ -39,7 +39,11 @@ class Reader(nn.Module):
         layers, channels = [], latent_channels
         for width in widths:
             for stride in (1, 2):
-                layers += [nn.Conv2d(channels, width, 3, stride, padding=1), nn.GroupNorm(8, width), nn.SiLU()]
+                layers += [
+                    nn.Conv2d(channels, width, 3, stride, padding=1),
+                    nn.GroupNorm(8, width),
+                    nn.SiLU(),
+                ]
                 channels = width
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * (side // 8) ** 2, len(NAMES)))
 
@@ -60,7 +64,14 @@ class ReaderStage(Stage):
 
     name = "reader"
 
-    def __init__(self, reader: Reader, frames: Frames, validation: Frames, latents: torch.Tensor, validation_latents: torch.Tensor):
+    def __init__(
+        self,
+        reader: Reader,
+        frames: Frames,
+        validation: Frames,
+        latents: torch.Tensor,
+        validation_latents: torch.Tensor,
+    ):
         super().__init__()
         self.reader = reader
         told, validation_told = commands(frames), commands(validation)
@@ -80,9 +91,22 @@ class ReaderStage(Stage):
     def validate(self) -> dict[str, float]:
         """Correlations of what is read with what was told, on identities never trained on."""
         device = next(self.reader.parameters()).device
-        read = torch.cat([self.reader(part.float().to(device)).cpu() for part in self.validation_latents.split(256)]).numpy()
-        shown = ("jawOpen", "eyeBlinkLeft", "mouthSmileLeft", "mouthFrownLeft", "eyeLookOutLeft", "browInnerUp", *ANGLES)
-        return {name: correlation(read[:, NAMES.index(name)], self.validation_told[:, NAMES.index(name)]) for name in shown}
+        read = torch.cat(
+            [self.reader(part.float().to(device)).cpu() for part in self.validation_latents.split(256)]
+        ).numpy()
+        shown = (
+            "jawOpen",
+            "eyeBlinkLeft",
+            "mouthSmileLeft",
+            "mouthFrownLeft",
+            "eyeLookOutLeft",
+            "browInnerUp",
+            *ANGLES,
+        )
+        return {
+            name: correlation(read[:, NAMES.index(name)], self.validation_told[:, NAMES.index(name)])
+            for name in shown
+        }
 
     def picture(self) -> Image.Image:
         """What is read (upwards) against what was told (to the right), a square for each of NAMES."""

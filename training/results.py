@@ -35,7 +35,9 @@ def save(picture: np.ndarray | Image.Image, path: Path) -> None:
         picture.save(path, quality=quality)
         if path.stat().st_size < LARGEST:
             return
-    raise HelloMemeError(f"{path.name} is larger than {LARGEST} bytes at any quality: show fewer pictures in it.")
+    raise HelloMemeError(
+        f"{path.name} is larger than {LARGEST} bytes at any quality: show fewer pictures in it."
+    )
 
 
 def grid(*rows: np.ndarray) -> np.ndarray:
@@ -74,7 +76,10 @@ def other_driver(bench: Bench, folder: Path) -> tuple[str, dict]:
     figures, pictures = reenactment(bench, pairs)
     drift = identity_drift(bench, pairs, pictures["model"], pictures["truth"])
     drivers = bench.small(pair.driver.frame for pair in pairs)
-    save(grid(pictures["copied reference"], drivers, pictures["model"], pictures["truth"]), folder / "cross.jpg")
+    save(
+        grid(pictures["copied reference"], drivers, pictures["model"], pictures["truth"]),
+        folder / "cross.jpg",
+    )
     markdown = f"""## Cross-reenactment
 
 The driver is the next identity's. The truth is what the renderer draws when the reference's identity is told what the
@@ -204,7 +209,10 @@ def aims(bench: Bench, figures: dict[str, dict]) -> str:
     if "aed" in model and "aed" in copy:
         at_most.append(("AED, as a share of the copied reference's", 1 / 3, None, model["aed"] / copy["aed"]))
         at_most.append(("APD, degrees", 4.0, None, model["apd"]))
-    lines = ["| self-reenactment, unless said otherwise | aim | aim, CPU only | reached |", "|---|---|---|---|"]
+    lines = [
+        "| self-reenactment, unless said otherwise | aim | aim, CPU only | reached |",
+        "|---|---|---|---|",
+    ]
     for sign, rows in (("≥", at_least), ("≤", at_most)):
         for name, aim, modest, value in rows:
             goals = [goal for goal in (aim, modest) if goal is not None]
@@ -255,8 +263,10 @@ def page(bench: Bench, folder: Path, work: Path | None) -> str:
     if work is not None:
         curves(work, folder / "curves.jpg")
     if (folder / "curves.jpg").exists():
-        sections.append("## Training\n\nEvery figure in the logs of the work folder's stages, over their steps; logs of earlier trainings are not among them.\n\n"
-                        "![training](results/curves.jpg)\n")
+        sections.append(
+            "## Training\n\nEvery figure in the logs of the work folder's stages, over their steps; logs of earlier trainings are not among them.\n\n"
+            "![training](results/curves.jpg)\n"
+        )
     settings = bench.settings
     head = f"""# Results
 
@@ -282,14 +292,20 @@ def write(bench: Bench, out: Path, work: Path | None = None) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.results", description=__doc__.splitlines()[0])
     add_arguments(parser)
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("RESULTS.md"), help="the page to write")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).with_name("RESULTS.md"), help="the page to write"
+    )
     parser.add_argument("--folder", type=Path, help="work folder of training.run, whose logs are plotted")
-    parser.add_argument("--ablation", action="store_true", help="only put in what training.ablation has left since")
+    parser.add_argument(
+        "--ablation", action="store_true", help="only put in what training.ablation has left since"
+    )
     args = parser.parse_args()
     if args.ablation:
         if not (args.out.exists() and END in args.out.read_text(encoding="utf-8")):
             parser.error(f"{args.out} is no page that this script wrote: write it first, without --ablation.")
-        args.out.write_text(with_ablation(args.out.read_text(encoding="utf-8"), args.out.parent / "results"), encoding="utf-8")
+        args.out.write_text(
+            with_ablation(args.out.read_text(encoding="utf-8"), args.out.parent / "results"), encoding="utf-8"
+        )
         return
     if not args.out.parent.is_dir():
         parser.error(f"There is no folder {args.out.parent}: make it, or choose another place for the page.")

@@ -64,7 +64,9 @@ class Workshop:
 
     def render(self, stage: str, processes: int) -> None:
         for split, (identities, frames) in self.splits(stage).items():
-            dataset.build(self.folder / "data", split, identities, frames, self.config["data"]["size"], processes)
+            dataset.build(
+                self.folder / "data", split, identities, frames, self.config["data"]["size"], processes
+            )
 
     @cached_property
     def train_frames(self) -> dataset.Frames:
@@ -109,7 +111,9 @@ class Workshop:
         path = self.folder / "latents" / hashlib.sha256(weights).hexdigest()[:12] / f"{split}.safetensors"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            stage = load_averaged(AutoencoderStage(self.new_autoencoder(), None, None), self.folder / "autoencoder")
+            stage = load_averaged(
+                AutoencoderStage(self.new_autoencoder(), None, None), self.folder / "autoencoder"
+            )
             autoencoder = stage.autoencoder.eval().to(PartialState().device)
             unfinished = path.with_suffix(".part")
             save_file({"latents": encode_all(autoencoder, self.frames(split).images)}, unfinished)
@@ -135,7 +139,9 @@ class Workshop:
         model = self.config["model"]
         train_latents, validation_latents = self.latents("train"), self.latents("validation")
         return BaseStage(
-            make_unet(model["channels"], model["layers"], model["text_width"], model["latent_channels"], self.side),
+            make_unet(
+                model["channels"], model["layers"], model["text_width"], model["latent_channels"], self.side
+            ),
             make_text_encoder(self.tokenizer, model["text_width"]),
             self.tokenizer,
             self.finished_autoencoder(),
@@ -149,7 +155,9 @@ class Workshop:
         """The adapters at their start, and what else their stages take besides the base's UNet."""
         model = self.config["model"]
         channels = model["channels"]
-        adapter = HMReferenceAdapter(channels, num_attention_heads=model["heads"], version="v1", knitted=knitted)
+        adapter = HMReferenceAdapter(
+            channels, num_attention_heads=model["heads"], version="v1", knitted=knitted
+        )
         start_by_copying(adapter, self.side)
         adapter.reference_modules_down[3].requires_grad_(False)  # the method has no use for it
         # The pose picture has twice the side of the latents. v1's maps begin at half the latents' side, v2's at the whole.
@@ -186,7 +194,9 @@ class Workshop:
         if not weights.exists():
             return None
         reader = self.new_reader()
-        reader.load_state_dict({name.removeprefix("reader."): tensor for name, tensor in load_file(weights).items()})
+        reader.load_state_dict(
+            {name.removeprefix("reader."): tensor for name, tensor in load_file(weights).items()}
+        )
         return reader
 
     def together_stage(self) -> TogetherStage:
@@ -240,18 +250,32 @@ STAGES = {
 def main(argv: list[str] | None = None) -> None:
     stages = "\n".join(f"  {name:<13}{what}" for name, what in STAGES.items())
     parser = argparse.ArgumentParser(
-        prog="python -m training.run", description=__doc__.splitlines()[0], epilog=f"stages, in their order:\n{stages}",
+        prog="python -m training.run",
+        description=__doc__.splitlines()[0],
+        epilog=f"stages, in their order:\n{stages}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("stage", choices=STAGES, metavar="STAGE", help="one of those below")
-    parser.add_argument("--config", type=Path, help="training/configs/cpu_night.json, or own_clips.json for `own`")
-    parser.add_argument("--folder", type=Path, required=True, help="work folder for data, checkpoints and logs")
-    parser.add_argument("--minutes", type=float, help="train this long in all, instead of what the configuration says")
-    parser.add_argument("--processes", type=int, default=2, help="renderers that run side by side (data, clips)")
-    parser.add_argument("--model", type=Path, default=Path("assets/demo"), help="the exported model (import, export)")
+    parser.add_argument(
+        "--config", type=Path, help="training/configs/cpu_night.json, or own_clips.json for `own`"
+    )
+    parser.add_argument(
+        "--folder", type=Path, required=True, help="work folder for data, checkpoints and logs"
+    )
+    parser.add_argument(
+        "--minutes", type=float, help="train this long in all, instead of what the configuration says"
+    )
+    parser.add_argument(
+        "--processes", type=int, default=2, help="renderers that run side by side (data, clips)"
+    )
+    parser.add_argument(
+        "--model", type=Path, default=Path("assets/demo"), help="the exported model (import, export)"
+    )
     own = parser.add_argument_group("own")
     own.add_argument("--clips", type=Path, help="folder of clips, one face in each")
-    own.add_argument("--release", default="v1", help="release or folder whose adapters are trained further (v1)")
+    own.add_argument(
+        "--release", default="v1", help="release or folder whose adapters are trained further (v1)"
+    )
     own.add_argument("--fresh", action="store_true", help="begin the adapters anew, of the release's kind")
     own.add_argument("--base", help="base model: hub id, diffusers folder or single .safetensors file")
     args = parser.parse_args(argv)

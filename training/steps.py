@@ -29,5 +29,7 @@ def by_steps(bench: Bench, steps: tuple[int, ...] = STEPS) -> dict[str, dict[str
             seconds.append(time.perf_counter() - started)
         read = follow(read_back(pictures, bench.analyzer), [pair.driver.face for pair in pairs])
         chosen = {name: read[name] for name in ("faces", "aed", "apd") if name in read}
-        figures[str(count)] = likeness(np.stack(pictures), truth) | chosen | {"seconds": float(np.median(seconds))}
+        figures[str(count)] = (
+            likeness(np.stack(pictures), truth) | chosen | {"seconds": float(np.median(seconds))}
+        )
     return figures

@@ -16,19 +16,27 @@ def make_tokenizer(captions: list[str], folder: Path, vocabulary: int = 700) -> 
     """Learn byte-pair merges from captions and write them to `folder` as a CLIP tokenizer."""
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token=END))
     bpe.normalizer = normalizers.Lowercase()
-    bpe.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(False)])
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(False)]
+    )
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     bpe.train_from_iterator(
         captions,
-        trainers.BpeTrainer(vocab_size=vocabulary, end_of_word_suffix="</w>", initial_alphabet=alphabet, show_progress=False),
+        trainers.BpeTrainer(
+            vocab_size=vocabulary, end_of_word_suffix="</w>", initial_alphabet=alphabet, show_progress=False
+        ),
     )
     learnt = json.loads(bpe.to_str())["model"]
     # CLIP's vocabulary holds every byte also as the end of a word.
     tokens = sorted(alphabet) + [byte + "</w>" for byte in sorted(alphabet)]
-    tokens += [token for token in sorted(learnt["vocab"], key=learnt["vocab"].get) if token not in set(tokens)]
+    tokens += [
+        token for token in sorted(learnt["vocab"], key=learnt["vocab"].get) if token not in set(tokens)
+    ]
     tokens += [START, END]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}, ensure_ascii=False), encoding="utf-8")
+    (folder / "vocab.json").write_text(
+        json.dumps({token: i for i, token in enumerate(tokens)}, ensure_ascii=False), encoding="utf-8"
+    )
     merges = [" ".join(pair) if isinstance(pair, list) else pair for pair in learnt["merges"]]
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n", encoding="utf-8")
     tokenizer = CLIPTokenizer.from_pretrained(folder, model_max_length=MAX_LENGTH)

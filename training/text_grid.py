@@ -103,14 +103,21 @@ def by_adapted(bench: Bench, captions: list[str], steps: int = STEPS) -> np.ndar
     nothing = pipeline.prepare_reference(torch.zeros_like(noise_of(bench, 0)[:, :, 0]))
     for i, caption in enumerate(captions):
         result = pipeline(
-            nothing, torch.full((1, 3, 1, size, size), BLACK), torch.zeros(1, 1, 51), prompt=caption,
-            num_inference_steps=steps, guidance_scale=GUIDANCE, noise=noise_of(bench, i),
+            nothing,
+            torch.full((1, 3, 1, size, size), BLACK),
+            torch.zeros(1, 1, 51),
+            prompt=caption,
+            num_inference_steps=steps,
+            guidance_scale=GUIDANCE,
+            noise=noise_of(bench, i),
         )
         pictures.append(np.asarray(result.frames[0]))
     return np.stack(pictures)
 
 
-def text(bench: Bench, count: int = 48, steps: int = STEPS) -> tuple[dict[str, dict[str, float]], Image.Image]:
+def text(
+    bench: Bench, count: int = 48, steps: int = STEPS
+) -> tuple[dict[str, dict[str, float]], Image.Image]:
     """Figures of base, adapters and the renderer's own pictures of `count` held-out captions; and a grid to look at."""
     identities = [make_identity(FIRST_IDENTITY["heldout"] + i) for i in range(count)]
     rng = np.random.default_rng(0)
@@ -118,7 +125,9 @@ def text(bench: Bench, count: int = 48, steps: int = STEPS) -> tuple[dict[str, d
     drawn = {
         "plain base": by_base(bench, captions, steps),
         "adapters inserted": by_adapted(bench, captions, steps),
-        "renderer (ceiling)": bench.small(render(i, random_expression(rng), random_pose(rng)) for i in identities),
+        "renderer (ceiling)": bench.small(
+            render(i, random_expression(rng), random_pose(rng)) for i in identities
+        ),
     }
     figures = {name: agreement(pictures, captions) for name, pictures in drawn.items()}
     figures["chance"] = shuffled(drawn["plain base"], captions)

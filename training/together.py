@@ -45,7 +45,10 @@ class TogetherStage(AdapterStage):
 
 def hand_over(work: Path) -> None:
     """The result of this stage becomes that of `base` and the start of `adapters`, in the work folder."""
-    result, base = load_file(work / "together" / "averaged.safetensors"), load_file(work / "base" / "averaged.safetensors")
+    result, base = (
+        load_file(work / "together" / "averaged.safetensors"),
+        load_file(work / "base" / "averaged.safetensors"),
+    )
     unet = "reference_net.unet."  # what this stage calls the base's UNet
     learnt = {"base": base, "adapters": {}}
     for name, tensor in result.items():

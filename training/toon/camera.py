@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 FACE_SIZE = 0.258  # half a face's width as a fraction of the picture's side
-DISTANCE = 9.0     # camera to head, in half face widths: the mild perspective of a webcam
-LEVEL = -0.08      # height that is drawn at the picture's centre
+DISTANCE = 9.0  # camera to head, in half face widths: the mild perspective of a webcam
+LEVEL = -0.08  # height that is drawn at the picture's centre
 NECK = np.array([0.0, -0.9, -0.35])  # the point the head turns about
 
 
@@ -45,8 +45,9 @@ class Camera:
 
     def project(self, turned):
         near = self.unit * DISTANCE / (DISTANCE - turned[..., 2])
-        return np.stack([self.centre[0] + turned[..., 0] * near,
-                         self.centre[1] - (turned[..., 1] - LEVEL) * near], -1)
+        return np.stack(
+            [self.centre[0] + turned[..., 0] * near, self.centre[1] - (turned[..., 1] - LEVEL) * near], -1
+        )
 
     def __call__(self, points):
         return self.project(self.turned(np.asarray(points, float)))

@@ -14,7 +14,7 @@ def smoothstep(low, high, x):
 
 
 def bump(x, centre, width):
-    return np.exp(-((x - centre) / width) ** 2)
+    return np.exp(-(((x - centre) / width) ** 2))
 
 
 def fixed(points):
@@ -41,7 +41,7 @@ def normals(grid):
 def lit(colour, normal, light, ambient=0.64, diffuse=0.46, gloss=14.0):
     """(..., 3) colours under one soft lamp: shadows turn warm, rims darken a little, a broad highlight."""
     level = (ambient + diffuse * np.clip((normal @ light) * 0.75 + 0.25, 0, 1))[..., None]
-    level = np.concatenate([level ** 0.85, level, level ** 1.08], -1)
+    level = np.concatenate([level**0.85, level, level**1.08], -1)
     rim = 0.84 + 0.16 * smoothstep(0, 0.55, normal[..., 2:3])
     half = light + np.array([0, 0, 1.0])
     shine = np.clip(normal @ (half / np.linalg.norm(half)), 0, 1)[..., None] ** 18
@@ -66,20 +66,38 @@ class Canvas:
 
     def line(self, points, colour, width, closed=False):
         thickness = max(1, int(round(width * self.unit)))
-        cv2.polylines(self.image, [fixed(self.pixels(points))], closed, rgb(colour), thickness, cv2.LINE_AA,
-                      FRACTION_BITS)
+        cv2.polylines(
+            self.image,
+            [fixed(self.pixels(points))],
+            closed,
+            rgb(colour),
+            thickness,
+            cv2.LINE_AA,
+            FRACTION_BITS,
+        )
 
     def disc(self, point, colour, radius):
         x, y = fixed(self.pixels(point))
-        cv2.circle(self.image, (int(x), int(y)), int(radius * self.unit * (1 << FRACTION_BITS)), rgb(colour), -1,
-                   cv2.LINE_AA, FRACTION_BITS)
+        cv2.circle(
+            self.image,
+            (int(x), int(y)),
+            int(radius * self.unit * (1 << FRACTION_BITS)),
+            rgb(colour),
+            -1,
+            cv2.LINE_AA,
+            FRACTION_BITS,
+        )
 
     def stroke(self, points, half_width, colour):
         """A ribbon along a polyline whose half width varies."""
         p = self.pixels(points)
         along = np.gradient(p, axis=0)
         side = np.stack([-along[:, 1], along[:, 0]], 1)
-        side *= np.asarray(half_width)[:, None] * self.unit / np.maximum(np.linalg.norm(side, axis=1, keepdims=True), 1e-6)
+        side *= (
+            np.asarray(half_width)[:, None]
+            * self.unit
+            / np.maximum(np.linalg.norm(side, axis=1, keepdims=True), 1e-6)
+        )
         self.polygon(np.concatenate([p + side, (p - side)[::-1]]), colour)
 
     def mesh(self, turned, colours, mask, softness=0.02, opacity=1.0):
@@ -102,7 +120,9 @@ class Canvas:
         painted = (layer[..., 0] > 0).astype(np.float32)
         sigma = max(0.6, softness * self.unit)
         weight = cv2.GaussianBlur(painted, (0, 0), sigma)
-        smooth = cv2.GaussianBlur(layer, (0, 0), sigma).astype(np.float32) / np.maximum(weight, 0.02)[..., None]
+        smooth = (
+            cv2.GaussianBlur(layer, (0, 0), sigma).astype(np.float32) / np.maximum(weight, 0.02)[..., None]
+        )
         # a blurred edge rises by 1 / (2.5 sigma) a pixel; steepened, it is a rounded, anti-aliased silhouette
         alpha = (np.clip((weight - 0.5) * 2.5 * sigma + 0.5, 0, 1) * opacity)[..., None]
         window = self.image[y0:y1, x0:x1]

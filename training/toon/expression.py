@@ -67,9 +67,14 @@ def look(e: dict, right: float, up: float):
 
 def random_pose(rng: np.random.Generator) -> Pose:
     """Mostly frontal heads: standard deviations of 17, 10 and 7 degrees, yaw within 38 degrees."""
-    return Pose(yaw=float(np.clip(rng.normal(0, 17), -38, 38)), pitch=float(np.clip(rng.normal(0, 10), -22, 22)),
-                roll=float(np.clip(rng.normal(0, 7), -18, 18)), tx=rng.uniform(-0.06, 0.06),
-                ty=rng.uniform(-0.05, 0.05), scale=rng.uniform(0.92, 1.08))
+    return Pose(
+        yaw=float(np.clip(rng.normal(0, 17), -38, 38)),
+        pitch=float(np.clip(rng.normal(0, 10), -22, 22)),
+        roll=float(np.clip(rng.normal(0, 7), -18, 18)),
+        tx=rng.uniform(-0.06, 0.06),
+        ty=rng.uniform(-0.05, 0.05),
+        scale=rng.uniform(0.92, 1.08),
+    )
 
 
 class Controls:

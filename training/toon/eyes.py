@@ -29,7 +29,7 @@ def draw_eye(canvas: Canvas, head: Head, side: int, name: str):
     base = p.eye_y + p.eye_tilt * outer
     upper_height = p.eye_height * 1.12 * (1 + 0.55 * wide - 0.30 * squint + 0.2 * max(0.0, up))
     lower_height = p.eye_height * 0.88 * (1 + 0.22 * wide - 0.75 * squint - 0.22 * c["mouthSmile" + name])
-    arch = np.clip(1 - s ** 2, 0, 1) ** 0.75
+    arch = np.clip(1 - s**2, 0, 1) ** 0.75
     crown = np.clip(1 - np.abs(outer + 0.12) ** 2.2 / 1.25, 0, 1) ** 0.62 * np.clip(1 - np.abs(s) ** 6, 0, 1)
     open_upper, open_lower = base + upper_height * crown, base - lower_height * arch
     shut = base - 0.72 * lower_height * arch
@@ -41,8 +41,10 @@ def draw_eye(canvas: Canvas, head: Head, side: int, name: str):
     upper_px, lower_px = canvas.pixels(head.front(x, upper)), canvas.pixels(head.front(x, lower))
     canvas.polygon(np.concatenate([lid, upper_px[::-1]]), p.skin * (0.88, 0.74, 0.70))
     if (upper - lower).max() > 0.03:
-        gaze = (p.eye_x * side + right * p.eye_width * 0.52,
-                p.eye_y + 0.06 * p.eye_height + up * p.eye_height * 0.6)
+        gaze = (
+            p.eye_x * side + right * p.eye_width * 0.52,
+            p.eye_y + 0.06 * p.eye_height + up * p.eye_height * 0.6,
+        )
         draw_ball(canvas, head, upper_px, lower_px, gaze)
     lash_width = (0.024 + 0.018 * p.lash) * (0.5 + 0.5 * smoothstep(-1, 0.6, outer))
     canvas.stroke(upper_px, lash_width, LASHES)
@@ -63,7 +65,7 @@ def draw_ball(canvas: Canvas, head: Head, upper, lower, gaze):
     end = np.clip(np.ceil(opening.max(0)).astype(int) + 3, 0, size)
     if (end - corner < 3).any():
         return
-    window = canvas.image[corner[1]:end[1], corner[0]:end[0]]
+    window = canvas.image[corner[1] : end[1], corner[0] : end[0]]
     ball = Canvas(np.full_like(window, (246, 243, 240)), canvas.camera)
     radius = p.eye_width * 0.54 * p.iris_size
     a = np.linspace(0, 2 * np.pi, 26)
@@ -77,7 +79,9 @@ def draw_ball(canvas: Canvas, head: Head, upper, lower, gaze):
     disc(0.58, np.clip(p.iris * 1.3 + 14, 0, 255), dy=-0.28)
     disc(0.48, (16, 12, 14))
     shadow = ball.image.copy()
-    Canvas(shadow, canvas.camera).polygon(np.concatenate([upper, (upper * 0.7 + lower * 0.3)[::-1]]) - corner, (40, 30, 40))
+    Canvas(shadow, canvas.camera).polygon(
+        np.concatenate([upper, (upper * 0.7 + lower * 0.3)[::-1]]) - corner, (40, 30, 40)
+    )
     ball.image = cv2.addWeighted(ball.image, 0.80, shadow, 0.20, 0)
     disc(0.24, (255, 255, 255), dx=0.32 * np.sign(p.light[0] + 1e-6), dy=0.36)
     mask = Canvas(np.zeros_like(window), canvas.camera)
@@ -90,10 +94,23 @@ def draw_brow(canvas: Canvas, head: Head, side: int, name: str):
     p, c = head.identity, head.controls
     down, inner, outer = c["browDown" + name], c["browInnerUp"], c["browOuterUp" + name]
     s = np.linspace(0, 1, 14)  # from the nose to the temple
-    lift = inner * 0.30 * (1 - s) ** 0.9 + outer * 0.28 * s ** 0.8 * (1.25 - 0.5 * s) - down * (0.19 * (1 - s) + 0.08)
-    y = p.eye_y + p.brow_y + p.brow_arch * 1.3 * np.sin(s * np.pi * 0.85) - 0.02 * s + lift - 0.03 * c["eyeBlink" + name]
+    lift = (
+        inner * 0.30 * (1 - s) ** 0.9
+        + outer * 0.28 * s**0.8 * (1.25 - 0.5 * s)
+        - down * (0.19 * (1 - s) + 0.08)
+    )
+    y = (
+        p.eye_y
+        + p.brow_y
+        + p.brow_arch * 1.3 * np.sin(s * np.pi * 0.85)
+        - 0.02 * s
+        + lift
+        - 0.03 * c["eyeBlink" + name]
+    )
     x = side * (p.eye_x - p.eye_width * 0.95 - 0.05 * down + s * p.eye_width * 2.1)
-    canvas.stroke(head.front(x, y), p.brow_thickness * (0.75 + 0.5 * np.sin(s * 2.2)) * (1 - 0.75 * s ** 3) * 0.9, p.brow)
+    canvas.stroke(
+        head.front(x, y), p.brow_thickness * (0.75 + 0.5 * np.sin(s * 2.2)) * (1 - 0.75 * s**3) * 0.9, p.brow
+    )
 
 
 def draw_glasses(canvas: Canvas, head: Head, yaw: float):
@@ -104,7 +121,10 @@ def draw_glasses(canvas: Canvas, head: Head, yaw: float):
     along, across = (np.sign(f) * np.abs(f) ** (2 / roundness) for f in (np.cos(a), np.sin(a)))
     y, z = p.eye_y + 0.02, 0.98 * p.depth
     for side in (-1, 1):
-        rim = np.stack([side * p.eye_x + 0.38 * along, y - 0.04 + half_height * across, z - 0.10 * (side * along > 0.3)], 1)
+        rim = np.stack(
+            [side * p.eye_x + 0.38 * along, y - 0.04 + half_height * across, z - 0.10 * (side * along > 0.3)],
+            1,
+        )
         canvas.line(rim, p.frame, 0.045, closed=True)
         if yaw * side < 12:  # the far temple hides behind the head
             canvas.line([[side * (p.eye_x + 0.38), y, z - 0.1], [side * 1.02, y, 0.1]], p.frame, 0.045)

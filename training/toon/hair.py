@@ -7,8 +7,18 @@ from training.toon.head import Head
 
 LONG = ("long", "bob", "bangs")
 COLUMNS, ROWS = 45, 15
-THICKNESS = {"buzz": 0.03, "curly": 0.14, "bun": 0.10, "ponytail": 0.10, "long": 0.17, "bob": 0.19, "bangs": 0.17,
-             "short": 0.15, "side": 0.17, "spiky": 0.10}
+THICKNESS = {
+    "buzz": 0.03,
+    "curly": 0.14,
+    "bun": 0.10,
+    "ponytail": 0.10,
+    "long": 0.17,
+    "bob": 0.19,
+    "bangs": 0.17,
+    "short": 0.15,
+    "side": 0.17,
+    "spiky": 0.10,
+}
 ALONG = np.linspace(0, 1, 9)  # from a lock's root to its tip
 
 
@@ -24,8 +34,12 @@ class Hair:
     def edge(self, theta):
         """Lower edge of the hair: the hairline in front, sideburns, and the nape or the tips of long hair."""
         p, a = self.p, np.abs(theta)
-        low = {"bob": -1.05 - 0.25 * p.hair_length, "long": -1.7 - 0.5 * p.hair_length, "curly": -0.62,
-               "bangs": -1.2 - 0.6 * p.hair_length}.get(p.style, -0.62)
+        low = {
+            "bob": -1.05 - 0.25 * p.hair_length,
+            "long": -1.7 - 0.5 * p.hair_length,
+            "curly": -0.62,
+            "bangs": -1.2 - 0.6 * p.hair_length,
+        }.get(p.style, -0.62)
         # Recedes a little at the temples
         line = p.hairline + 0.05 * np.cos(2 * theta) + 0.06 * bump(a, 0.62, 0.2)
         if p.style == "bangs":
@@ -48,9 +62,14 @@ class Hair:
         thick = self.thickness * (0.30 + 0.70 * smoothstep(0, 0.35, t)) + lift
         front = np.cos(theta)
         flare = 1 + (0.12 * smoothstep(-0.2, -1.3, y) if self.long else 0)
-        return np.stack([width * np.sin(theta) * (1 + thick) * flare,
-                         np.where(y > 0, y * (1 + 0.8 * thick * smoothstep(0, 0.35, t)), y),
-                         round_ * p.depth * np.where(front > 0, front, front * 1.18) * (1 + thick)], -1)
+        return np.stack(
+            [
+                width * np.sin(theta) * (1 + thick) * flare,
+                np.where(y > 0, y * (1 + 0.8 * thick * smoothstep(0, 0.35, t)), y),
+                round_ * p.depth * np.where(front > 0, front, front * 1.18) * (1 + thick),
+            ],
+            -1,
+        )
 
     def colour(self, normal, shade=1.0):
         return lit(self.p.hair, normal, self.p.light, 0.58, 0.54, 6) * shade
@@ -94,15 +113,19 @@ class Hair:
             lean = {"short": 0.55 * np.sign(p.parting), "spiky": 0.0}.get(style, 0.0)
             for root in np.linspace(-1.45, 1.45, 15 if style == "spiky" else 13):
                 theta = root * (1 - 0.25 * ALONG) + lean * ALONG * np.cos(root / 2)
-                lift = {"short": 0.07, "spiky": 0.26}.get(style, 0.01) * ALONG ** 1.3 * rng.uniform(0.7, 1.2)
+                lift = {"short": 0.07, "spiky": 0.26}.get(style, 0.01) * ALONG**1.3 * rng.uniform(0.7, 1.2)
                 yield theta, 0.03 + (0.55 if style == "spiky" else 0.8) * ALONG, lift, 0.0
             return
         ends = np.linspace(-1.9, 1.9, 20)
         for end in ends[np.argsort(-np.abs(ends - p.parting))]:  # falling from the parting, outermost first
             start = p.parting * 0.6 + 0.30 * (end - p.parting)
             hanging = rng.uniform(0.03, 0.09) if style == "bangs" and abs(end) < 1.1 else 0.0
-            yield (start + (end - start) * np.sqrt(ALONG), 0.97 * (1 - ALONG), 0.02 + 0.03 * np.sin(np.pi * ALONG),
-                   hanging)
+            yield (
+                start + (end - start) * np.sqrt(ALONG),
+                0.97 * (1 - ALONG),
+                0.02 + 0.03 * np.sin(np.pi * ALONG),
+                hanging,
+            )
 
     def draw_locks(self, canvas: Canvas):
         width = 0.13 * np.sin(np.pi * np.clip(0.12 + 0.85 * ALONG, 0, 1)) ** 0.8
@@ -121,8 +144,16 @@ class Hair:
     def draw_curls(self, canvas: Canvas):
         """Balls of hair all over the shell, far ones first, in rows so that they cover it."""
         rng = self.rng
-        theta, t = (g.ravel() for g in np.meshgrid(np.linspace(-np.pi, np.pi, 20, endpoint=False), (0.02, 0.12, 0.24, 0.42, 0.62, 0.82)))
-        theta, t = theta + rng.uniform(-0.12, 0.12, theta.size), np.clip(t + rng.uniform(-0.08, 0.08, t.size), 0, 1)
+        theta, t = (
+            g.ravel()
+            for g in np.meshgrid(
+                np.linspace(-np.pi, np.pi, 20, endpoint=False), (0.02, 0.12, 0.24, 0.42, 0.62, 0.82)
+            )
+        )
+        theta, t = (
+            theta + rng.uniform(-0.12, 0.12, theta.size),
+            np.clip(t + rng.uniform(-0.08, 0.08, t.size), 0, 1),
+        )
         radius = rng.uniform(0.17, 0.24, theta.size)
         turned = canvas.camera.turned(self.surface(theta, t, 0.03))
         pixels = canvas.camera.project(turned)
@@ -134,10 +165,16 @@ class Hair:
     def draw_ball(self, canvas: Canvas, pixel, radius):
         towards_light = self.p.light[:2] * (1, -1)
         for size, shade in ((1.0, 0.82), (0.80, 0.96), (0.42, 1.10)):
-            canvas.disc(pixel + towards_light * radius * (1 - size) * 0.8 * canvas.unit, self.p.hair * shade, radius * size)
+            canvas.disc(
+                pixel + towards_light * radius * (1 - size) * 0.8 * canvas.unit,
+                self.p.hair * shade,
+                radius * size,
+            )
 
     def draw_tail(self, canvas: Canvas):
-        course = np.array([[0, 0.95, -1.35], [0.7, 0.75, -1.4], [1.15, 0.1, -1.4], [1.25, -0.7, -1.3], [1.05, -1.5, -1.2]])
+        course = np.array(
+            [[0, 0.95, -1.35], [0.7, 0.75, -1.4], [1.15, 0.1, -1.4], [1.25, -0.7, -1.3], [1.05, -1.5, -1.2]]
+        )
         s = np.linspace(0, 1, 17)
         smooth = [np.polyval(np.polyfit(np.linspace(0, 1, 5), coordinate, 3), s) for coordinate in course.T]
         fine = np.stack(smooth, 1) * (np.sign(self.p.parting), 1, 1)

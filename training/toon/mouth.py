@@ -34,19 +34,38 @@ class Mouth:
         width *= (1 - 0.58 * pucker - 0.34 * funnel) * (1 - 0.10 * jaw)
         self.x = self.shift * (1 - 0.25 * A) + S * width
         corner = 0.015 + 0.24 * smile - 0.22 * frown
-        self.centre = p.mouth_y + corner * A ** 1.7 - jaw * 0.13 * A ** 2 \
+        self.centre = (
+            p.mouth_y
+            + corner * A**1.7
+            - jaw * 0.13 * A**2
             + (0.07 * self.frown - 0.04 * self.smile) * (1 - A)
+        )
 
-        bell = np.clip(1 - A ** 2.4, 0, 1) ** 0.75
-        self.gap = float(np.clip((jaw * (0.70 + 0.16 * self.smile) + 0.14 * funnel) * (1 - c["mouthClose"]), 0, 1))
-        raised = 0.03 * jaw + 0.05 * funnel + 0.03 * self.smile * (jaw > 0.08) + 0.05 * by_side(c.pair("mouthUpperUp"))
+        bell = np.clip(1 - A**2.4, 0, 1) ** 0.75
+        self.gap = float(
+            np.clip((jaw * (0.70 + 0.16 * self.smile) + 0.14 * funnel) * (1 - c["mouthClose"]), 0, 1)
+        )
+        raised = (
+            0.03 * jaw
+            + 0.05 * funnel
+            + 0.03 * self.smile * (jaw > 0.08)
+            + 0.05 * by_side(c.pair("mouthUpperUp"))
+        )
         self.inner_upper = self.centre + raised * bell
         self.inner_lower = self.centre - (self.gap + 0.05 * by_side(c.pair("mouthLowerDown"))) * bell
-        bow = np.clip(1 - A ** 2, 0, 1) ** 0.8 * (1 - 0.22 * np.exp(-(S / 0.14) ** 2))
-        upper = p.upper_lip * (1 - 0.30 * self.smile + 0.65 * pucker + 0.45 * funnel) * (1 - 0.6 * c["mouthRollUpper"])
-        lower = p.lower_lip * (1 - 0.20 * self.smile + 0.60 * pucker + 0.35 * funnel) * (1 - 0.6 * c["mouthRollLower"])
+        bow = np.clip(1 - A**2, 0, 1) ** 0.8 * (1 - 0.22 * np.exp(-((S / 0.14) ** 2)))
+        upper = (
+            p.upper_lip
+            * (1 - 0.30 * self.smile + 0.65 * pucker + 0.45 * funnel)
+            * (1 - 0.6 * c["mouthRollUpper"])
+        )
+        lower = (
+            p.lower_lip
+            * (1 - 0.20 * self.smile + 0.60 * pucker + 0.35 * funnel)
+            * (1 - 0.6 * c["mouthRollLower"])
+        )
         self.outer_upper = self.inner_upper + upper * bow
-        self.outer_lower = self.inner_lower - lower * np.clip(1 - A ** 2.2, 0, 1) ** 0.7
+        self.outer_lower = self.inner_lower - lower * np.clip(1 - A**2.2, 0, 1) ** 0.7
         self.bell = bell
 
     def points(self, y, inset=0.0):
@@ -63,8 +82,10 @@ def draw_mouth(canvas: Canvas, head: Head):
     p, mouth = head.identity, Mouth(head)
     if p.moustache:
         draw_moustache(canvas, head, mouth)
-    outer_upper, outer_lower, upper, lower = (canvas.pixels(mouth.points(y)) for y in (
-        mouth.outer_upper, mouth.outer_lower, mouth.inner_upper, mouth.inner_lower))
+    outer_upper, outer_lower, upper, lower = (
+        canvas.pixels(mouth.points(y))
+        for y in (mouth.outer_upper, mouth.outer_lower, mouth.inner_upper, mouth.inner_lower)
+    )
     light = 0.86 + 0.24 * p.light[1]
     canvas.polygon(np.concatenate([outer_upper, lower[::-1]]), p.lip * 0.86 * light)
     canvas.polygon(np.concatenate([upper, outer_lower[::-1]]), p.lip * 1.02 * light)
@@ -81,8 +102,10 @@ def draw_mouth(canvas: Canvas, head: Head):
 
 def draw_inside(canvas: Canvas, mouth: Mouth, upper, lower):
     canvas.polygon(np.concatenate([upper, lower[::-1]]), (84, 20, 30))
-    teeth = np.maximum(mouth.inner_upper - (0.125 + 0.03 * mouth.smile) * mouth.bell - 0.01, mouth.inner_lower)
-    tongue = mouth.inner_lower + 0.15 * mouth.bell * (mouth.gap > 0.12) * np.clip(1 - 1.6 * A ** 2, 0, 1)
+    teeth = np.maximum(
+        mouth.inner_upper - (0.125 + 0.03 * mouth.smile) * mouth.bell - 0.01, mouth.inner_lower
+    )
+    tongue = mouth.inner_lower + 0.15 * mouth.bell * (mouth.gap > 0.12) * np.clip(1 - 1.6 * A**2, 0, 1)
     tongue = np.minimum(tongue, teeth)
     canvas.polygon(np.concatenate([upper, canvas.pixels(mouth.points(teeth, 0.02))[::-1]]), (250, 247, 240))
     canvas.polygon(np.concatenate([canvas.pixels(mouth.points(tongue, 0.02)), lower[::-1]]), (190, 72, 84))
@@ -91,12 +114,16 @@ def draw_inside(canvas: Canvas, mouth: Mouth, upper, lower):
 def draw_folds(canvas: Canvas, head: Head, mouth: Mouth):
     p = head.identity
     t = np.linspace(0, 1, 10)
-    for side, smile, corner in ((-1, head.controls["mouthSmileRight"], mouth.x[0]),
-                                (1, head.controls["mouthSmileLeft"], mouth.x[-1])):
+    for side, smile, corner in (
+        (-1, head.controls["mouthSmileRight"], mouth.x[0]),
+        (1, head.controls["mouthSmileLeft"], mouth.x[-1]),
+    ):
         if smile > 0.15:
             start = p.nose_width + 0.10
-            fold = head.front(side * (start + (abs(corner) + 0.08 - start) * t + 0.05 * np.sin(t * 3.1)),
-                              p.nose_y - 0.02 + (p.mouth_y + 0.18 * smile - p.nose_y) * t)
+            fold = head.front(
+                side * (start + (abs(corner) + 0.08 - start) * t + 0.05 * np.sin(t * 3.1)),
+                p.nose_y - 0.02 + (p.mouth_y + 0.18 * smile - p.nose_y) * t,
+            )
             canvas.line(fold, p.skin * (1 - 0.32 * smile * np.array([0.7, 1, 1])), 0.028)
 
 
@@ -105,4 +132,6 @@ def draw_moustache(canvas: Canvas, head: Head, mouth: Mouth):
     s = np.linspace(-1, 1, 15)
     a = np.abs(s)
     y = p.mouth_y + p.upper_lip + 0.06 + 0.05 * (1 - a) + 0.09 * (mouth.smile - mouth.frown) * a
-    canvas.stroke(head.front(s * p.mouth_width * 1.15 + mouth.shift, y), 0.06 * (1 - a ** 3) + 0.012, p.brow * 0.9)
+    canvas.stroke(
+        head.front(s * p.mouth_width * 1.15 + mouth.shift, y), 0.06 * (1 - a**3) + 0.012, p.brow * 0.9
+    )

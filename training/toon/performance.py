@@ -39,6 +39,8 @@ def random_clip(rng: np.random.Generator, frames: int) -> Performance:
         def between(a, b):
             return a + ease * (b - a)
 
-        turned = {name: between(getattr(pose, name), getattr(next_pose, name)) for name in ("yaw", "pitch", "roll")}
+        turned = {
+            name: between(getattr(pose, name), getattr(next_pose, name)) for name in ("yaw", "pitch", "roll")
+        }
         performance.append((between(expression, next_expression), dataclasses.replace(place, **turned)))
     return performance

@@ -57,20 +57,37 @@ def draw_body(canvas: Canvas, head: Head, body: Camera):
     u = np.linspace(-1, 1, 25)
     shoulder = -1.66 - 0.34 * np.abs(u) ** 1.7 - 0.9 * smoothstep(0.80, 1.0, np.abs(u))
     shirt = np.stack([u * p.shoulders, shoulder, np.full(25, -0.25)], 1)
-    canvas.polygon(body(np.concatenate([shirt, [[p.shoulders * 1.1, -4, -0.2], [-p.shoulders * 1.1, -4, -0.2]]])), p.shirt)
+    canvas.polygon(
+        body(np.concatenate([shirt, [[p.shoulders * 1.1, -4, -0.2], [-p.shoulders * 1.1, -4, -0.2]]])),
+        p.shirt,
+    )
     if p.collar_kind == 0:
-        canvas.polygon(body([[-0.64, -1.64, -0.1], [0.64, -1.64, -0.1], [0.42, -2.04, 0], [0, -2.16, 0.1],
-                             [-0.42, -2.04, 0]]), p.collar)
+        canvas.polygon(
+            body(
+                [
+                    [-0.64, -1.64, -0.1],
+                    [0.64, -1.64, -0.1],
+                    [0.42, -2.04, 0],
+                    [0, -2.16, 0.1],
+                    [-0.42, -2.04, 0],
+                ]
+            ),
+            p.collar,
+        )
     elif p.collar_kind == 1:
         canvas.polygon(body([[-0.62, -1.62, -0.1], [0.62, -1.62, -0.1], [0, -2.7, 0.1]]), p.collar)
     top = camera([[-0.46, -0.75, -0.25], [0.46, -0.75, -0.25]])
-    base = body([[0.52, -1.70, -0.2], [0.32, -1.92, 0], [0, -2.0, 0.1], [-0.32, -1.92, 0], [-0.52, -1.70, -0.2]])
+    base = body(
+        [[0.52, -1.70, -0.2], [0.32, -1.92, 0], [0, -2.0, 0.1], [-0.32, -1.92, 0], [-0.52, -1.70, -0.2]]
+    )
     neck = np.concatenate([top, base])
     canvas.polygon(neck, p.skin * (0.86, 0.78, 0.76))
 
     jaw = camera(head.surface(np.linspace(-1.25, 1.25, 9), np.full(9, -p.chin * 0.80)))
     shadow = np.zeros(canvas.image.shape[:2], np.uint8)
-    cv2.fillPoly(shadow, [np.round(np.concatenate([jaw, jaw[::-1] + (0, 0.30 * canvas.unit)])).astype(np.int32)], 1)
+    cv2.fillPoly(
+        shadow, [np.round(np.concatenate([jaw, jaw[::-1] + (0, 0.30 * canvas.unit)])).astype(np.int32)], 1
+    )
     inside = np.zeros_like(shadow)
     cv2.fillPoly(inside, [np.round(neck).astype(np.int32)], 1)
     canvas.image[(shadow & inside) > 0] = np.clip(p.skin * (0.64, 0.53, 0.51), 0, 255).astype(np.uint8)
