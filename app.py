@@ -28,18 +28,21 @@ from page.spaces_gpu import ON_SPACES
 from page.theme import LOOKS, header
 
 LARGEST_UPLOAD = "500mb"  # some minutes of a telephone's clip
-# What Gradio leaves out. Its example pictures have no words for a screen reader: the names of their files. Its sliders
-# tell of being released by a pointer, but not by a key. And a picture is not pasted by the keys for it: it goes where
-# the pointer or the focus is, or else to the first place for a picture of the tab.
+# What Gradio leaves out. Its example pictures have no words for a screen reader: the names of their files.
+# Its sliders tell of being released by a pointer, but not by a key. And a picture is not pasted by the keys
+# for it: it goes where the pointer or the focus is, or else to the first place for a picture of the tab.
 EASE = """() => {
-    const name = () => document.querySelectorAll("button.gallery-item:not([aria-label]) :is(img, video)").forEach(shown =>
-        shown.closest("button").setAttribute("aria-label", decodeURIComponent(shown.src).replace(/^.*\\/|\\.\\w+$/g, "")));
+    const unnamed = "button.gallery-item:not([aria-label]) :is(img, video)";
+    const stem = shown => decodeURIComponent(shown.src).replace(/^.*\\/|\\.\\w+$/g, "");
+    const name = () => document.querySelectorAll(unnamed).forEach(shown =>
+        shown.closest("button").setAttribute("aria-label", stem(shown)));
     new MutationObserver(name).observe(document.body, {childList: true, subtree: true});
     name();
     document.addEventListener("keyup", key => key.target.matches("#sliders input[type=range]")
         && key.target.dispatchEvent(new PointerEvent("pointerup", {bubbles: true})));
     document.addEventListener("paste", pasted => {
-        if (pasted.target.matches("input, textarea") || pasted.clipboardData.types.includes("text/plain")) return;
+        if (pasted.target.matches("input, textarea")) return;
+        if (pasted.clipboardData.types.includes("text/plain")) return;
         const picture = [...pasted.clipboardData.files].find(file => file.type.startsWith("image/"));
         const places = [...document.querySelectorAll(".takes-picture")].filter(place => place.offsetParent);
         const place = places.find(place => place.matches(":hover"))
@@ -132,8 +135,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def share_heaps() -> None:
-    """Two heaps for all threads. Left alone, glibc gives each of a server's many threads one of its own, and what is
-    free in one is of no use to the others: under load the memory grew minute by minute."""
+    """Two heaps for all threads. Left alone, glibc gives each of a server's many threads one of its own, and
+    what is free in one is of no use to the others: under load the memory grew minute by minute."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):  # another C library
             ctypes.CDLL(None).mallopt(-8, 2)  # M_ARENA_MAX of malloc.h
@@ -155,7 +158,8 @@ def warm_up() -> None:
 
 
 def has_screen() -> bool:
-    """Whether a browser window can open: never on a server, where a text browser would take over the terminal."""
+    """Whether a browser window can open: never on a server, where a text browser would take over the
+    terminal."""
     return sys.platform in ("win32", "darwin") or bool(
         os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     )

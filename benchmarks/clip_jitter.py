@@ -1,4 +1,5 @@
-"""Trembling of the pose picture of a still face, before and after smoothing: `python benchmarks/clip_jitter.py`.
+"""Trembling of the pose picture of a still face, before and after smoothing:
+`python benchmarks/clip_jitter.py`.
 
 The driver is one drawn head, as a noisy camera and H.264 bring it.
 """
@@ -34,6 +35,7 @@ for noise in (6, 20):
         corners = np.linalg.norm(np.diff(pose_corners(calm), axis=0), axis=-1).mean()
         codes = np.abs(np.diff(calm.blendshapes, axis=0)).mean()
         print(
-            f"noise {noise}, smoothing {strength}: between frames the pose picture differs by {picture:.4f} of 255, its "
+            f"noise {noise}, smoothing {strength}: between frames the pose picture differs by "
+            f"{picture:.4f} of 255, its "
             f"corners move by {corners:.3f} px, coefficients by {codes:.5f}"
         )

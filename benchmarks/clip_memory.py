@@ -1,4 +1,5 @@
-"""Peak memory of a clip of 1800 frames against one of 90: `python benchmarks/clip_memory.py [--release demo]`."""
+"""Peak memory of a clip of 1800 frames against one of 90:
+`python benchmarks/clip_memory.py [--release demo]`."""
 
 import argparse
 import subprocess
@@ -41,6 +42,7 @@ with tempfile.TemporaryDirectory() as folder:
         told = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
         peaks.append(float(told[2]))
         print(
-            f"{told[0]} frames: peak {peaks[-1]:.0f} MiB, {float(told[1]):.0f} s ({time.monotonic() - began:.0f} s with loading)"
+            f"{told[0]} frames: peak {peaks[-1]:.0f} MiB, {float(told[1]):.0f} s "
+            f"({time.monotonic() - began:.0f} s with loading)"
         )
 print(f"ratio {peaks[1] / peaks[0]:.3f}")

@@ -1,7 +1,9 @@
-"""Picture against sound after a minute: `python benchmarks/clip_sync.py [--release demo] [--rate 30000/1001]`.
+"""Picture against sound after a minute:
+`python benchmarks/clip_sync.py [--release demo] [--rate 30000/1001]`.
 
-The driver flashes and beeps once a second. The whole way through `Reenactor.video` is taken, side by side, so that the
-flashes can be seen in the result; a stand-in for the face analyzer sees the same face in every frame.
+The driver flashes and beeps once a second. The whole way through `Reenactor.video` is taken, side by side, so
+that the flashes can be seen in the result; a stand-in for the face analyzer sees the same face in every
+frame.
 """
 
 import argparse
@@ -81,10 +83,12 @@ with tempfile.TemporaryDirectory() as folder:
 
 frame = 1000 / float(report.rate)
 print(
-    f"{report.frames} frames at {report.rate} a second, {len(made)} flashes, {report.seconds:.0f} s; a frame is {frame:.1f} ms"
+    f"{report.frames} frames at {report.rate} a second, {len(made)} flashes, {report.seconds:.0f} s; "
+    f"a frame is {frame:.1f} ms"
 )
 for name, each in (("driver", own), ("result", made), ("result against driver", made - own)):
     print(
-        f"{name}: flash after beep {each.mean():+.1f} ms in the mean, {each.min():+.1f} to {each.max():+.1f}, {each[-1]:+.1f} after a minute"
+        f"{name}: flash after beep {each.mean():+.1f} ms in the mean, "
+        f"{each.min():+.1f} to {each.max():+.1f}, {each[-1]:+.1f} after a minute"
     )
 print(f"lengths: picture {float(ends[0]):.4f} s, sound {float(ends[1]):.4f} s")

@@ -1,12 +1,14 @@
-"""The fast first pass against the exact one, on whole clips: `python benchmarks/exact_vs_fast.py [--release v1]`.
+"""The fast first pass against the exact one, on whole clips:
+`python benchmarks/exact_vs_fast.py [--release v1]`.
 
-Exact, each frame begins from the one before it; fast, each begins from noise, several in a batch. The second pass is the
-same. Prints how far the results are apart, beside how far another seed takes them, and how long each takes.
+Exact, each frame begins from the one before it; fast, each begins from noise, several in a batch. The second
+pass is the same. Prints how far the results are apart, beside how far another seed takes them, and how long
+each takes.
 
-The demo has no first pass: its noise schedule ends in pure noise, under which nothing of a first pass is left. So that
-the question can be put to trained networks without v1's weights, it is given both here: the first pass, and Stable
-Diffusion's own schedule, which leaves something (a signal of 0.07 beside the noise). That is near to what its networks
-were trained on, but not the same, and its pictures are worse for it.
+The demo has no first pass: its noise schedule ends in pure noise, under which nothing of a first pass is
+left. So that the question can be put to trained networks without v1's weights, it is given both here: the
+first pass, and Stable Diffusion's own schedule, which leaves something (a signal of 0.07 beside the noise).
+That is near to what its networks were trained on, but not the same, and its pictures are worse for it.
 """
 
 import argparse
@@ -85,7 +87,8 @@ with tempfile.TemporaryDirectory() as folder:
         )
 
 print(
-    f"{row.name}, {about}: {options.frames} frames, {report.settings.steps} steps, guidance {report.settings.guidance:g}"
+    f"{row.name}, {about}: {options.frames} frames, {report.settings.steps} steps, "
+    f"guidance {report.settings.guidance:g}"
 )
 for way in ("fast", "exact, another seed"):
     print(f"{way} against exact: {signal_to_noise(made['exact'], made[way]):.1f} dB PSNR")

@@ -1,9 +1,11 @@
 """What happens when the disk is full, the model damaged or the process killed: `python benchmarks/faults.py`.
 
-All through the command line, with the demo model on the CPU. Whatever the fault: one sentence at most, nothing half-written
-under a name of the user's, no file of before lost, and the same command works once the fault is gone.
+All through the command line, with the demo model on the CPU. Whatever the fault: one sentence at most,
+nothing half-written under a name of the user's, no file of before lost, and the same command works once the
+fault is gone.
 
-The full disk is a small tmpfs where one may be mounted, otherwise a limit on the size of files (RLIMIT_FSIZE).
+The full disk is a small tmpfs where one may be mounted, otherwise a limit on the size of files
+(RLIMIT_FSIZE).
 """
 
 import argparse
@@ -70,7 +72,8 @@ def names(folder: Path) -> list[str]:
 
 @contextlib.contextmanager
 def small_disk(folder: Path):
-    """Yields ("tmpfs" or "limit"); meanwhile the folder has room for `DISK` bytes, or no file may grow larger."""
+    """Yields ("tmpfs" or "limit"); meanwhile the folder has room for `DISK` bytes, or no file may grow
+    larger."""
     folder.mkdir()
     mounted = (
         subprocess.run(

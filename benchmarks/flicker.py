@@ -1,11 +1,12 @@
 """Flicker with and without the motion module: `python benchmarks/flicker.py [--release demo] [--clips 12]`.
 
-Rendered clips of identities never trained on drive their own first frame, so that every frame of the output has a truth.
-Flicker is the mean squared difference between neighbouring frames of (output - truth), in levels of 255: it counts
-movement that is missed as well as movement that should not be there. Beside it stand the mean squared difference between
-neighbouring frames of the output alone, whose aim is the truth's, and the same over the pixels that do not change in the
-truth alone, which is what an eye calls flicker. Two more lines tell what it is made of: a clip that stands still, whose
-flicker is the movement itself, and the truth through the autoencoder, which no module could beat.
+Rendered clips of identities never trained on drive their own first frame, so that every frame of the output
+has a truth. Flicker is the mean squared difference between neighbouring frames of (output - truth), in levels
+of 255: it counts movement that is missed as well as movement that should not be there. Beside it stand the
+mean squared difference between neighbouring frames of the output alone, whose aim is the truth's, and the
+same over the pixels that do not change in the truth alone, which is what an eye calls flicker. Two more lines
+tell what it is made of: a clip that stands still, whose flicker is the movement itself, and the truth through
+the autoencoder, which no module could beat.
 """
 
 import argparse
@@ -130,14 +131,16 @@ def main() -> None:
             truths.append(change(truth.astype(np.float32)))
 
     print(
-        f"{release.name}, {options.clips} clips of {options.frames} frames, {release.steps} steps, smoothing {options.smoothing:g}, "
+        f"{release.name}, {options.clips} clips of {options.frames} frames, {release.steps} steps, "
+        f"smoothing {options.smoothing:g}, "
         f"overlap {options.overlap}"
     )
     print(f"change from frame to frame of the truth: {np.mean(truths):.2f}")
     for way in ways:
         flickers, changes, trembles, errors = np.mean(rows[way], axis=0)
         print(
-            f"{way}: flicker {flickers:.2f}, change {changes:.2f}, change where the truth stands still {trembles:.3f}, "
+            f"{way}: flicker {flickers:.2f}, change {changes:.2f}, "
+            f"change where the truth stands still {trembles:.3f}, "
             f"squared error {errors:.1f}"
         )
     if "with the motion module" in ways:

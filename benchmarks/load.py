@@ -1,9 +1,10 @@
 """Many visitors at once: `python benchmarks/load.py [--clients 20] [--minutes 5]`.
 
-The page is started as its users start it, with the demo model on the CPU and in a process of its own. Each client has a
-reference, a driver and a seed that no other has, and goes on asking for that picture, twice at a time, so that the queue
-overflows. An answer counts as right if its seed and its pixels are those of the picture that the same request got when
-nobody else was there. At the end one more client leaves in the middle of a clip, while another waits behind it.
+The page is started as its users start it, with the demo model on the CPU and in a process of its own. Each
+client has a reference, a driver and a seed that no other has, and goes on asking for that picture, twice at a
+time, so that the queue overflows. An answer counts as right if its seed and its pixels are those of the
+picture that the same request got when nobody else was there. At the end one more client leaves in the middle
+of a clip, while another waits behind it.
 """
 
 import argparse
@@ -173,7 +174,8 @@ def leaves(url: str, clip: str) -> None:
 
 
 def left(url: str, folder: Path) -> tuple[float, str, list[str]]:
-    """(s from the end of a client in the middle of a clip to the next one's picture; how far the clip was; its remains)."""
+    """(s from the end of a client in the middle of a clip to the next one's picture; how far the clip was;
+    its remains)."""
     clip = head(folder / "long.mp4", 6)
     waiting = visitor(url)
     leaver = subprocess.Popen(
@@ -222,16 +224,19 @@ def main() -> bool:
     waits = [done - asked for asked, done in tally.answered]
     print(f"alone: {len(alone)} different pictures, one in {one:.2f} s")
     print(
-        f"{options.clients} clients with {options.at_once} requests each at once for {options.minutes:g} min: "
+        f"{options.clients} clients with {options.at_once} requests each at once for {options.minutes:g} "
+        "min: "
         f"{len(waits)} answered, {len(tally.refused)} refused with {FULL!r}, {len(tally.failed)} failed"
     )
     print(f"waiting: {statistics.median(waits):.1f} s in the median, {max(waits):.1f} s at most")
     print(
-        f"wrong pictures: {len(tally.wrong)}; answered before one who asked {SLACK:g} s earlier: {overtaken(tally.answered)}"
+        f"wrong pictures: {len(tally.wrong)}; answered before one who asked {SLACK:g} s earlier: "
+        f"{overtaken(tally.answered)}"
     )
     print("memory of the server by minute, MiB:", " ".join(f"{mean:.0f}" for mean in used))
     print(
-        f"a client left at {far} of a clip: the next one had its picture {freed:.1f} s later, remains: {remains or 'none'}"
+        f"a client left at {far} of a clip: the next one had its picture {freed:.1f} s later, remains: "
+        f"{remains or 'none'}"
     )
     for line in (tally.wrong + tally.failed)[:10]:
         print(" ", line)

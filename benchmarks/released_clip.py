@@ -1,7 +1,9 @@
-"""The recorded clip of release v1, from the first draw to the pictures, exact and fast: `python benchmarks/released_clip.py`.
+"""The recorded clip of release v1, from the first draw to the pictures, exact and fast:
+`python benchmarks/released_clip.py`.
 
-Prints how far the result is from what the released code made, and how far the fast first pass is from the exact one.
-The networks are the tests' tiny random ones; differences of trained networks are other than theirs.
+Prints how far the result is from what the released code made, and how far the fast first pass is from the
+exact one. The networks are the tests' tiny random ones; differences of trained networks are other than
+theirs.
 """
 
 import dataclasses
@@ -61,9 +63,11 @@ exact, fast = draw(False), draw(True)
 expected = recorded["latents_over_scale"][:, :, : facts["f"]] * pipeline.vae.config.scaling_factor
 frames = [pipeline.decode(latents)[0].permute(1, 2, 3, 0) for latents in (exact, fast)]
 print(
-    f"exact against the recording: latents {deviation(exact, expected):.1e}, pictures {deviation(frames[0][:2], recorded['images']):.1e} of the largest value"
+    f"exact against the recording: latents {deviation(exact, expected):.1e}, "
+    f"pictures {deviation(frames[0][:2], recorded['images']):.1e} of the largest value"
 )
 error = (frames[0] - frames[1]).square().mean().item()
 print(
-    f"fast against exact: latents {deviation(fast, exact):.1e} of the largest value, pictures {-10 * np.log10(error):.1f} dB PSNR"
+    f"fast against exact: latents {deviation(fast, exact):.1e} of the largest value, "
+    f"pictures {-10 * np.log10(error):.1f} dB PSNR"
 )

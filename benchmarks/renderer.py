@@ -1,8 +1,9 @@
 """How well MediaPipe reads the drawn heads: `python benchmarks/renderer.py [--heads 500] [--degrees 30]`.
 
-Held-out identities with random expressions, and heads turned by up to so many degrees about each axis at once. Printed
-are the share in which a face is found; for each control, over the heads found, the correlation of what the renderer was
-told with what MediaPipe reads, and the line through them (read = slope * told + offset); and how long a frame takes.
+Held-out identities with random expressions, and heads turned by up to so many degrees about each axis at
+once. Printed are the share in which a face is found; for each control, over the heads found, the correlation
+of what the renderer was told with what MediaPipe reads, and the line through them (read = slope * told +
+offset); and how long a frame takes.
 """
 
 import argparse

@@ -1,5 +1,5 @@
-"""Draw the example clips on some example characters, each beside its driver: examples/films, which the page's gallery
-shows, and docs/clips.webp, a picture that moves.
+"""Draw the example clips on some example characters, each beside its driver: examples/films, which the page's
+gallery shows, and docs/clips.webp, a picture that moves.
 
     python -m examples.film
 """

@@ -36,7 +36,8 @@ FACES = {
     "grumpy": (6, dict(yaw=-4, pitch=10, roll=-4), dict(browDown=1.0, mouthFrown=0.7, eyeSquint=0.6)),
 }
 RATE, SECONDS, CLIP_SIZE = 24, 3.5, 320  # frames a second, length, px
-# name: (number of the identity, what moves: pose or ARKit name -> (second, value), ...); they end as they begin
+# name: (number of the identity, what moves: pose or ARKit name -> (second, value), ...); they end as they
+# begin
 CLIPS = {
     "talk": (24, {
         "yaw": ((0.4, 0), (1.1, -14), (1.7, -9), (2.6, 12), (3.3, 0)),
@@ -45,6 +46,7 @@ CLIPS = {
         "jawOpen": tuple(zip(
             (0.2, 0.34, 0.5, 0.62, 0.8, 0.95, 1.1, 1.3, 1.5, 1.64, 1.8, 1.96, 2.1, 2.3, 2.5, 2.7, 2.9, 3.2),
             (0, 0.6, 0.15, 0.75, 0.1, 0.5, 0.05, 0.05, 0.8, 0.2, 0.65, 0.1, 0.55, 0.15, 0.9, 0.3, 0.5, 0),
+            strict=True,
         )),
         "mouthSmile": ((0, 0.2), (1.3, 0.1), (2.4, 0.6), (3.4, 0.2)),
         "mouthPucker": ((0.6, 0), (0.8, 0.5), (1.0, 0), (1.85, 0), (2.0, 0.45), (2.15, 0)),
@@ -80,7 +82,7 @@ def draw(number: int, pose: dict[str, float], expression: dict[str, float], size
 
 def eased(second: float, stops: tuple[tuple[float, float], ...]) -> float:
     """The value at a moment, going gently from one stop to the next; the first and the last hold."""
-    times, values = zip(*stops)
+    times, values = zip(*stops, strict=True)
     place = np.interp(second, times, np.arange(len(times)))
     i = min(int(place), len(times) - 2)
     share = place - i

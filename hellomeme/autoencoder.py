@@ -86,14 +86,16 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         )
 
     def encode(self, x: torch.Tensor, return_dict: bool = True):
-        """(B, 3, H, W) in [-1, 1] to a Gaussian over latents (B, latent_channels, H/8, W/8), before scaling."""
+        """(B, 3, H, W) in [-1, 1] to a Gaussian over latents (B, latent_channels, H/8, W/8), before
+        scaling."""
         mean = self.patch_encoder(x) + self.encoder(x)
         logvar = torch.full_like(mean, 2 * math.log(self.config.posterior_std))
         posterior = DiagonalGaussianDistribution(torch.cat([mean, logvar], dim=1))
         return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
 
     def decode(self, z: torch.Tensor, return_dict: bool = True, generator=None):
-        """Latents (B, latent_channels, h, w), already divided by `scaling_factor`, to pictures (B, 3, 8h, 8w)."""
+        """Latents (B, latent_channels, h, w), already divided by `scaling_factor`, to pictures
+        (B, 3, 8h, 8w)."""
         sample = self.patch_decoder(z) + self.decoder(z)
         return DecoderOutput(sample=sample) if return_dict else (sample,)
 
@@ -116,7 +118,8 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         self.patch_encoder.weight.copy_(kernel)
         self.patch_encoder.bias.copy_(-(axes / spread) @ mean)
         self.patch_decoder.weight.copy_((axes * spread).view_as(kernel))
-        # The transposed convolution adds one bias per channel; the rest of the mean patch is left to the correction.
+        # The transposed convolution adds one bias per channel; the rest of the mean patch is left to the
+        # correction.
         self.patch_decoder.bias.copy_(mean.view(-1, PATCH * PATCH).mean(1))
         for last in (self.encoder[-1], self.decoder[-2]):
             nn.init.zeros_(last.weight)

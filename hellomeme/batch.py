@@ -1,7 +1,7 @@
 """Many pictures from a table: one row, one picture.
 
-The table is a CSV file with a row of names first. `reference` and `driver` are paths, relative to the table's folder;
-`output` is a name in the output folder and may be left out or empty; any other column is a setting.
+The table is a CSV file with a row of names first. `reference` and `driver` are paths, relative to the table's
+folder; `output` is a name in the output folder and may be left out or empty; any other column is a setting.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ def read_table(path: str | Path, folder: str | Path, defaults: Settings = Settin
 
 
 def made_from(job: Job, options: str = "") -> str:
-    """Stands for what a picture is made from: the content of both files and the `options` of the whole batch. 16 hex
-    digits of a SHA-256, from which nothing can be read back."""
+    """Stands for what a picture is made from: the content of both files and the `options` of the whole batch.
+    16 hex digits of a SHA-256, from which nothing can be read back."""
     try:
         parts = [job.reference.read_bytes(), job.driver.read_bytes(), options.encode()]
     except OSError as error:
@@ -163,7 +163,10 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         # a cell too many gets no name, and is told with its row
         yield (
             row,
-            {**dict.fromkeys(names, ""), **dict(zip([*names, *[""] * len(cells)], map(str.strip, cells)))},
+            {
+                **dict.fromkeys(names, ""),
+                **dict(zip([*names, *[""] * len(cells)], map(str.strip, cells), strict=False)),
+            },
         )
 
 
@@ -178,7 +181,7 @@ def _job(row: int, cells: dict[str, str], home: Path, folder: Path, defaults: Se
         **{name: _value(FIELDS[name], text) for name, text in cells.items() if name in FIELDS and text},
     )
     pictures = [home / cells[name] for name in PATHS[:2]]
-    for name, path in zip(PATHS, pictures):
+    for name, path in zip(PATHS[:2], pictures, strict=True):
         if not cells[name]:
             raise HelloMemeError(f"The row names no {name} picture: fill in its path.")
         if not os.path.isfile(path):

@@ -1,4 +1,5 @@
-"""The command line: `python -m hellomeme image REFERENCE DRIVER OUTPUT`; see also `cli_batch` and `cli_video`.
+"""The command line: `python -m hellomeme image REFERENCE DRIVER OUTPUT`; see also `cli_batch` and
+`cli_video`.
 
 Exit status 0: the picture is written and its path printed. 2: bad input, told in one line on standard
 error; no output file. 130: interrupted. Anything else is a fault of ours and ends with a traceback.
@@ -136,7 +137,8 @@ def argument(field: dataclasses.Field) -> dict:
     text = facts["help"].replace("%", "%%")
     if facts["kind"] is not str:
         default = "" if field.default is None else f", default {field.default:g}"
-        text = f"{text} ({facts['min']:g} to {facts['max'] if facts['kind'] is int else format(facts['max'], 'g')}{default})"
+        most = facts["max"] if facts["kind"] is int else format(facts["max"], "g")
+        text = f"{text} ({facts['min']:g} to {most}{default})"
     return {
         "type": facts["kind"],
         "default": field.default,
@@ -205,7 +207,8 @@ def _bars(stream):
 def new_file(
     name: str, overwrite: bool, inputs: tuple[str, ...], formats: tuple[str, ...] = tuple(FORMATS)
 ) -> Path:
-    """The path of a file that may be written; raises HelloMemeError, before any work, for one that may not."""
+    """The path of a file that may be written; raises HelloMemeError, before any work, for one that may
+    not."""
     path = Path(name)
     if path.suffix.lower() not in formats:
         raise HelloMemeError(

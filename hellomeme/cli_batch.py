@@ -1,7 +1,8 @@
 """`python -m hellomeme batch JOBS.csv OUTDIR`: a picture for each row of a table.
 
-Over several GPUs: `accelerate launch --num_processes 4 -m hellomeme batch JOBS.csv OUTDIR`, or torchrun. Exit status 0: all pictures
-are there. 1: some rows failed, they are listed at the end. 2: the table or an option is unusable, nothing was done.
+Over several GPUs: `accelerate launch --num_processes 4 -m hellomeme batch JOBS.csv OUTDIR`, or torchrun. Exit
+status 0: all pictures are there. 1: some rows failed, they are listed at the end. 2: the table or an option
+is unusable, nothing was done.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ def add(commands) -> None:
     command = commands.add_parser(
         "batch",
         help="make a picture for each row of a table",
-        description="Makes a picture for each row of a CSV table with the columns reference, driver and, if you like, "
-        "output and any setting by name. Pictures that are there already are passed over, rows that fail are listed at "
-        "the end. Settings given here are for rows that leave them empty.",
+        description="Makes a picture for each row of a CSV table with the columns reference, driver and, "
+        "if you like, output and any setting by name. Pictures that are there already are passed over, rows "
+        "that fail are listed at the end. Settings given here are for rows that leave them empty.",
     )
     command.set_defaults(command=batch)
     command.add_argument("table", metavar="JOBS.csv", help="the table; its paths are relative to its folder")
@@ -60,7 +61,8 @@ def batch(options: argparse.Namespace, standard_error) -> int:
 
 @dataclass
 class Share:
-    """What became of a process's rows. bad: row -> what is wrong with it; refusal: why none could be drawn at all."""
+    """What became of a process's rows. bad: row -> what is wrong with it; refusal: why none could be drawn at
+    all."""
 
     made: int = 0
     there: int = 0
@@ -152,7 +154,8 @@ def _made(jobs: list[Job], options: argparse.Namespace, standard_error) -> Itera
 
 
 def _drawn_with(options: argparse.Namespace) -> str:
-    """The options that show in a picture or in its file, beside its settings and the release; paths as they were typed."""
+    """The options that show in a picture or in its file, beside its settings and the release; paths as they
+    were typed."""
     return str((options.base, options.lora, options.original_size, options.no_label))
 
 
@@ -173,7 +176,8 @@ def _place() -> tuple[int, int]:
 def _meeting(mine: Share, processes: int) -> Iterator[list[Share]]:
     """Yields the shares of all processes, or our own alone where they do not know of each other.
 
-    They wait for each other before and after: the launcher ends all of them as soon as one ends with a failure.
+    They wait for each other before and after: the launcher ends all of them as soon as one ends with a
+    failure.
     """
     if processes == 1 or "MASTER_ADDR" not in os.environ:
         yield [mine]

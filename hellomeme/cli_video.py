@@ -120,7 +120,8 @@ def _tell_missing(missing: int, frames: int, stream) -> None:
 
 
 def _counter(stream):
-    """A progress callback for a terminal: the phase, frames done, and the time that is left; nothing elsewhere."""
+    """A progress callback for a terminal: the phase, frames done, and the time that is left; nothing
+    elsewhere."""
     if not stream.isatty():
         return None
     began = {}

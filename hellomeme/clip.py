@@ -1,7 +1,8 @@
-"""A driver clip or motion file in, a clip of the reference out, with memory that does not grow with its length.
+"""A driver clip or motion file in, a clip of the reference out, with memory that does not grow with its
+length.
 
-The driver is read twice as a stream: for its motion, of which only numbers are kept, and again only if it is to be
-shown beside the result. Frames are drawn, decoded and written a few at a time.
+The driver is read twice as a stream: for its motion, of which only numbers are kept, and again only if it is
+to be shown beside the result. Frames are drawn, decoded and written a few at a time.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ MOST_FRAMES = 250_000  # two hours at 30 a second, and some: their numbers are k
 
 @dataclass(frozen=True)
 class Report:
-    """frames: how many were made, at `rate` a second. without_face: how many of them the driver shows no face in.
+    """frames: how many were made, at `rate` a second. without_face: how many of them the driver shows no face
+    in.
     seconds: what it took. settings, clip: those used, with every choice made."""
 
     path: Path
@@ -60,8 +62,8 @@ class Report:
 
 @dataclass(frozen=True)
 class Selection:
-    """Frames of a driver: `count` (None: to its end) from `start` seconds on, `taken` in a second of the driver and
-    `played` in a second of the result."""
+    """Frames of a driver: `count` (None: to its end) from `start` seconds on, `taken` in a second of the
+    driver and `played` in a second of the result."""
 
     start: Fraction
     taken: Fraction
@@ -70,8 +72,8 @@ class Selection:
 
     @classmethod
     def of(cls, seconds: Fraction, rate: Fraction, clip: ClipSettings) -> Selection:
-        """What the settings choose of a clip of that length and rate; HelloMemeError for a start beyond its end
-        and for more frames than can be kept."""
+        """What the settings choose of a clip of that length and rate; HelloMemeError for a start beyond its
+        end and for more frames than can be kept."""
         wanted = rate if clip.rate == "source" else Fraction(clip.rate)
         start = Fraction(clip.start or 0).limit_denominator(1000)
         if start >= seconds:
@@ -111,12 +113,15 @@ def make_clip(
 ) -> Report:
     """Draw the reference with the driver's expression and head pose, frame by frame, and write an MP4 file.
 
-    driver: path of a clip or of a motion file (.npz), or a Motion. output: the new file; it appears when all is done.
-    progress: called as `progress(phase, done, total)` in frames, after every frame of the phase "analysing" and every
-    step of the phase "drawing"; raise `Stopped` in it to give up. reference: a portrait other than the one set last.
+    driver: path of a clip or of a motion file (.npz), or a Motion. output: the new file; it appears when all
+    is done.
+    progress: called as `progress(phase, done, total)` in frames, after every frame of the phase "analysing"
+    and every step of the phase "drawing"; raise `Stopped` in it to give up. reference: a portrait other than
+    the one set last.
     labelled: whether the file says that it was AI-generated; its settings it carries in any case.
     draw: does what `drawn` does, elsewhere: in a process that has a GPU, say.
-    Raises HelloMemeError, or NoFaceError where the driver does not show a face in its first second or in most frames.
+    Raises HelloMemeError, or NoFaceError where the driver does not show a face in its first second or in most
+    frames.
     """
     began = time.monotonic()
     progress = progress or (lambda *_: None)
@@ -165,8 +170,9 @@ def read_motion(
 ) -> tuple[Motion, Crop | None, Selection]:
     """The driver's own motion, as measured, in the frames that the settings choose.
 
-    crop_scale: a release's; emotion: reads the code of a face for releases that take one, see `tracking.analyse`. Of a
-    motion or motion file the frames are chosen only; there is then no crop. The other arguments are `make_clip`'s.
+    crop_scale: a release's; emotion: reads the code of a face for releases that take one, see
+    `tracking.analyse`. Of a motion or motion file the frames are chosen only; there is then no crop. The
+    other arguments are `make_clip`'s.
     """
     if not isinstance(driver, Motion) and Path(driver).suffix.lower() == ".npz":
         driver = Motion.load(driver)
@@ -202,8 +208,8 @@ def _array(rate: Fraction) -> np.ndarray:
 def drawn(
     reenactor, reference, motion: Motion, settings, clip: ClipSettings, progress
 ) -> Iterator[np.ndarray]:
-    """The frames of the result, (size, size, 3) uint8. Where the memory of the GPU runs out they are drawn in smaller
-    portions from there on; NoMemoryError if it does so again."""
+    """The frames of the result, (size, size, 3) uint8. Where the memory of the GPU runs out they are drawn in
+    smaller portions from there on; NoMemoryError if it does so again."""
     release, done = reenactor.release, 0
     for sparing in attempts():
         with contextlib.suppress(torch.OutOfMemoryError):
@@ -254,7 +260,8 @@ def _frames(reenactor, reference, motion: Motion, settings, plan: ClipPlan, prog
 def _beside(
     driver, crop: Crop | None, selection: Selection, motion: Motion, size: int
 ) -> Iterator[list[np.ndarray]]:
-    """What stands to the left of each frame: the driver, unless only its motion is known, and the pose picture."""
+    """What stands to the left of each frame: the driver, unless only its motion is known, and the pose
+    picture."""
     seen = None
     if crop is not None:
         seen = (

@@ -1,7 +1,7 @@
 """From noise to a clip of any length, a few frames at a time.
 
-Two ways, as released: each frame alone; or twice, first one frame after the other, then together, by the UNet with
-motion modules, in overlapping windows of 12 frames. Latents exist only for the frames being worked on.
+Two ways, as released: each frame alone; or twice, first one frame after the other, then together, by the UNet
+with motion modules, in overlapping windows of 12 frames. Latents exist only for the frames being worked on.
 """
 
 from __future__ import annotations
@@ -30,11 +30,13 @@ OnWork = Callable[[float], None]
 class ClipPlan:
     """How to draw a clip of `frames` frames.
 
-    steps, guidance: as for a picture. together: with the motion modules, in windows that share `overlap` frames.
-    first_pass: begin those from the frames drawn alone, under new noise, instead of from the same noise for all.
+    steps, guidance: as for a picture. together: with the motion modules, in windows that share `overlap`
+    frames.
+    first_pass: begin those from the frames drawn alone, under new noise, instead of from the same noise for
+    all.
     fast: in the first pass begin each frame from noise, in batches, instead of from the frame before.
-    window: how many frames are drawn together. sparing: never more than one where each stands alone, and the halves of
-    guidance one after the other, with less memory.
+    window: how many frames are drawn together. sparing: never more than one where each stands alone, and the
+    halves of guidance one after the other, with less memory.
     """
 
     frames: int
@@ -57,8 +59,8 @@ class ClipPlan:
         return self.windows * (self.window - self.overlap) + self.overlap
 
     def in_less_memory(self, begun: bool) -> ClipPlan:
-        """The same clip in smaller portions: in windows of half as many frames, too, unless it is `begun`. What comes
-        after must fit to the frames that are there, and the noise is another where windows are."""
+        """The same clip in smaller portions: in windows of half as many frames, too, unless it is `begun`.
+        What comes after must fit to the frames that are there, and the noise is another where windows are."""
         if begun:
             return replace(self, sparing=True)
         return replace(self, sparing=True, window=WINDOW // 2, overlap=min(self.overlap, WINDOW // 4))
@@ -77,9 +79,9 @@ def draw_clip(
     """Yields scaled latents (1, C, T, h, w) of all frames in order, some at a time.
 
     tell: frame numbers -> the conditions of those frames, as arguments of `HelloMemePipeline.denoiser`.
-    text: from `HelloMemePipeline.encode_prompt`. generator: draws, in the released order, the noise of one frame and
-    then, with a first pass, that of the padded clip. on_work: told after every step which share of the work is done;
-    an exception it raises ends the clip.
+    text: from `HelloMemePipeline.encode_prompt`. generator: draws, in the released order, the noise of one
+    frame and then, with a first pass, that of the padded clip. on_work: told after every step which share of
+    the work is done; an exception it raises ends the clip.
     """
     unet, scheduler = pipeline.unet, pipeline.scheduler
     _, channels, height, width = reference.latents.shape
@@ -113,7 +115,7 @@ def draw_clip(
         clean = frames_alone(
             first, scheduler, noise, plan.frames, steps, not plan.fast, generator, worked, size
         )
-        pairs = zip(_continued(clean, plan.padded), fresh_noise)
+        pairs = zip(_continued(clean, plan.padded), fresh_noise, strict=True)
         pairs = ((one, other.to(noise)) for one, other in pairs)
     else:
         pairs = ((None, noise) for _ in range(plan.padded))
@@ -139,13 +141,15 @@ def frames_alone(
     on_step: Callable[[int], None] | None = None,
     size: int = BATCH,
 ) -> Iterator[Tensor]:
-    """Yields latents (1, C, 1, h, w) of each frame, all begun from the same noise of that shape, `size` in a batch;
-    chained, each is begun from the frame before it under that noise. The other arguments are those of `in_windows`."""
+    """Yields latents (1, C, 1, h, w) of each frame, all begun from the same noise of that shape, `size` in a
+    batch; chained, each is begun from the frame before it under that noise. The other arguments are those of
+    `in_windows`."""
     before, size = None, 1 if chained else size
     for first in range(0, frames, size):
         numbers = np.arange(first, min(first + size, frames))
+        count = len(numbers)
 
-        def stepped(*_, count=len(numbers)) -> None:
+        def stepped(*_, count=count) -> None:
             if on_step is not None:
                 on_step(count)
 
@@ -165,13 +169,13 @@ def in_windows(
 ) -> Iterator[Tensor]:
     """Denoises `plan.padded` frames in windows whose predictions are averaged at every step.
 
-    The result is that of all windows at step 0, then all at step 1 and so on; but a window needs only its neighbours'
-    last step, so the steps follow each other through the clip like waves, and frames behind the last wave are done.
-    At a time, latents of about steps * (window - overlap) frames are held.
+    The result is that of all windows at step 0, then all at step 1 and so on; but a window needs only its
+    neighbours' last step, so the steps follow each other through the clip like waves, and frames behind the
+    last wave are done. At a time, latents of about steps * (window - overlap) frames are held.
 
-    denoiser: frame numbers -> what predicts those frames. starts: for each frame (clean latents or None, noise), each
-    (1, C, 1, h, w). on_step: told after every step how many frames it predicted. Yields latents (1, C, T, h, w) of
-    consecutive frames.
+    denoiser: frame numbers -> what predicts those frames. starts: for each frame (clean latents or None,
+    noise), each (1, C, 1, h, w). on_step: told after every step how many frames it predicted. Yields latents
+    (1, C, T, h, w) of consecutive frames.
     """
     stride, last = plan.window - plan.overlap, plan.windows - 1
     behind = math.ceil(plan.window / stride) - 1  # windows by which a step must follow the step before it
@@ -189,15 +193,15 @@ def in_windows(
             frames = np.arange(window * stride, window * stride + plan.window)
             if i == 0:
                 schedulers[window] = ready(scheduler, plan.steps)
-                for begun in range(begun, frames[-1] + 1):
+                for new in range(begun, frames[-1] + 1):
                     clean, noise = next(starts)
-                    latents[begun] = noised(schedulers[window], noise, clean)
-                begun += 1
+                    latents[new] = noised(schedulers[window], noise, clean)
+                begun = int(frames[-1]) + 1
             now = schedulers[window]
 
             # 1. Predict the window, and add to what other windows said of its frames
             scaled = now.scale_model_input(torch.cat([latents[t] for t in frames], 2), timestep)
-            for t, said in zip(frames, denoiser(frames)(scaled, timestep).split(1, 2)):
+            for t, said in zip(frames, denoiser(frames)(scaled, timestep).split(1, 2), strict=True):
                 total = totals.setdefault(t, [0, 0])
                 total[:] = total[0] + said, total[1] + 1
 
@@ -206,7 +210,7 @@ def in_windows(
             mean = torch.cat([totals[t][0] / totals[t][1] for t in own], 2)
             before = torch.cat([latents[t] for t in own], 2)
             after = step(now, mean, timestep, before, generator)
-            for t, one in zip(own, after.split(1, 2)):
+            for t, one in zip(own, after.split(1, 2), strict=True):
                 latents[t] = one
                 del totals[t]
             if on_step is not None:
@@ -223,11 +227,12 @@ def in_windows(
 def noise_frames(
     generator: torch.Generator, channels: int, frames: int, height: int, width: int
 ) -> Iterator[Tensor]:
-    """The frames (1, C, 1, h, w) of `torch.randn(1, C, T, h, w)` one by one: the same numbers, never all at once.
+    """The frames (1, C, 1, h, w) of `torch.randn(1, C, T, h, w)` one by one: the same numbers, never all at
+    once.
 
-    The whole clip's noise is drawn from `generator` at once, channel after channel; a copy of the generator at the
-    beginning of each channel draws it again when it is needed. height * width must be a multiple of 16, as torch
-    draws in blocks of that many.
+    The whole clip's noise is drawn from `generator` at once, channel after channel; a copy of the generator
+    at the beginning of each channel draws it again when it is needed. height * width must be a multiple of
+    16, as torch draws in blocks of that many.
     """
     streams = []
     for _ in range(channels):
@@ -245,7 +250,8 @@ def noise_frames(
 
 
 def _continued(frames: Iterator[Tensor], count: int) -> Iterator[Tensor]:
-    """The frames, and after them the last but one again and again: what the released code begins padding from."""
+    """The frames, and after them the last but one again and again: what the released code begins padding
+    from."""
     earlier = latest = None
     for frame in frames:
         earlier, latest = latest, frame

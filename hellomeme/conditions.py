@@ -18,7 +18,8 @@ LINE_WIDTH = 15  # px
 
 @dataclass(frozen=True)
 class Calibration:
-    """How the released weights' head model differs from MediaPipe's: a constant that has not been measured."""
+    """How the released weights' head model differs from MediaPipe's: a constant that has not been
+    measured."""
 
     # degrees about x, taken off MediaPipe's rotation; MediaPipe reads a level head as about +9
     tilt: float = 0.0
@@ -38,14 +39,17 @@ def pose_corners(motion: Motion, calibration: Calibration = Calibration()) -> np
 def pose_picture(motion: Motion, calibration: Calibration = Calibration()) -> np.ndarray:
     """(T, 512, 512, 3) uint8 RGB: on black, the outline of a square fixed to the head."""
     pictures = np.zeros((len(motion), FRAME, FRAME, 3), np.uint8)
-    for picture, corners in zip(pictures, np.round(pose_corners(motion, calibration)).astype(int).tolist()):
-        for start, end, colour in zip(corners, corners[1:] + corners[:1], EDGES):
+    for picture, corners in zip(
+        pictures, np.round(pose_corners(motion, calibration)).astype(int).tolist(), strict=True
+    ):
+        for start, end, colour in zip(corners, corners[1:] + corners[:1], EDGES, strict=True):
             cv2.line(picture, start, end, colour, LINE_WIDTH)
     return pictures
 
 
 def pose_tensor(motion: Motion, size: int = FRAME, calibration: Calibration = Calibration()):
-    """torch.Tensor (3, T, size, size) float32 in [-1, 1]: the pose picture, averaged over areas if smaller."""
+    """torch.Tensor (3, T, size, size) float32 in [-1, 1]: the pose picture, averaged over areas if
+    smaller."""
     import torch
 
     pictures = torch.from_numpy(pose_picture(motion, calibration)).permute(0, 3, 1, 2) / 127.5 - 1
@@ -88,7 +92,8 @@ PART_SIDE, PART_SIZE, PART_BLUR, CLIP_SIZE = 1.2, 256, 5, 224
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """(2, 3) matrix of the turn, scale and shift that bring points (N, 2) closest to others (least squares)."""
+    """(2, 3) matrix of the turn, scale and shift that bring points (N, 2) closest to others
+    (least squares)."""
     z, w = source @ [1, 1j], target @ [1, 1j]
     turn = np.vdot(z - z.mean(), w - w.mean()) / np.vdot(z - z.mean(), z - z.mean())
     shift = w.mean() - turn * z.mean()
@@ -112,7 +117,8 @@ def warp(frame: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
 
 
 def align(frame: np.ndarray, face: Face, template: Template) -> np.ndarray:
-    """(template.size, template.size, 3) uint8: the face of a (H, W, 3) uint8 frame, brought to the template."""
+    """(template.size, template.size, 3) uint8: the face of a (H, W, 3) uint8 frame, brought to the
+    template."""
     return warp(frame, to_template(face, template), template.size)
 
 
@@ -122,10 +128,12 @@ def emotion_input(frame: np.ndarray, face: Face) -> np.ndarray:
 
 
 def face_parts(frames: Sequence[np.ndarray], faces: Sequence[Face]) -> np.ndarray:
-    """(T, 3, 256, 256, 3) uint8: image-left eye with brow, image-right eye with brow and mouth of each aligned
-    face. Squares of 1.2 times the largest extent that the part has in any frame, blurred 5 x 5."""
+    """(T, 3, 256, 256, 3) uint8: image-left eye with brow, image-right eye with brow and mouth of each
+    aligned face. Squares of 1.2 times the largest extent that the part has in any frame, blurred 5 x 5."""
     matrices = [to_template(face, PARTS_TEMPLATE) for face in faces]
-    aligned = [face.landmarks @ matrix[:, :2].T + matrix[:, 2] for face, matrix in zip(faces, matrices)]
+    aligned = [
+        face.landmarks @ matrix[:, :2].T + matrix[:, 2] for face, matrix in zip(faces, matrices, strict=True)
+    ]
     pictures = np.empty((len(faces), len(PARTS), PART_SIZE, PART_SIZE, 3), np.uint8)
     for part, indices in enumerate(PARTS):
         low = np.stack([points[list(indices)].min(0) for points in aligned])

@@ -1,8 +1,12 @@
-"""HMControlNet and its relatives: head pose, as a picture, and expression, as tokens, become maps for the UNet.
+"""HMControlNet and its relatives: head pose, as a picture, and expression, as tokens, become maps for the
+UNet.
 
-The four classes of releases v1 and v2 differ in two ways: which expression code they take (`code`), and which places
-of the UNet their maps are for. Shapes: `B` batch, `T` frames, `K` numbers of the code, `D` cross_attention_dim.
+The four classes of releases v1 and v2 differ in two ways: which expression code they take (`code`), and which
+places of the UNet their maps are for. Shapes: `B` batch, `T` frames, `K` numbers of the code, `D`
+cross_attention_dim.
 """
+
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +41,7 @@ class _ControlNet(ModelMixin, ConfigMixin):
         self.conv_in = nn.Conv2d(input_channels, widths[0], 3, padding=1, bias=False)
         self._build_projections(dim)
         self.blocks_down = nn.ModuleList(
-            SKCrossAttention(a, b, HEADS, dim, self.max_tokens, knitted) for a, b in zip(widths, widths[1:])
+            SKCrossAttention(a, b, HEADS, dim, self.max_tokens, knitted) for a, b in pairwise(widths)
         )
 
     def _code_tokens(self, code: Tensor) -> Tensor:
@@ -93,7 +97,8 @@ class _EmotionControlNet(_ControlNet):
     def forward(self, condition: Tensor, emo_embedding: Tensor) -> dict[str, Tensor]:
         """Pose picture and emotion code -> control maps.
 
-        condition: (B, 3, T, H, W) in [-1, 1], the pose picture. emo_embedding: (B, T, K), K = 548 from `FanEncoder`.
+        condition: (B, 3, T, H, W) in [-1, 1], the pose picture. emo_embedding: (B, T, K), K = 548 from
+        `FanEncoder`.
         Returns a dict from control key to (B, C, T, h, w), as `HMDenoisingNet` takes it.
         """
         return self._maps(condition, self.emo_proj(self._code_tokens(emo_embedding)))
@@ -120,7 +125,8 @@ class _DownControlNet(_ControlNet):
 
 
 class _UpControlNet(_ControlNet):
-    """Release v2: maps for the inputs of the up blocks, which run from coarse to fine (at SD1.5 size 8, 16, 32, 64).
+    """Release v2: maps for the inputs of the up blocks, which run from coarse to fine
+    (at SD1.5 size 8, 16, 32, 64).
 
     The released config.json holds no arguments: the defaults are the released sizes.
     """

@@ -26,7 +26,8 @@ class Crop:
         """One crop for all faces given: one face of a picture, or the same face in all frames of a clip.
 
         side = min(scale * mean extent, min(H, W) - 1); centre = middle of the union of the boxes, raised by
-        0.115 side; shifted to lie inside the frame. frame_shape begins with H, W. Raises NoFaceError without faces.
+        0.115 side; shifted to lie inside the frame. frame_shape begins with H, W. Raises NoFaceError without
+        faces.
         """
         if not faces:
             raise NoFaceError("No face to crop around: choose a picture that shows a face clearly.")

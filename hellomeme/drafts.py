@@ -17,10 +17,11 @@ from .errors import HelloMemeError
 
 @contextlib.contextmanager
 def draft_of(path: str | Path, called: str, overwrite: bool = True) -> Iterator[Path]:
-    """The path of an empty file beside `path`, which takes its place when the block ends well and is gone otherwise.
+    """The path of an empty file beside `path`, which takes its place when the block ends well and is gone
+    otherwise.
 
-    Raises HelloMemeError, one sentence that calls the file by `called`, where that fails ("No space left on device"), or
-    if the file exists and `overwrite` is not set.
+    Raises HelloMemeError, one sentence that calls the file by `called`, where that fails
+    ("No space left on device"), or if the file exists and `overwrite` is not set.
     """
     path = Path(path)
     start = f".{path.name[:40]}-"
@@ -46,8 +47,8 @@ def draft_of(path: str | Path, called: str, overwrite: bool = True) -> Iterator[
 
 
 def remove_left(folder: Path, start: str) -> None:
-    """Removes what processes that are no more, because they were killed, have left in a folder: all that is called
-    `start`, the number of a process, and a hyphen."""
+    """Removes what processes that are no more, because they were killed, have left in a folder: all that is
+    called `start`, the number of a process, and a hyphen."""
     for entry in os.scandir(folder):
         found = re.match(re.escape(start) + r"(\d+)-", entry.name)
         if found and not psutil.pid_exists(int(found[1])):

@@ -87,7 +87,8 @@ PRESETS: dict[str, dict[str, float]] = {
 
 @dataclass(frozen=True)
 class Turn:
-    """How the head turns from the reference's own pose, in degrees, as seen from the camera. Checked when made."""
+    """How the head turns from the reference's own pose, in degrees, as seen from the camera. Checked when
+    made."""
 
     yaw: float = number(
         float, 0.0, -60.0, 60.0, 1.0, "Yaw", "Above 0 the head turns to the right of the picture."
@@ -105,7 +106,7 @@ class Turn:
 
         x, y, z = (
             cv2.Rodrigues(np.radians(angle) * axis)[0]
-            for angle, axis in zip((self.pitch, self.yaw, self.roll), np.eye(3))
+            for angle, axis in zip((self.pitch, self.yaw, self.roll), np.eye(3), strict=True)
         )
         return z @ y @ x
 
@@ -129,10 +130,11 @@ class Edit:
 
     @classmethod
     def of(cls, motion: Motion, turn: Turn) -> Edit:
-        """The edit of a motion made by `edited`, with the reference's own coefficients where none were given."""
+        """The edit of a motion made by `edited`, with the reference's own coefficients where none were
+        given."""
         # 0.7, not 0.699999988079071
         shortest = (float(str(value)) for value in np.clip(motion.blendshapes[0], 0, MOST))
-        return cls(turn, dict(zip(ARKIT_NAMES, shortest)))
+        return cls(turn, dict(zip(ARKIT_NAMES, shortest, strict=True)))
 
     @classmethod
     def parse(cls, values: Mapping[str, float]) -> Edit:
@@ -157,7 +159,9 @@ def preset(name: str) -> dict[str, float]:
 
 def start(motion: Motion) -> dict[str, float]:
     """The 51 coefficients of a portrait's motion (its first frame), for the sliders to begin at."""
-    return {name: round(float(value), 2) for name, value in zip(ARKIT_NAMES, motion.blendshapes[0])}
+    return {
+        name: round(float(value), 2) for name, value in zip(ARKIT_NAMES, motion.blendshapes[0], strict=True)
+    }
 
 
 def turn(driver: Motion, reference: Motion) -> Turn:
@@ -192,7 +196,7 @@ def edited(
                 f"The coefficients are an array of shape {array.shape}: give {len(ARKIT_NAMES)} "
                 "numbers, or values by their ARKit names."
             )
-        coefficients = dict(zip(ARKIT_NAMES, array.tolist()))
+        coefficients = dict(zip(ARKIT_NAMES, array.tolist(), strict=True))
     blendshapes = reference.blendshapes.copy()
     for name, value in coefficients.items():
         blendshapes[0, INDEX[name]] = _coefficient(name, value)

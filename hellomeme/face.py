@@ -134,8 +134,8 @@ class FaceAnalyzer:
     def faces(self, frame: np.ndarray, thorough: bool = False) -> list[Face]:
         """The faces of a (H, W, 3) uint8 RGB frame, largest first; none gives an empty list.
 
-        thorough: look for small faces beside large ones too, which takes some forty times longer (about half a
-        second). Without, small ones are looked for only where there is no other.
+        thorough: look for small faces beside large ones too, which takes some forty times longer
+        (about half a second). Without, small ones are looked for only where there is no other.
         Each face is found in the frame, then solved again in the middle of a square crop of its own:
         MediaPipe's camera is wide-angled, so that a face away from the centre comes out turned.
         """
@@ -175,9 +175,9 @@ class FaceAnalyzer:
         return faces[index or 0]
 
     def _find(self, frame: np.ndarray, thorough: bool) -> list[Face]:
-        """Faces at first look, some of them twice. The detector sees 128 x 128 px and is made for faces of a fair
-        size; where it finds none in the whole frame it looks again: with a wide border, for a face that fills
-        the frame, then in overlapping parts, for faces that are small in it."""
+        """Faces at first look, some of them twice. The detector sees 128 x 128 px and is made for faces of a
+        fair size; where it finds none in the whole frame it looks again: with a wide border, for a face that
+        fills the frame, then in overlapping parts, for faces that are small in it."""
         faces = []
         for windows in _looks(*frame.shape[:2]):
             faces += [
@@ -195,8 +195,9 @@ class FaceAnalyzer:
         with self._lock:
             if self._landmarker is None:
                 self._landmarker = _start(face_model(self.model_path), self.max_faces)
-                # Left to the garbage collector in a cycle, MediaPipe would wait in its __del__ for a thread of a pool
-                # that the collector has already ended. Held here, it is closed while all of it is still there.
+                # Left to the garbage collector in a cycle, MediaPipe would wait in its __del__ for a thread
+                # of a pool that the collector has already ended. Held here, it is closed while all of it is
+                # still there.
                 self._end = weakref.finalize(self, self._landmarker.close)
                 self._end.atexit = False  # see _close_all
                 _analyzers.add(self)
@@ -205,7 +206,10 @@ class FaceAnalyzer:
         return [
             _face(*parts, size).mapped(factor, np.array([window.left, window.top], float))
             for parts in zip(
-                result.face_landmarks, result.face_blendshapes, result.facial_transformation_matrixes
+                result.face_landmarks,
+                result.face_blendshapes,
+                result.facial_transformation_matrixes,
+                strict=True,
             )
         ]
 
@@ -259,7 +263,8 @@ def _start(path: Path, max_faces: int):
 
 @contextlib.contextmanager
 def _quiet():
-    """Holds back what MediaPipe's C++ side writes to standard error when it starts; no setting of its own does."""
+    """Holds back what MediaPipe's C++ side writes to standard error when it starts; no setting of its own
+    does."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)

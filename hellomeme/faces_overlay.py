@@ -12,10 +12,11 @@ PLAIN, CHOSEN, DARK = (255, 255, 255), (255, 200, 0), (0, 0, 0)
 
 
 def numbered(frame: np.ndarray, faces: Sequence[Face], chosen: int | None = None) -> np.ndarray:
-    """A copy of the frame (H, W, 3) uint8 with the faces boxed and numbered from 0, in the order they are given.
+    """A copy of the frame (H, W, 3) uint8 with the faces boxed and numbered from 0, in the order they are
+    given.
 
-    `FaceAnalyzer.faces(frame, thorough=True)` gives them in the order of `reference_face` and `driver_face` in the
-    settings: by size. chosen: the number of the one to stand out.
+    `FaceAnalyzer.faces(frame, thorough=True)` gives them in the order of `reference_face` and `driver_face`
+    in the settings: by size. chosen: the number of the one to stand out.
     """
     picture = Image.fromarray(frame)
     draw = ImageDraw.Draw(picture)

@@ -1,8 +1,8 @@
 """Folders from the model hub: cached, gone on with after a cut, and checked when they have come.
 
-huggingface_hub's own cache holds them, so that other programs share it; but huggingface_hub starts a large file over
-when its last attempt was given up, and trusts what arrives. Here a large file grows under the name of its SHA-256 and
-moves to its place when it has that sum.
+huggingface_hub's own cache holds them, so that other programs share it; but huggingface_hub starts a large
+file over when its last attempt was given up, and trusts what arrives. Here a large file grows under the name
+of its SHA-256 and moves to its place when it has that sum.
 """
 
 from __future__ import annotations
@@ -53,11 +53,12 @@ Progress = Callable[[str, int, int], None]  # called with a source, bytes that a
 def fetch(source: str, files: tuple[str, ...] = NETWORK_FILES, progress: Progress | None = None) -> Path:
     """A local folder as it is, or the named files of a hub repository, downloaded unless they are cached.
 
-    The hub is huggingface_hub's (HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE and tokens count), and is not asked for what is
-    cached whole. A download that was cut off, by whatever, goes on where it stopped. progress: told of large files;
-    without, huggingface_hub draws its bars on standard error. What it raises ends the download, which can go on later.
-    Raises HelloMemeError where there is no such folder or repository, no network to ask, no space, or what arrives is
-    not what the hub announced.
+    The hub is huggingface_hub's (HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE and tokens count), and is not asked for
+    what is cached whole. A download that was cut off, by whatever, goes on where it stopped. progress: told
+    of large files; without, huggingface_hub draws its bars on standard error. What it raises ends the
+    download, which can go on later.
+    Raises HelloMemeError where there is no such folder or repository, no network to ask, no space, or what
+    arrives is not what the hub announced.
     """
     if os.path.isdir(local(source)):
         return local(source)
@@ -78,7 +79,8 @@ def fetch(source: str, files: tuple[str, ...] = NETWORK_FILES, progress: Progres
 
 
 def local(source: str | Path) -> Path:
-    """A source as a path. Ask `os.path` whether it exists: Path's own methods raise for names that no file can have."""
+    """A source as a path. Ask `os.path` whether it exists: Path's own methods raise for names that no file
+    can have."""
     if not isinstance(source, (str, Path)):
         kind = type(source).__name__
         raise HelloMemeError(
@@ -104,8 +106,8 @@ def anew(path: Path, them: str = "it") -> str:
 
 
 def _cached(source: str, files: tuple[str, ...]) -> Path | None:
-    """The cached folder, if nothing of it is missing: the weights of every part, which are downloaded last, or else
-    the index of a base model, which comes after its small files."""
+    """The cached folder, if nothing of it is missing: the weights of every part, which are downloaded last,
+    or else the index of a base model, which comes after its small files."""
     from huggingface_hub import errors, snapshot_download
 
     try:  # refuses a folder that huggingface_hub itself left unfinished
@@ -151,7 +153,8 @@ def _download(source: str, files: tuple[str, ...], progress: Progress | None) ->
     needed, free = sum(file.lfs.size for file in missing) - sum(here.values()), shutil.disk_usage(blobs).free
     if needed > free:
         raise HelloMemeError(
-            f"{source} needs {needed / 1e9:.1f} GB more, and {cache} has {free / 1e9:.1f} GB left: make room, or set "
+            f"{source} needs {needed / 1e9:.1f} GB more, and {cache} has {free / 1e9:.1f} GB left: "
+            "make room, or set "
             "HF_HOME to another disk."
         )
     total, done = sum(file.lfs.size for file in missing), sum(here.values())
@@ -168,7 +171,8 @@ def _download(source: str, files: tuple[str, ...], progress: Progress | None) ->
 
 
 def _download_large(source: str, revision: str, file, part: Path, lock: Path, bar) -> None:
-    """Downloads a file, or the rest of it, under `part`, and gives it its own name when its SHA-256 is right."""
+    """Downloads a file, or the rest of it, under `part`, and gives it its own name when its SHA-256 is
+    right."""
     from huggingface_hub import errors, hf_hub_url
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import WeakFileLock, build_hf_headers
@@ -224,7 +228,7 @@ class _Bar:
         self.tell = functools.partial(progress, source)
         self.done, self.of_all = before + initial, of_all
 
-    def __enter__(self) -> "_Bar":
+    def __enter__(self) -> _Bar:
         return self
 
     def __exit__(self, *_) -> None:
@@ -247,7 +251,10 @@ def _sentence(source: str, error: Exception) -> str:
     if isinstance(error, (errors.RepositoryNotFoundError, errors.HFValidationError)):
         return f"There is no folder and no public hub repository {source}: check the name."
     if status in (401, 403):
-        return f"The hub refuses {source} to you: run `hf auth login` with a token that may read it, or {OTHERWISE}."
+        return (
+            f"The hub refuses {source} to you: run `hf auth login` with a token that may read it, "
+            f"or {OTHERWISE}."
+        )
     if status is not None:
         return f"The hub answered the request for {source} with error {status}: try again later, {OTHERWISE}."
     if getattr(error, "errno", None) in UNSAVED:

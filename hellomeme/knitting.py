@@ -1,11 +1,12 @@
 """Spatial Knitting Attention: along rows, then along columns, so that a 2-D map keeps its 2-D sense.
 
-`SKReferenceAttention` knits two maps together (Figure 3 of the paper), `SKCrossAttention` knits a map with tokens
-(Figure 2). Shapes in comments: `B` batch, `T` frames, `C h w` a map, `N` tokens, `D` their width.
+`SKReferenceAttention` knits two maps together (Figure 3 of the paper), `SKCrossAttention` knits a map with
+tokens (Figure 2). Shapes in comments: `B` batch, `T` frames, `C h w` a map, `N` tokens, `D` their width.
 
-What the paper compares it with, plain attention, is a setting of both (`knitted=False`). It keeps the two attentions,
-one after the other, every tensor and its name: the number of parameters is the same, and so is the depth. Only where a
-query looks differs: at all positions of the map, both times, and it is told row and column at once (`grid`).
+What the paper compares it with, plain attention, is a setting of both (`knitted=False`). It keeps the two
+attentions, one after the other, every tensor and its name: the number of parameters is the same, and so is
+the depth. Only where a query looks differs: at all positions of the map, both times, and it is told row and
+column at once (`grid`).
 """
 
 from typing import NamedTuple
@@ -20,7 +21,8 @@ from .errors import HelloMemeError
 
 
 class KeysValues(NamedTuple):
-    """What a reference map contributes to the two passes of `SKReferenceAttention`: it depends on nothing else.
+    """What a reference map contributes to the two passes of `SKReferenceAttention`: it depends on nothing
+    else.
 
     Plain attention, whose passes both see all positions, has (B, 1, h*w, C) in every field.
     """
@@ -32,16 +34,19 @@ class KeysValues(NamedTuple):
 
 
 def grid(rows: Tensor, columns: Tensor) -> Tensor:
-    """Positions of the rows (h, C) and of the columns (w, C), interleaved sines and cosines -> of a map, (h, w, C).
+    """Positions of the rows (h, C) and of the columns (w, C), interleaved sines and cosines -> of a map,
+    (h, w, C).
 
-    Every other pair of a sine and a cosine tells the column, the others the row: half of the frequencies each.
+    Every other pair of a sine and a cosine tells the column, the others the row: half of the frequencies
+    each.
     """
     tells_column = torch.arange(rows.shape[-1], device=rows.device) // 2 % 2 == 0
     return torch.where(tells_column, columns, rows.unsqueeze(1))
 
 
 class Attention(nn.Module):
-    """Multi-head attention with the tensor names of diffusers' `Attention`, and keys and values as a separate step."""
+    """Multi-head attention with the tensor names of diffusers' `Attention`, and keys and values as a separate
+    step."""
 
     def __init__(self, dim: int, heads: int, token_dim: int | None = None):
         super().__init__()
@@ -63,11 +68,12 @@ class Attention(nn.Module):
 
 
 class SKReferenceAttention(nn.Module):
-    """Figure 3: hidden + conv(columns(rows(hidden | reference))), where only the hidden half of each pass is kept.
+    """Figure 3: hidden + conv(columns(rows(hidden | reference))), where only the hidden half of each pass is
+    kept.
 
-    The output of attention at one query does not depend on the other queries, so the reference half is never queried.
-    It enters as keys and values only, which `prepare` computes once per reference: all steps and all frames share them.
-    Plain (not `knitted`), both passes attend from all h*w positions to all 2*h*w.
+    The output of attention at one query does not depend on the other queries, so the reference half is never
+    queried. It enters as keys and values only, which `prepare` computes once per reference: all steps and all
+    frames share them. Plain (not `knitted`), both passes attend from all h*w positions to all 2*h*w.
     """
 
     def __init__(self, in_channels: int, num_attention_heads: int = 8, knitted: bool = True):
@@ -80,14 +86,16 @@ class SKReferenceAttention(nn.Module):
         self.proj = nn.Conv2d(in_channels, in_channels, 3, padding=1)
 
     def prepare(self, reference: Tensor) -> KeysValues:
-        """Reference map (B, C, h, w), h and w at most 64 -> the keys and values it adds to rows and to columns.
+        """Reference map (B, C, h, w), h and w at most 64 -> the keys and values it adds to rows and to
+        columns.
 
         Raises HelloMemeError when a side of the map is longer than the table of positions allows.
         """
         height, width = reference.shape[-2:]
         if 2 * max(height, width) > self.pos_embed.pe.shape[1]:
             raise HelloMemeError(
-                f"A reference map of {width} x {height} is too large (64 x 64 at most): use a smaller picture size."
+                f"A reference map of {width} x {height} is too large (64 x 64 at most): "
+                "use a smaller picture size."
             )
         # In the concatenation the reference tokens follow the hidden ones: positions n .. 2n - 1.
         along_h, along_w = (self.pos_embed.pe[0, n : 2 * n] for n in (height, width))
@@ -115,13 +123,15 @@ class SKReferenceAttention(nn.Module):
 
     @staticmethod
     def _one_line(x: Tensor) -> Tensor:
-        """Map (B, C, h, w) -> (B, 1, h*w, C): plain attention is the knitting of a single line of all positions."""
+        """Map (B, C, h, w) -> (B, 1, h*w, C): plain attention is the knitting of a single line of all
+        positions."""
         return x.flatten(2).mT.unsqueeze(1)
 
     def _knit(
         self, attn: Attention, x: Tensor, positions: Tensor, ref_keys: Tensor, ref_values: Tensor
     ) -> Tensor:
-        """Each of the m lines of x (B*T, m, n, C) attends to itself and to the reference's line (B, m, n, C)."""
+        """Each of the m lines of x (B*T, m, n, C) attends to itself and to the reference's line
+        (B, m, n, C)."""
         x = self.norm(x + positions)
         frames = x.shape[0] // ref_keys.shape[0]
 
@@ -134,7 +144,8 @@ class SKReferenceAttention(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """The ResNet block that halves a map, with instance normalisation: (B, C_in, h, w) -> (B, C_out, h/2, w/2)."""
+    """The ResNet block that halves a map, with instance normalisation: (B, C_in, h, w) ->
+    (B, C_out, h/2, w/2)."""
 
     def __init__(self, channel_in: int, channel_out: int):
         super().__init__()
@@ -149,12 +160,13 @@ class BasicBlock(nn.Module):
 
 
 class SKCrossAttention(nn.Module):
-    """Figure 2: halve the map, then rows and columns of it query the tokens in turn, then feed forward and convolve.
+    """Figure 2: halve the map, then rows and columns of it query the tokens in turn, then feed forward and
+    convolve.
 
-    There are no residual connections. Positions differ between the passes (along w, then along h); tokens are the same
-    for every row and column, so one attention over all h*w queries serves a pass. Plain (not `knitted`), both get the
-    positions along w and h at once: as the tokens are the same anyway, that is all there is to knit here. Maps of
-    1 x 1 cannot be normalised: the input must be at least 4 x 4.
+    There are no residual connections. Positions differ between the passes (along w, then along h); tokens are
+    the same for every row and column, so one attention over all h*w queries serves a pass. Plain
+    (not `knitted`), both get the positions along w and h at once: as the tokens are the same anyway, that is
+    all there is to knit here. Maps of 1 x 1 cannot be normalised: the input must be at least 4 x 4.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """From folders and files to networks: every weight of every model comes in through here.
 
-Only safetensors are opened. What is missing, damaged, pickled or of another kind of model raises `HelloMemeError`
-with one sentence, before any picture is looked at.
+Only safetensors are opened. What is missing, damaged, pickled or of another kind of model raises
+`HelloMemeError` with one sentence, before any picture is looked at.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def check_weights(path: Path) -> None:
         start = path.open("rb").read(4)
         if start[:1] == b"\x80" or start[:2] == b"PK":
             raise HelloMemeError(
-                f"{path.name} is a pickle under a safetensors name and was not opened: get it from its author again."
+                f"{path.name} is a pickle under a safetensors name and was not opened: "
+                "get it from its author again."
             )
         with safe_open(path, "np"):
             pass
@@ -85,7 +86,8 @@ def read_config(folder: Path, name: str = "config.json") -> dict:
 
 
 def load_module(kind: type, folder: Path, dtype: torch.dtype):
-    """A network of class `kind` (of diffusers, transformers or ours) from its folder, in `dtype`, for inference.
+    """A network of class `kind` (of diffusers, transformers or ours) from its folder, in `dtype`, for
+    inference.
 
     Every tensor of the network must be in the file, and our own networks allow none besides: a wrong class or
     version would otherwise pass unnoticed as random weights.
@@ -131,7 +133,8 @@ def load_module(kind: type, folder: Path, dtype: torch.dtype):
         )
     if wrong:
         raise HelloMemeError(
-            f"The weights in {folder} are not those of {kind.__name__}: {len(wrong)} tensors differ, {wrong[0]} is one."
+            f"The weights in {folder} are not those of {kind.__name__}: {len(wrong)} tensors differ, "
+            f"{wrong[0]} is one."
         )
     return network.eval().requires_grad_(False)
 
@@ -142,7 +145,8 @@ def _check_sizes(folder: Path) -> None:
         numbers = value if isinstance(value, list) else [value]
         if any(type(number) in (int, float) and number > LARGEST_SIZE for number in numbers):
             raise HelloMemeError(
-                f"{folder / 'config.json'} is damaged, its {name} is too large: {anew(folder / 'config.json')}."
+                f"{folder / 'config.json'} is damaged, its {name} is too large: "
+                f"{anew(folder / 'config.json')}."
             )
 
 
@@ -163,7 +167,8 @@ def load_base(
     Args:
         source: a diffusers folder, a hub id, or a single .safetensors file.
         configs: folder or hub id whose configuration a single file takes.
-        widths: the block widths that the reference adapter is made for; another base is refused before it is loaded.
+        widths: the block widths that the reference adapter is made for; another base is refused before it is
+            loaded.
         text_width: the width of text states the release was trained with (768 for SD1.5); None allows any.
         progress: told of downloads, see `hub.fetch`.
     """
@@ -184,7 +189,8 @@ def load_base(
     _check_kind(source, unet.get("cross_attention_dim"), unet.get("in_channels"), text_width, latent_channels)
     if list(unet.get("block_out_channels", ())) != list(widths):
         raise HelloMemeError(
-            f"{source} does not fit this release: its UNet has widths {unet.get('block_out_channels')}, not {widths}; "
+            f"{source} does not fit this release: its UNet has widths {unet.get('block_out_channels')}, "
+            f"not {widths}; "
             "choose a model derived from the release's own base."
         )
     try:
@@ -220,7 +226,8 @@ def load_scheduler(folder: Path):
 
 
 def load_loras(pipeline, sources, progress: Progress | None = None) -> None:
-    """LoRA files, folders or hub ids, each optionally a pair with its scale (1), through diffusers' own loader."""
+    """LoRA files, folders or hub ids, each optionally a pair with its scale (1), through diffusers' own
+    loader."""
     names, scales = [], []
     for source in sources:
         source, scale = source if isinstance(source, (tuple, list)) and len(source) == 2 else (source, 1.0)

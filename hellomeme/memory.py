@@ -1,4 +1,5 @@
-"""When the memory of the GPU runs out: the caches are emptied and the work is done once more in smaller portions.
+"""When the memory of the GPU runs out: the caches are emptied and the work is done once more in smaller
+portions.
 
 >>> for sparing in attempts():
 ...     with suppress(torch.OutOfMemoryError):
@@ -16,7 +17,8 @@ from diffusers.utils.torch_utils import empty_device_cache
 from .errors import NoMemoryError
 
 SENTENCE = (
-    "The memory of the GPU does not suffice, not even in small portions: close other programs that use it, or "
+    "The memory of the GPU does not suffice, not even in small portions: close other programs that use it, "
+    "or "
     "start with --device cpu."
 )
 log = logging.getLogger(__name__)
@@ -36,7 +38,7 @@ def attempts() -> Iterator[bool]:
 
 
 def empty_caches() -> None:
-    """Gives back to the device what no tensor uses any more. To be called where the error is not being handled any
-    more: until then its traceback holds the tensors of the run that failed."""
+    """Gives back to the device what no tensor uses any more. To be called where the error is not being
+    handled any more: until then its traceback holds the tensors of the run that failed."""
     gc.collect()
     empty_device_cache()

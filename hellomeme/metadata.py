@@ -1,8 +1,10 @@
-"""What a result's file says of itself: its settings, so that they can be restored, and that it was AI-generated.
+"""What a result's file says of itself: its settings, so that they can be restored, and that it was
+AI-generated.
 
-PNG files carry it in text chunks, JPEG and WebP files in EXIF, clips in the comment of the container. Only numbers
-and the user's own words are stored: no paths, no names of files, nothing of the pictures that went in but the
-coefficients that an edited face took over from them, and the digest by which a batch knows its own pictures again.
+PNG files carry it in text chunks, JPEG and WebP files in EXIF, clips in the comment of the container. Only
+numbers and the user's own words are stored: no paths, no names of files, nothing of the pictures that went in
+but the coefficients that an edited face took over from them, and the digest by which a batch knows its own
+pictures again.
 """
 
 from __future__ import annotations
@@ -111,7 +113,8 @@ def save(picture: Image.Image, path: str | Path, stamp: Stamp | None, overwrite:
 
 
 def read(path: str | Path) -> Stamp | None:
-    """The stamp of a picture or clip, None if it has none; HelloMemeError for a damaged one or no such file."""
+    """The stamp of a picture or clip, None if it has none; HelloMemeError for a damaged one or no such
+    file."""
     path = Path(path)
     if not os.path.isfile(path):
         raise HelloMemeError(f"There is no file {path}: check the path.")

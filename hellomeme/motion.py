@@ -22,8 +22,8 @@ HALF_SIDE = 0.05  # m: half side of the square on the head
 NEAREST = -0.5  # the head never comes nearer to the pose camera than this t_z
 EMOTION_WIDTH = 548
 FORMAT = "hellomeme motion 1"
-# Frames a second that a file may claim: from one frame of a clip that lasts a day, far below any clip's own rate, as
-# frames spread over a clip are saved with what is left of its rate, to a high-speed camera's.
+# Frames a second that a file may claim: from one frame of a clip that lasts a day, far below any clip's own
+# rate, as frames spread over a clip are saved with what is left of its rate, to a high-speed camera's.
 SLOWEST, FASTEST = Fraction(1, 86_400), Fraction(1000)
 
 
@@ -54,7 +54,8 @@ class Motion:
     @classmethod
     def from_faces(cls, faces: Sequence[Face | None], crop: Crop) -> "Motion":
         """Faces in pixels of the picture that `crop` was taken from, one per frame. None, a frame without
-        a face, takes the values of the last face before it, or of the first one. NoFaceError if all are None."""
+        a face, takes the values of the last face before it, or of the first one. NoFaceError if all are
+        None."""
         valid = np.array([face is not None for face in faces], bool)
         if not valid.any():
             raise NoFaceError("No face in any frame of the driver: choose one that shows a face clearly.")

@@ -1,7 +1,7 @@
 """Figure 1: HMReferenceNet, HMReferenceAdapter and HMDenoisingNet, over a stock UNet that stays as it is.
 
-The places of the UNet are numbered `down_0..3`, `mid`, `up_0..3`. A place is the output of a down block or of the mid
-block, and the input of an up block. Every release of the method fills that one grid in its own way.
+The places of the UNet are numbered `down_0..3`, `mid`, `up_0..3`. A place is the output of a down block or of
+the mid block, and the input of an up block. Every release of the method fills that one grid in its own way.
 Shapes: `B` batch, `T` frames, `C h w` a map, `N D` text tokens.
 """
 
@@ -19,8 +19,9 @@ CONTROL_KEYS = {"down": ("down_{}", "down2_{}"), "up": ("up_v2_{}", "up2_v2_{}")
 class HMReferenceAdapter(ModelMixin, ConfigMixin):
     """The reference attentions of releases v1 and v2, one per place (names as in the released files).
 
-    v1 fills the down blocks with cross attention, mid, and the up blocks with cross attention; v2 the latter only.
-    A config without `version` is v1's. v1 also holds a module for `down_3`, which the method never uses.
+    v1 fills the down blocks with cross attention, mid, and the up blocks with cross attention; v2 the latter
+    only. A config without `version` is v1's. v1 also holds a module for `down_3`, which the method never
+    uses.
     knitted: False for plain attention, as in the paper's ablations; no release has it.
     """
 
@@ -45,12 +46,14 @@ class HMReferenceAdapter(ModelMixin, ConfigMixin):
             return SKReferenceAttention(width, num_attention_heads, knitted)
 
         self.reference_modules_up = nn.ModuleList(knit(up_widths[i]) for i in crossing)
-        self._at = {f"up_{i}": module for i, module in zip(crossing, self.reference_modules_up)}
+        self._at = {f"up_{i}": module for i, module in zip(crossing, self.reference_modules_up, strict=True)}
         if version == "v1":
             self.reference_modules_down = nn.ModuleList(map(knit, widths))
             self.reference_modules_mid = knit(widths[-1])
             self._at["mid"] = self.reference_modules_mid
-            for i, (kind, module) in enumerate(zip(down_block_types, self.reference_modules_down)):
+            for i, (kind, module) in enumerate(
+                zip(down_block_types, self.reference_modules_down, strict=False)
+            ):
                 if kind.startswith("CrossAttn"):
                     self._at[f"down_{i}"] = module
 
@@ -59,27 +62,33 @@ class HMReferenceAdapter(ModelMixin, ConfigMixin):
         return self._at.get(place)
 
     def prepare(self, features: dict[str, Tensor]) -> dict[str, KeysValues]:
-        """Feature maps of `HMReferenceNet`, place -> (B, C, h, w), to what `HMDenoisingNet` takes as `reference`.
+        """Feature maps of `HMReferenceNet`, place -> (B, C, h, w), to what `HMDenoisingNet` takes as
+        `reference`.
 
         Done once per reference; places where the adapter holds no module are left out. Differentiable.
         """
         return {place: self._at[place].prepare(x) for place, x in features.items() if place in self._at}
 
     def forward(self, place: str, hidden: Tensor, reference: KeysValues) -> Tensor:
-        """Knits the hidden map (B*T, C, h, w) at a place together with the prepared reference of that place."""
+        """Knits the hidden map (B*T, C, h, w) at a place together with the prepared reference of that
+        place."""
         return self._at[place](hidden, reference)
 
 
 def walk(unet, sample, timestep, text, adapter=None, reference=None, control=None, stop_at_features=False):
     """One pass over the grid of places, with the UNet's own blocks.
 
-    At each place, in this order: keep the feature map, add the control maps, knit in the reference. On the down side
-    the skip connection sees the control maps, but not the reference. At `mid` the feature map is kept last.
+    At each place, in this order: keep the feature map, add the control maps, knit in the reference. On the
+    down side the skip connection sees the control maps, but not the reference. At `mid` the feature map is
+    kept last.
 
-    unet: a stock UNet2DConditionModel, or a UNetMotionModel, whose blocks hold motion modules that look across frames.
+    unet: a stock UNet2DConditionModel, or a UNetMotionModel, whose blocks hold motion modules that look
+    across frames.
     sample: (B, C, T, h, w). timestep: number or tensor, (), (B,) or (B, T). text: (B, N, D).
-    adapter: HMReferenceAdapter; reference: what its `prepare` returned. control: control key -> (B, C, T, h, w).
-    Returns the prediction (B, C, T, h, w), or None if stopped at the last feature map, and place -> (B*T, C, h, w).
+    adapter: HMReferenceAdapter; reference: what its `prepare` returned. control: control key ->
+    (B, C, T, h, w).
+    Returns the prediction (B, C, T, h, w), or None if stopped at the last feature map, and place ->
+    (B*T, C, h, w).
     """
     batch, _, frames = sample.shape[:3]
     reference, control, features = reference or {}, control or {}, {}
@@ -134,7 +143,8 @@ def walk(unet, sample, timestep, text, adapter=None, reference=None, control=Non
 def with_motion(unet: UNet2DConditionModel, adapter: MotionAdapter) -> UNetMotionModel:
     """The UNet with the motion modules of AnimateDiff in its blocks: it looks across frames.
 
-    Made of the very modules of both, not of copies: it costs no memory, and a LoRA loaded into `unet` counts here too.
+    Made of the very modules of both, not of copies: it costs no memory, and a LoRA loaded into `unet` counts
+    here too.
     Raises HelloMemeError where the adapter was made for a UNet of another shape.
     """
     try:
@@ -152,7 +162,7 @@ def with_motion(unet: UNet2DConditionModel, adapter: MotionAdapter) -> UNetMotio
 
     for part in ("conv_in", "time_proj", "time_embedding", "conv_norm_out", "conv_act", "conv_out"):
         setattr(moving, part, getattr(unet, part))
-    for new, *sources in zip(blocks(moving), blocks(unet), blocks(adapter)):
+    for new, *sources in zip(blocks(moving), blocks(unet), blocks(adapter), strict=True):
         for source in filter(None, sources):  # an adapter may have no middle block
             for name, child in source.named_children():
                 setattr(new, name, child)
@@ -160,7 +170,8 @@ def with_motion(unet: UNet2DConditionModel, adapter: MotionAdapter) -> UNetMotio
 
 
 class HMReferenceNet(nn.Module):
-    """The UNet that looks at the reference picture: timestep 0, clean latents, its feature maps are the result."""
+    """The UNet that looks at the reference picture: timestep 0, clean latents, its feature maps are the
+    result."""
 
     def __init__(self, unet: UNet2DConditionModel):
         super().__init__()

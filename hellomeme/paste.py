@@ -1,4 +1,5 @@
-"""The result back in its place: the drawn square pasted into the whole reference picture, with a soft edge."""
+"""The result back in its place: the drawn square pasted into the whole reference picture, with a soft
+edge."""
 
 import math
 
@@ -13,9 +14,9 @@ WIDEST = 0.25  # of the crop's side: how far the softest edge reaches inwards; t
 def paste(frame: np.ndarray, crop: Crop, picture: np.ndarray, feather: float = 0.5) -> np.ndarray:
     """The frame (H, W, 3) uint8 with the picture (S, S, 3) uint8 in the crop's place; a new array.
 
-    The picture is brought to the crop's size with bicubic sampling, antialiased where it shrinks. feather: from 0,
-    a hard edge, to 1, which fades over a quarter of the crop. Pixels whose middle lies outside of the crop keep
-    their values exactly; at an edge of the frame itself nothing fades.
+    The picture is brought to the crop's size with bicubic sampling, antialiased where it shrinks. feather:
+    from 0, a hard edge, to 1, which fades over a quarter of the crop. Pixels whose middle lies outside of the
+    crop keep their values exactly; at an edge of the frame itself nothing fades.
     """
     columns, across = _fade(crop.left, crop.side, frame.shape[1], feather)
     rows, down = _fade(crop.top, crop.side, frame.shape[0], feather)

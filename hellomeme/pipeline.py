@@ -51,13 +51,13 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
     """A reference picture takes over the pose and expression of a driver (Figure 1).
 
     Args:
-        vae, text_encoder, tokenizer, unet, scheduler: the parts of a Stable Diffusion 1.5 model, unchanged. Any
-            scheduler of diffusers may be put in place of `scheduler`.
+        vae, text_encoder, tokenizer, unet, scheduler: the parts of a Stable Diffusion 1.5 model, unchanged.
+            Any scheduler of diffusers may be put in place of `scheduler`.
         hm_reference: keys and values of the reference at the places of the UNet.
         hm_control, hm_control2, hm_control_up: control nets of any class; those whose code is given take part
             and their maps add up.
-        reference_unet, reference_text_encoder, reference_vae: what sees the reference picture, where that is another
-            model than the one that draws; None means the same one.
+        reference_unet, reference_text_encoder, reference_vae: what sees the reference picture, where that is
+            another model than the one that draws; None means the same one.
         motion_adapter: motion modules for `unet`, with which the frames of a clip are drawn together.
     """
 
@@ -140,7 +140,8 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
 
     @torch.no_grad()
     def encode_prompt(self, prompt: str, negative_prompt: str = "", text_encoder=None) -> Tensor:
-        """Text states (2, N, D), [negative, positive]; N is the tokenizer's length (77 for Stable Diffusion)."""
+        """Text states (2, N, D), [negative, positive]; N is the tokenizer's length (77 for Stable
+        Diffusion)."""
         encoder = text_encoder or self.text_encoder
         length = min(self.tokenizer.model_max_length, encoder.config.max_position_embeddings)
         tokens = self.tokenizer(
@@ -181,12 +182,13 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             drive_coeff: (1, T, 51) in [0, 1], ARKit coefficients, for control nets of that code.
             face_parts: (1, T, 3, 1024), embeddings of eyes and mouth, with `drive_coeff`; zeros if not given.
             emotion: (1, T, 548) from FanEncoder, for control nets of code "pd_fpg".
-            negative_emotion: (1, 1 or T, 548), the code of an all -1 picture; needed with `emotion` under guidance.
+            negative_emotion: (1, 1 or T, 548), the code of an all -1 picture; needed with `emotion` under
+                guidance.
             guidance_scale: negative + scale * (positive - negative); no guidance at 1 or less.
             generator: makes the result reproducible; used for the noise and by stochastic schedulers.
             noise: (1, C, T, h, w), standard normal, instead of a draw.
-            callback_on_step_end: called as `f(pipeline, step, timestep, {"latents": latents})`; a dict it returns may
-                hold other latents to go on with; an exception it raises ends the run.
+            callback_on_step_end: called as `f(pipeline, step, timestep, {"latents": latents})`; a dict it
+                returns may hold other latents to go on with; an exception it raises ends the run.
             output_type: "pil", "pt" or "latent".
             sparing: predict the two halves of guidance one after the other, with half the memory.
 
@@ -241,7 +243,8 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         unet=None,
         sparing: bool = False,
     ) -> Denoise:
-        """What the sampler asks for T frames: latents (1, C, T, h, w) and a timestep -> the guided prediction.
+        """What the sampler asks for T frames: latents (1, C, T, h, w) and a timestep -> the guided
+        prediction.
 
         text: both halves, from `encode_prompt`. unet: the one that draws, if it is not `self.unet` itself.
         The other arguments are those of a call.
@@ -286,8 +289,8 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         use_guidance,
         parts=(slice(None),),
     ) -> dict[str, Tensor]:
-        """Key -> (2 or 1, C, T, h, w): the sum of the maps of all control nets whose code is given, made for the
-        `parts` of the batch one after the other."""
+        """Key -> (2 or 1, C, T, h, w): the sum of the maps of all control nets whose code is given, made for
+        the `parts` of the batch one after the other."""
         given = {"drive_coeff": drive_coeff, "pd_fpg": emotion}
         nets = [net for net in self.controls if given[net.code] is not None]
         if not nets:
@@ -325,7 +328,8 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Scaled latents (1, C, T, h, w) -> pictures (1, 3, T, H, W) in [0, 1], frame by frame to spare memory."""
+        """Scaled latents (1, C, T, h, w) -> pictures (1, 3, T, H, W) in [0, 1], frame by frame to spare
+        memory."""
         latents = (latents / self.vae.config.scaling_factor).to(self.vae.device, self.vae.dtype)
         frames = [self.vae.decode(latents[:, :, t]).sample for t in range(latents.shape[2])]
         return (torch.stack(frames, dim=2).float() / 2 + 0.5).clamp(0, 1)

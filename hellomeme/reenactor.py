@@ -1,4 +1,5 @@
-"""Reenactor: pictures and clips in, pictures and clips out. The reference is set once, then driven any number of times."""
+"""Reenactor: pictures and clips in, pictures and clips out. The reference is set once, then driven any number
+of times."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Portrait:
-    """A face as the networks are told of it: the cropped picture, the face in pixels of the whole frame, its motion.
+    """A face as the networks are told of it: the cropped picture, the face in pixels of the whole frame, its
+    motion.
 
     frame: (H, W, 3) uint8, the whole picture as it was read. crop: where in it the cropped picture lies.
     """
@@ -50,7 +52,8 @@ class Portrait:
 
 @dataclass(frozen=True)
 class ReferencePortrait(Portrait):
-    """A portrait with all that depends on it alone: latents, and the keys and values for the prompts last used."""
+    """A portrait with all that depends on it alone: latents, and the keys and values for the prompts last
+    used."""
 
     latents: torch.Tensor
     prepared: dict[tuple[str, str], Reference] = field(default_factory=dict, repr=False)
@@ -58,9 +61,11 @@ class ReferencePortrait(Portrait):
 
 @dataclass(frozen=True)
 class Result:
-    """picture: what was drawn. reference, driver: the crops it was drawn from. pose: the pose picture that steered
-    it, 512 px. settings: those used, with every choice made. release: by name. driver is None for an edited face.
-    frame, crop: the whole reference picture (H, W, 3) uint8, and where in it the face was. edit: of an edited face."""
+    """picture: what was drawn. reference, driver: the crops it was drawn from. pose: the pose picture that
+    steered it, 512 px. settings: those used, with every choice made. release: by name. driver is None for an
+    edited face.
+    frame, crop: the whole reference picture (H, W, 3) uint8, and where in it the face was. edit: of an edited
+    face."""
 
     picture: Image.Image
     reference: Image.Image
@@ -119,7 +124,8 @@ class Reenactor:
         loras: Sequence = (),
         **more,
     ) -> Reenactor:
-        """A reenactor with the networks of a release or a local folder; the arguments are those of `releases.load`."""
+        """A reenactor with the networks of a release or a local folder; the arguments are those of
+        `releases.load`."""
         for _ in attempts():
             with contextlib.suppress(torch.OutOfMemoryError):
                 pipeline, emotion_encoder, release = releases.load(name, base, device, dtype, loras, **more)
@@ -128,8 +134,8 @@ class Reenactor:
     def set_reference(self, image: PictureSource, face: int | None = None) -> ReferencePortrait:
         """Find the face of the reference picture and do everything that depends on this picture only.
 
-        image: a path, PIL picture or uint8 array (H, W, 3). face: which one, by size from 0; the largest if None.
-        The portrait is kept for `image` and also returned: give it to `image` to go back to it later.
+        image: a path, PIL picture or uint8 array (H, W, 3). face: which one, by size from 0; the largest if
+        None. The portrait is kept for `image` and also returned: give it to `image` to go back to it later.
         Raises NoFaceError without a face, HelloMemeError for a picture that cannot be read, NoMemoryError.
         """
         portrait = self.portrait(image, "reference", face)
@@ -149,10 +155,12 @@ class Reenactor:
     ) -> Result:
         """Draw the reference with the driver's expression and head pose.
 
-        driver: a path, PIL picture or uint8 array (H, W, 3). progress: called as `progress(step, steps)` after each
-        step, from 1; raise `Stopped` in it to give up. reference: a portrait other than the one set last.
-        Raises NoFaceError, or HelloMemeError for a driver that cannot be read or when no reference was set. Where the
-        memory of the GPU runs out it tries once more with less, and raises NoMemoryError if that runs out too.
+        driver: a path, PIL picture or uint8 array (H, W, 3). progress: called as `progress(step, steps)`
+        after each step, from 1; raise `Stopped` in it to give up. reference: a portrait other than the one
+        set last.
+        Raises NoFaceError, or HelloMemeError for a driver that cannot be read or when no reference was set.
+        Where the memory of the GPU runs out it tries once more with less, and raises NoMemoryError if that
+        runs out too.
         """
         reference = self.chosen(reference)
         settings = settings.resolved(self.release)
@@ -172,9 +180,10 @@ class Reenactor:
     ) -> Result:
         """Draw the reference with an edited face, without a driver.
 
-        coefficients: ARKit names and values 0..1, where names left out keep the reference's own; or all 51 as an
-        array. turn: of the head, from the reference's own pose. The strengths in `settings` count as for a driver;
-        the other arguments are those of `image`. See `edit` for groups of names, presets and values to start from.
+        coefficients: ARKit names and values 0..1, where names left out keep the reference's own; or all 51 as
+        an array. turn: of the head, from the reference's own pose. The strengths in `settings` count as for a
+        driver; the other arguments are those of `image`. See `edit` for groups of names, presets and values
+        to start from.
         Raises HelloMemeError for other names or values, or if the control nets know no ARKit coefficients.
         """
         reference = self.chosen(reference)
@@ -214,7 +223,8 @@ class Reenactor:
         return reference or self.reference
 
     def portrait(self, image: PictureSource, name: str = "driver", face: int | None = None) -> Portrait:
-        """Read a picture, find the face, crop around it, measure its motion; `name` is what errors call it."""
+        """Read a picture, find the face, crop around it, measure its motion; `name` is what errors call
+        it."""
         frame = read_picture(image, name)
         found = self.analyzer.face(frame, name, face)
         crop = Crop.of([found], frame.shape, self.release.crop_scale)
@@ -296,8 +306,8 @@ class Reenactor:
 
     @staticmethod
     def generator(reference: ReferencePortrait, settings: Settings) -> torch.Generator:
-        """The generator of a seed, past the draw for the reference's latents, which the released pipelines make
-        first: the noise that follows is then theirs."""
+        """The generator of a seed, past the draw for the reference's latents, which the released pipelines
+        make first: the noise that follows is then theirs."""
         generator = torch.Generator().manual_seed(settings.seed)
         torch.randn(reference.latents.shape, generator=generator)
         return generator
@@ -313,7 +323,8 @@ class Reenactor:
 
     @torch.no_grad()
     def emotion(self, frame: np.ndarray, face: Face) -> np.ndarray:
-        """The emotion code (1, 548) float32 of a face in a frame (H, W, 3) uint8; NoMemoryError as for `image`."""
+        """The emotion code (1, 548) float32 of a face in a frame (H, W, 3) uint8; NoMemoryError as for
+        `image`."""
         encoder = self.emotion_encoder
         for _ in attempts():
             with contextlib.suppress(torch.OutOfMemoryError):

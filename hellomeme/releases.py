@@ -38,15 +38,18 @@ class Control:
 
 @dataclass(frozen=True)
 class Release:
-    """One row. A `source` is a hub repository, of which a folder of the same name under `root` takes precedence.
+    """One row. A `source` is a hub repository, of which a folder of the same name under `root` takes
+    precedence.
 
-    size: px, side of the pictures it draws. condition_size: px, side of the pose picture its control nets take.
-    crop_scale: side of the crop in extents of the face. scheduler: settings of EulerDiscreteScheduler, or None for
-    the scheduler in the base's own folder. controls: the first one's code is used unless another is asked for.
+    size: px, side of the pictures it draws. condition_size: px, side of the pose picture its control nets
+    take.
+    crop_scale: side of the crop in extents of the face. scheduler: settings of EulerDiscreteScheduler, or
+    None for the scheduler in the base's own folder. controls: the first one's code is used unless another is
+    asked for.
     text_width: of the base model's text states. gigabytes: the download, base model included.
-    motion: the motion adapter for clips, fetched with the first clip; None, or a folder missing beside the bundled
-    networks, means that each frame of a clip is drawn alone. first_pass: whether frames are drawn one after the other
-    before they are drawn together; without, all begin with the same noise.
+    motion: the motion adapter for clips, fetched with the first clip; None, or a folder missing beside the
+    bundled networks, means that each frame of a clip is drawn alone. first_pass: whether frames are drawn one
+    after the other before they are drawn together; without, all begin with the same noise.
     """
 
     name: str
@@ -157,10 +160,11 @@ RELEASES: tuple[Release, ...] = (
 def find(name: str) -> Release:
     """The row called `name`, or the row that a local folder of networks fits, with that folder as its root.
 
-    A folder fits a row if it holds the row's reference adapter and a control net under the names they have on the hub
-    (`hm_reference`, `hm_control2`, ...), the row with most of its control nets there; those come first, so that their
-    code is the default. A base model in the same folder (`unet`, `vae`, ...) becomes the default, and the size of the
-    demo's own base that of its pictures. Raises HelloMemeError with the names there are.
+    A folder fits a row if it holds the row's reference adapter and a control net under the names they have on
+    the hub (`hm_reference`, `hm_control2`, ...), the row with most of its control nets there; those come
+    first, so that their code is the default. A base model in the same folder (`unet`, `vae`, ...) becomes the
+    default, and the size of the demo's own base that of its pictures. Raises HelloMemeError with the names
+    there are.
     """
     for row in RELEASES:
         if row.name == name:
@@ -219,16 +223,20 @@ def load(
 
     Args:
         name: the name of a row, a local folder in the released layout, or a row of your own.
-        base: hub id, diffusers folder or single .safetensors file of a base model; the row's own if not given.
+        base: hub id, diffusers folder or single .safetensors file of a base model; the row's own if not
+            given.
         device, dtype: the best device there is, and float16 on CUDA or float32 elsewhere, if not given.
-        loras: LoRA files, folders or hub ids, or pairs of one and its scale; they change the model that draws.
-        reference_base: a second base model whose autoencoder, text encoder and UNet see the reference picture, and
-            whose text encoder reads the prompt (the released "stylize x1"); if not given, `base` does it all ("x2").
+        loras: LoRA files, folders or hub ids, or pairs of one and its scale; they change the model that
+            draws.
+        reference_base: a second base model whose autoencoder, text encoder and UNet see the reference
+            picture, and whose text encoder reads the prompt (the released "stylize x1"); if not given, `base`
+            does it all ("x2").
         code: "pd_fpg" or "drive_coeff": the expression code, where the release has control nets for several.
         progress: told of downloads, see `hub.fetch`.
 
     Raises:
-        HelloMemeError: with one sentence, when any part is missing, damaged, pickled, unreachable or does not fit.
+        HelloMemeError: with one sentence, when any part is missing, damaged, pickled, unreachable or does not
+        fit.
     """
     from . import control, networks
     from .emotion import FanEncoder
@@ -277,8 +285,8 @@ def load(
 def add_motion(pipeline: HelloMemePipeline, row: Release, progress: Progress | None = None) -> bool:
     """Give the pipeline its row's motion adapter unless it has one; False if the row has none.
 
-    progress: told of the download, see `hub.fetch`. Raises HelloMemeError, with one sentence, when it cannot be had or
-    does not fit.
+    progress: told of the download, see `hub.fetch`. Raises HelloMemeError, with one sentence, when it cannot
+    be had or does not fit.
     """
     from diffusers import MotionAdapter
 
@@ -318,7 +326,8 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
 
 
 def choose_dtype(device: torch.device) -> torch.dtype:
-    """float16 on CUDA, as the released weights are stored; float32 elsewhere, where half is slow or missing."""
+    """float16 on CUDA, as the released weights are stored; float32 elsewhere, where half is slow or
+    missing."""
     import torch
 
     return torch.float16 if device.type == "cuda" else torch.float32
@@ -334,4 +343,7 @@ def _obstacle(row: Release) -> str | None:
     networks = [row.reference, row.controls[0].source, *([row.emotion] if row.emotion else [])]
     if not constants.is_offline_mode() or (cached(row.base, BASE_FILES) and all(map(cached, networks))):
         return None
-    return f"Needs {row.gigabytes:g} GB from the hub, which cannot be reached from here (HF_HUB_OFFLINE); {REMAINS}."
+    return (
+        f"Needs {row.gigabytes:g} GB from the hub, which cannot be reached from here (HF_HUB_OFFLINE); "
+        f"{REMAINS}."
+    )

@@ -1,4 +1,5 @@
-"""Which of the driver's motion the reference takes over: absolute or relative, and of which part of the face."""
+"""Which of the driver's motion the reference takes over: absolute or relative, and of which part of the
+face."""
 
 from __future__ import annotations
 
@@ -18,10 +19,11 @@ EMOTION_EYES, EMOTION_MOUTH = slice(0, 6), slice(36, 548)  # of FanEncoder's cod
 
 
 def retarget(driver: Motion, reference: Motion, settings: Settings, clip: ClipSettings) -> Motion:
-    """The driver's T frames as `reference` (one frame) should perform them: strengths, relative motion, region.
+    """The driver's T frames as `reference` (one frame) should perform them: strengths, relative motion,
+    region.
 
-    Relative motion replaces the driver by reference + (driver - driver's neutral frame). Raises HelloMemeError
-    for a neutral frame beyond the clip.
+    Relative motion replaces the driver by reference + (driver - driver's neutral frame). Raises
+    HelloMemeError for a neutral frame beyond the clip.
     """
     neutral = 0
     if clip.relative:
@@ -45,7 +47,8 @@ def neutral_frame(motion: Motion) -> int:
 
 
 def relative(driver: Motion, reference: Motion, neutral: int) -> Motion:
-    """The driver as if its neutral frame had the reference's face and head pose. Coefficients may leave [0, 1]."""
+    """The driver as if its neutral frame had the reference's face and head pose. Coefficients may leave [0,
+    1]."""
 
     def moved(values: np.ndarray, start: np.ndarray) -> np.ndarray:
         return start + (values - values[neutral : neutral + 1])

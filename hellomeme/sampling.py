@@ -1,7 +1,8 @@
 """From noise to a picture: samplers as free functions of one signature.
 
-A sampler takes `(denoise, scheduler, noise, steps, generator, on_step)` and returns clean latents of the shape
-of `noise`. `denoise(latents, timestep)` is all it knows of the networks, `on_step` all it knows of its user.
+A sampler takes `(denoise, scheduler, noise, steps, generator, on_step)` and returns clean latents of the
+shape of `noise`. `denoise(latents, timestep)` is all it knows of the networks, `on_step` all it knows of its
+user.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ OnStep = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor | None]
 
 
 class Stopped(Exception):
-    """Raised by a callback between two steps to give up the picture; never raised by the samplers themselves."""
+    """Raised by a callback between two steps to give up the picture; never raised by the samplers
+    themselves."""
 
 
 def ready(scheduler, steps: int, device=None):
@@ -59,7 +61,8 @@ def sample(
         noise: (B, C, T, h, w), standard normal.
         steps: number of steps asked for (a scheduler of higher order may make more calls).
         generator: where a stochastic scheduler takes its noise from.
-        on_step: called as `on_step(i, timestep, latents)` after each step; may return other latents to go on with.
+        on_step: called as `on_step(i, timestep, latents)` after each step; may return other latents to go on
+            with.
         start: clean latents to which the noise is added, instead of beginning with noise alone.
 
     Returns:

@@ -123,7 +123,8 @@ class Settings:
         1.0,
         0.05,
         "Soft edge",
-        "How softly the result goes over into the original picture, where it is pasted back into it; 0 is a hard edge.",
+        "How softly the result goes over into the original picture, where it is pasted back into it; "
+        "0 is a hard edge.",
     )
     prompt: str = _text("Prompt", "Words put in front of the model's own prompt.")
     negative_prompt: str = _text("Negative prompt", "Words to steer away from.")
@@ -165,7 +166,8 @@ class ClipSettings:
     rate: str = _choice(
         ("source", "8", "12", "15", "24", "25", "30"),
         "Frames a second",
-        "The driver's own rate, or another; frames spread over the clip play at it faster than life, without sound.",
+        "The driver's own rate, or another; frames spread over the clip play at it faster than life, "
+        "without sound.",
     )
     smoothing: float = number(
         float,
@@ -215,14 +217,15 @@ class ClipSettings:
 
 
 def check(settings: Any) -> None:
-    """Brings the fields of a frozen dataclass of settings to their own types; raises `HelloMemeError` with a sentence
-    for the first that is not one of its values."""
+    """Brings the fields of a frozen dataclass of settings to their own types; raises `HelloMemeError` with a
+    sentence for the first that is not one of its values."""
     for field in dataclasses.fields(settings):
         object.__setattr__(settings, field.name, _checked(field, getattr(settings, field.name)))
 
 
 def _checked(field: dataclasses.Field, value: Any) -> Any:
-    """`value` as the field's own type; raises `HelloMemeError` with a sentence if it is not one of its values."""
+    """`value` as the field's own type; raises `HelloMemeError` with a sentence if it is not one of its
+    values."""
     wanted = field.metadata
     label = wanted["label"]
     if value is None and wanted["default"] is None:
@@ -244,7 +247,8 @@ def _checked(field: dataclasses.Field, value: Any) -> Any:
         return value
     low, high = wanted["min"], wanted["max"]
     whole = wanted["kind"] is int
-    described = f"{label} must be a {'whole ' if whole else ''}number from {low:g} to {high if whole else f'{high:g}'}"
+    kind, most = ("whole number", high) if whole else ("number", f"{high:g}")
+    described = f"{label} must be a {kind} from {low:g} to {most}"
     # A slider delivers 4.0 for 4 and numpy its own number types: what matters is the value.
     try:
         found = math.nan if isinstance(value, (bool, str, bytes)) else float(value)

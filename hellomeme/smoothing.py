@@ -9,16 +9,16 @@ import numpy as np
 from .motion import Motion
 
 SLOWEST = 0.5  # Hz: cutoff for what stands still, at strength 1; at strength s it is SLOWEST / s
-# Hz of cutoff per unit of speed, the beta of the One-Euro filter. Units: a blendshape's whole range a second; radians;
-# half sides of the head's square; the code's own spread.
+# Hz of cutoff per unit of speed, the beta of the One-Euro filter. Units: a blendshape's whole range a second;
+# radians; half sides of the head's square; the code's own spread.
 LIVELY = {"blendshapes": 6.0, "rotation": 10.0, "origin": 6.0, "scale": 10.0, "emotion": 2.0}
 # s: standard deviation of the window in which a speed is measured, and how far around it counts
 SPEED_SPAN = 0.04
 
 
 def bridged(motion: Motion) -> Motion:
-    """The motion with frames that are not `valid` interpolated between their neighbours on both sides; before the
-    first and after the last valid frame that frame's values stand."""
+    """The motion with frames that are not `valid` interpolated between their neighbours on both sides; before
+    the first and after the last valid frame that frame's values stand."""
     known = np.flatnonzero(motion.valid)
     if len(known) == len(motion):
         return motion
@@ -70,11 +70,12 @@ def smoothed(motion: Motion, rate: float, strength: float) -> Motion:
 
 
 def one_euro(values: np.ndarray, rate: float, cutoff: float, beta: float) -> np.ndarray:
-    """The One-Euro filter (Casiez et al. 2012) over (T, D) values at `rate` a second, run forwards and backwards.
+    """The One-Euro filter (Casiez et al. 2012) over (T, D) values at `rate` a second, run forwards and
+    backwards.
 
-    A low-pass whose cutoff in Hz is `cutoff + beta * speed`: what stands still is calmed, what moves is followed.
-    As the whole clip is known, the speed is the highest just around each moment, so that a blink is let through at its
-    turning point too, and the two runs are averaged: nothing lags.
+    A low-pass whose cutoff in Hz is `cutoff + beta * speed`: what stands still is calmed, what moves is
+    followed. As the whole clip is known, the speed is the highest just around each moment, so that a blink is
+    let through at its turning point too, and the two runs are averaged: nothing lags.
     """
     values = np.asarray(values, float)
     speed = _highest(

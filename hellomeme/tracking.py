@@ -33,11 +33,11 @@ def analyse(
 ) -> tuple[Motion, Crop]:
     """The motion of a face in frames (H, W, 3) uint8 at `rate` a second, and the crop that it is measured in.
 
-    index: which face of the first frame that shows one, by size from 0; the largest if None. It is then followed: a
-    face elsewhere does not count until the followed one is gone for a second. emotion: frame and face -> (1, 548)
-    codes. progress: told how many frames are done. Only numbers are kept of a frame.
-    Raises NoFaceError if no frame of the first second has the face, or less than half of all frames. Frames more than a
-    second apart have no first second, and in them no face is followed.
+    index: which face of the first frame that shows one, by size from 0; the largest if None. It is then
+    followed: a face elsewhere does not count until the followed one is gone for a second. emotion: frame and
+    face -> (1, 548) codes. progress: told how many frames are done. Only numbers are kept of a frame.
+    Raises NoFaceError if no frame of the first second has the face, or less than half of all frames. Frames
+    more than a second apart have no first second, and in them no face is followed.
     """
     found: list[Face | None] = []
     codes: list[np.ndarray | None] = []

@@ -26,7 +26,8 @@ from .errors import HelloMemeError
 
 LONGEST = 1920  # px: larger clips are reduced to this while they are read; the networks see 512 at most
 SHORTEST = 32  # px: less cannot show a face
-# What ffmpeg may take a file for: containers only, no playlists, which could make it open other files or addresses.
+# What ffmpeg may take a file for: containers only, no playlists, which could make it open other files or
+# addresses.
 CONTAINERS = "mov,matroska,webm,gif,avi,mpegts,mpeg,flv,ogg,asf,3gp,ivf"
 STEADY_RATES = (8, 10, 12, 15, 24, 25, 30, 50, 60, *(Fraction(rate * 1000, 1001) for rate in (24, 30, 60)))
 # What the folders begin with in which clips are encoded, followed by the number of the process
@@ -143,17 +144,19 @@ def read_frames(
 
 
 class ClipWriter:
-    """Writes frames as H.264, yuv420p, for playing while it loads, with the sound of another clip if that has any.
+    """Writes frames as H.264, yuv420p, for playing while it loads, with the sound of another clip if that has
+    any.
 
     Used as a context manager. The file takes its place when the block ends well; until then it grows in the
-    system's folder for temporary files, so that after an error, a stop or a crash nothing of it is at `path`. What a
-    crash leaves among the temporary files goes when the next clip is begun.
+    system's folder for temporary files, so that after an error, a stop or a crash nothing of it is at `path`.
+    What a crash leaves among the temporary files goes when the next clip is begun.
     """
 
     def __init__(
         self, path: str | Path, rate: Fraction, sound: Sound | None = None, metadata: Sequence[str] = ()
     ):
-        """metadata: ffmpeg's arguments for what the file says of itself, from `metadata.Stamp.clip_arguments`."""
+        """metadata: ffmpeg's arguments for what the file says of itself, from
+        `metadata.Stamp.clip_arguments`."""
         self.path, self.rate, self.sound, self.metadata = Path(path), rate, sound, metadata
         self._process = self._listener = self._folder = None
         self._said: deque[bytes] = deque(maxlen=20)  # its last lines
@@ -220,7 +223,8 @@ class ClipWriter:
             "tv",
         ]
         command = [
-            *_ffmpeg(), "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", rate, "-i", "-",
+            *_ffmpeg(), "-y",
+            "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", rate, "-i", "-",
             *sound, "-map", "0:v:0", *mapped, "-c:v", "libx264", "-preset", "medium", "-crf", "17",
             "-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2,scale=out_color_matrix=bt709:out_range=tv,format=yuv420p",
             *colours, "-movflags", "+faststart", *self.metadata, str(self._draft),
@@ -259,7 +263,8 @@ def _number(text: str) -> bool:
 
 
 def _rate(times: list[int], length: int, tick: Fraction) -> tuple[Fraction, bool]:
-    """(frames a second, whether they keep to it) of sorted time stamps in ticks; `length` is the last frame's."""
+    """(frames a second, whether they keep to it) of sorted time stamps in ticks; `length` is the last
+    frame's."""
     steps, span = len(times) - 1, times[-1] - times[0]
     if not steps or not span:
         alone = 1 / (length * tick) if length > 0 else RATE_OF_ONE

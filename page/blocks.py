@@ -22,7 +22,10 @@ KIND = "A value was sent that is not of the kind its parameter takes: see the AP
 NOT_HERE = (
     "A file that was sent is not here: upload it first, or again, as uploads are kept for an hour only."
 )
-LINK = "A file was named by its address on the web, and none is fetched from there: download it, then upload it here."
+LINK = (
+    "A file was named by its address on the web, and none is fetched from there: download it, "
+    "then upload it here."
+)
 HOUR = 3600  # s: how long a visitor's files are kept
 DISK = "The result could not be written: the server's disk is full or not writable."
 # What a path that was sent can be at fault for
@@ -42,7 +45,8 @@ class Blocks(gr.Blocks):
             if "preprocess" in vars(block) and state is not None and block._id in state:
                 state[block._id].preprocess = block.preprocess
         try:
-            # Gradio would fetch it whole, however large. Its MCP server has no other way to take a file than an address.
+            # Gradio would fetch it whole, however large. Its MCP server has no other way to take a file than
+            # an address.
             if not self.mcp_server and _has_link(inputs):
                 raise _told(LINK)
             if any(not os.path.exists(path) for path in _paths(inputs)):
@@ -67,8 +71,8 @@ class Blocks(gr.Blocks):
     def dismiss(self, session: str) -> None:
         """Ends what a visitor still waits for, as if nothing had come of it.
 
-        Gradio's own `cancels` ends what is being drawn, too, and tells so in a message on which the browser stumbles as
-        often as not: its run is ended by `Studio.stop`, and comes to its end like any other.
+        Gradio's own `cancels` ends what is being drawn, too, and tells so in a message on which the browser
+        stumbles as often as not: its run is ended by `Studio.stop`, and comes to its end like any other.
         """
         queue = self._queue
         for line in queue.event_queue_per_concurrency_id.values():
@@ -104,8 +108,8 @@ async def stop(request: gr.Request):
 
 
 def _has_link(value) -> bool:
-    """Whether a file in what was sent is named by an address, which a browser never does: it sends the path that its
-    upload got."""
+    """Whether a file in what was sent is named by an address, which a browser never does: it sends the path
+    that its upload got."""
     if isinstance(value, dict):
         return is_http_url_like(value.get("path") or value.get("url")) or any(map(_has_link, value.values()))
     return isinstance(value, (list, tuple)) and any(map(_has_link, value))

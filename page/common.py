@@ -78,7 +78,8 @@ def build() -> tuple[Common, gr.File]:
 
 
 def restores(file: gr.File, controls: dict[str, gr.components.Component], model: gr.Dropdown):
-    """Lets `file` set the controls, by the name of a setting, turn or coefficient, to what a result says of itself."""
+    """Lets `file` set the controls, by the name of a setting, turn or coefficient, to what a result says of
+    itself."""
     names = list(controls)
 
     def restore(file):

@@ -74,7 +74,7 @@ def row(
             reference,
             settings,
             flag,
-            lambda model, **more: model.image(driver, settings, **more),
+            lambda model, driver=driver, **more: model.image(driver, settings, **more),
             False,
         )
         if result is None:
@@ -124,7 +124,8 @@ def predictions(release: str, frames: int, settings: Settings, clip: ClipSetting
 
 
 def clip_needed(release: str, frames: int, settings: Settings, clip: ClipSettings) -> int:
-    """Seconds of GPU time for a clip; HelloMemeError where Spaces would not give them. Settings are resolved ones."""
+    """Seconds of GPU time for a clip; HelloMemeError where Spaces would not give them. Settings are resolved
+    ones."""
     time_needed = seconds(
         predictions(release, frames, settings, clip), settings.guidance, releases.find(release).size
     )
@@ -133,7 +134,8 @@ def clip_needed(release: str, frames: int, settings: Settings, clip: ClipSetting
 
 
 class ToldInFrames:
-    """Progress of a clip as the visitor sees it: the phase, how far it is, and about how long it still takes."""
+    """Progress of a clip as the visitor sees it: the phase, how far it is, and about how long it still
+    takes."""
 
     def __init__(self):
         self.told = gr.Progress()

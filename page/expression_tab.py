@@ -58,8 +58,8 @@ def _drawn(preview: bool, values, request):
         model, reference, reference_face, guidance, steps, seed, *rest = values
         if not reference:
             raise HelloMemeError("There is no reference picture yet: choose the portrait that should change.")
-        turn = edit.Turn(**dict(zip(TURNS, rest)))
-        coefficients = dict(zip(ARKIT_NAMES, rest[len(TURNS) :]))
+        turn = edit.Turn(**dict(zip(TURNS, rest, strict=False)))
+        coefficients = dict(zip(ARKIT_NAMES, rest[len(TURNS) :], strict=False))
         settings = Settings(guidance=guidance, steps=steps, seed=seed, reference_face=face(reference_face))
         if preview:
             settings = Settings(
@@ -82,8 +82,8 @@ def _drawn(preview: bool, values, request):
 
 
 def make_expression(*values):
-    """Gives the reference picture an expression and a turn of the head, by numbers: yaw, pitch and roll in degrees
-    from the reference's own pose, and the 51 ARKit coefficients from 0 to 1.
+    """Gives the reference picture an expression and a turn of the head, by numbers: yaw, pitch and roll in
+    degrees from the reference's own pose, and the 51 ARKit coefficients from 0 to 1.
 
     Returns the picture and a line about the settings.
     """
@@ -91,8 +91,8 @@ def make_expression(*values):
 
 
 def preview(*values):
-    """The same in a few steps and without guidance, rough but quick; nothing unless `live` is on, or without a
-    reference."""
+    """The same in a few steps and without guidance, rough but quick; nothing unless `live` is on, or without
+    a reference."""
     *values, live, request = values
     reference = values[ARGUMENTS.index("reference")]
     return _drawn(True, values, request) if live and reference else (gr.skip(), gr.skip())
@@ -130,8 +130,8 @@ def _as_begun(*portrait):
 
 
 def _another(model, reference, reference_face, begun, *values):
-    """`begun`, where the sliders were set to last by themselves, and the sliders, for another reference: its own face,
-    unless somebody has moved them. Then they stay, to try the same face on another portrait."""
+    """`begun`, where the sliders were set to last by themselves, and the sliders, for another reference: its
+    own face, unless somebody has moved them. Then they stay, to try the same face on another portrait."""
     return (
         _as_begun(model, reference, reference_face)
         if list(values) == begun

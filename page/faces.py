@@ -1,4 +1,5 @@
-"""Which face, where a picture shows several: a copy with numbered boxes to click on, and the number to type."""
+"""Which face, where a picture shows several: a copy with numbered boxes to click on, and the number to
+type."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ SIDE = 900  # px: longer side of the copy
 
 
 def picker(picture: gr.Image, name: str, tab: str = "") -> gr.Number:
-    """The number of the face in `picture`, the "reference" or the "driver"; seen only where there are several."""
+    """The number of the face in `picture`, the "reference" or the "driver"; seen only where there are
+    several."""
     prefix = f"{tab}-{name}" if tab else name
     with gr.Group(visible=False, elem_id=f"{prefix}-faces") as group:
         boxes = gr.Image(

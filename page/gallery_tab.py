@@ -52,10 +52,11 @@ def make_gallery(
                     results = drawing.row(model, portrait, guides, settings, flag)
                     if results is None:
                         break
-                    for key, result in zip(keys, results):
+                    for key, result in zip(keys, results, strict=True):
                         _drawn[key] = stamped(result.picture, result.stamp)
                 cells += [
-                    (_drawn[key], f"{reference.stem} · {driver.stem}") for key, driver in zip(keys, drivers)
+                    (_drawn[key], f"{reference.stem} · {driver.stem}")
+                    for key, driver in zip(keys, drivers, strict=True)
                 ]
                 yield gr.update(value=cells, columns=len(drivers)), f"{len(cells)} / {total}"
             else:
@@ -67,7 +68,8 @@ def make_gallery(
 
 
 def _chosen(folder: str, names: list[str]) -> list[Path]:
-    """The example pictures of these names, each once; HelloMemeError for none, or for one that is no example."""
+    """The example pictures of these names, each once; HelloMemeError for none, or for one that is no
+    example."""
     paths = {Path(path).stem: Path(path) for path in examples(folder)}
     if not names:
         raise HelloMemeError("The grid is empty: choose at least one character and one face.")

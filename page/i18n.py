@@ -1,4 +1,5 @@
-"""English and Chinese. A text is its own key: what has no Chinese is shown in English, as sentences made later are."""
+"""English and Chinese. A text is its own key: what has no Chinese is shown in English, as sentences made
+later are."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ SAID: set[str] = set()  # all that was asked for; the tests compare it with what
 
 
 def say(text: str):
-    """The text in the language of the visitor's browser; for labels, words of help, placeholders and values."""
+    """The text in the language of the visitor's browser; for labels, words of help, placeholders and
+    values."""
     SAID.add(text)
     return I18N(text)

@@ -48,8 +48,9 @@ def make_image(
 ):
     """Gives the reference picture the expression and head pose of the driver picture.
 
-    Returns the picture; the two crops and the pose picture that it was made from; before and after, of the whole
-    reference if `paste` is on; the whole reference with the result in its place, or nothing; and a line about it.
+    Returns the picture; the two crops and the pose picture that it was made from; before and after, of the
+    whole reference if `paste` is on; the whole reference with the result in its place, or nothing; and a line
+    about it.
     """
     with studio.told_to_the_visitor():
         if not reference:

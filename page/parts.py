@@ -68,15 +68,15 @@ def slider_of(facts: dict, value: float | None = None, **options) -> gr.Slider:
 
 
 def unchecked(component: gr.components.Component) -> gr.components.Component:
-    """The component handing on what a program sent as it is: the settings have a sentence for what is out of range,
-    with the name of what it is, where Gradio's own would name nothing."""
+    """The component handing on what a program sent as it is: the settings have a sentence for what is out of
+    range, with the name of what it is, where Gradio's own would name nothing."""
     component.preprocess = lambda value: value
     return component
 
 
 def number(name: str, **options) -> gr.Number:
-    """A number as the settings describe it. Gradio shows no number as 0; of faces, 0 is the largest, which is also what
-    None stands for: see `face`."""
+    """A number as the settings describe it. Gradio shows no number as 0; of faces, 0 is the largest, which is
+    also what None stands for: see `face`."""
     facts = FIELDS[name]
     return unchecked(
         gr.Number(
@@ -142,7 +142,8 @@ def stop_button(name: str) -> gr.Button:
 
 
 def stamped(picture: Image.Image, stamp: metadata.Stamp) -> Image.Image:
-    """The picture with its settings, and the word that it was AI-generated, for Gradio to write into the PNG file."""
+    """The picture with its settings, and the word that it was AI-generated, for Gradio to write into the PNG
+    file."""
     picture = picture.copy()
     picture.info |= {"Software": "HelloMeme", "Comment": metadata.LABEL, metadata.KEY: stamp.text}
     return picture

@@ -39,7 +39,8 @@ log = logging.getLogger("hellomeme.page")
 class Studio:
     """What the page was started with, and what it holds for its visitors.
 
-    release, base, loras, device: as for `hellomeme.releases.load`; base and LoRA files belong to that release only.
+    release, base, loras, device: as for `hellomeme.releases.load`; base and LoRA files belong to that release
+    only.
     """
 
     def __init__(
@@ -75,7 +76,8 @@ class Studio:
         return models
 
     def reenactor(self, release: str, code: str | None = None) -> Reenactor:
-        """The reenactor of a release, loaded when it is first asked for; `code` if not the release's first one."""
+        """The reenactor of a release, loaded when it is first asked for; `code` if not the release's first
+        one."""
         code = code or releases.find(release).code
         if (reenactor := self.reenactors.get((release, code))) is not None:
             # Without waiting for the run that may have its turn: faces are looked for beside it
@@ -90,7 +92,8 @@ class Studio:
                     if reenactor.emotion_encoder is not None:
                         reenactor.emotion_encoder.float().cpu()  # faces are looked at without the GPU
                     with contextlib.suppress(HelloMemeError):
-                        # Now, not in time that is lent; what fails will be told to the visitor who asks for a clip
+                        # Now, not in time that is lent; what fails will be told to the visitor who asks for a
+                        # clip
                         releases.add_motion(reenactor.pipeline, reenactor.release, _downloading)
                 self.reenactors[release, code] = reenactor
             return self.reenactors[release, code]
@@ -111,12 +114,14 @@ class Studio:
         return FaceAnalyzer()
 
     def warm_up(self) -> None:
-        """Loads the first model ahead of the first visitor; what is wrong with it will be told to the visitor."""
+        """Loads the first model ahead of the first visitor; what is wrong with it will be told to the
+        visitor."""
         with contextlib.suppress(HelloMemeError):
             self.reenactor(self.release)
 
     def try_out(self, reference: str, driver: str) -> None:
-        """Draws one picture, so that the first visitor does not wait for what is done once, and the pace is known."""
+        """Draws one picture, so that the first visitor does not wait for what is done once, and the pace is
+        known."""
         from . import drawing
 
         with contextlib.suppress(HelloMemeError, gr.Error), self.stoppable(None) as flag:
@@ -148,8 +153,8 @@ class Studio:
         return reference
 
     def forget(self) -> None:
-        """Leaves the next run as much memory as there is: keeps the model that the page was started with alone. Nothing
-        while somebody draws, for whom it would have to wait."""
+        """Leaves the next run as much memory as there is: keeps the model that the page was started with
+        alone. Nothing while somebody draws, for whom it would have to wait."""
         if self.turn.acquire(blocking=False):
             try:
                 self.references.clear()
@@ -165,8 +170,8 @@ class Studio:
 
     @contextlib.contextmanager
     def stoppable(self, session: str | None) -> Iterator[str]:
-        """Yields the path of a file that is not there until the visitor presses Stop. It is a file because on Spaces
-        another process draws. What is given up in the middle leaves the block without an error."""
+        """Yields the path of a file that is not there until the visitor presses Stop. It is a file because on
+        Spaces another process draws. What is given up in the middle leaves the block without an error."""
         flag = Path(tempfile.gettempdir(), f"hellomeme-stop-{uuid.uuid4().hex}")
         self.stops[session] = flag
         _flag.set(str(flag))
@@ -202,8 +207,8 @@ _importing = threading.Lock()
 def import_networks() -> None:
     """Imports all that draws: to be called before anything of it is imported in answer to a visitor.
 
-    Two visitors' threads must not do so at once. diffusers puts another module in its own place at the end of its
-    import, and a thread that came in the middle is left with the first one, which is empty.
+    Two visitors' threads must not do so at once. diffusers puts another module in its own place at the end of
+    its import, and a thread that came in the middle is left with the first one, which is empty.
     """
     with _importing:
         import hellomeme.clip  # noqa: F401
@@ -224,8 +229,9 @@ def _reenactor_class() -> type[Reenactor]:
 
 
 def _without_a_gpu() -> dict:
-    """Where a model is loaded on Spaces once visitors are there. At import the main thread sees a GPU, whose tensors turn
-    real in each process that is lent one. Other threads see none: what they load waits in memory, in half precision."""
+    """Where a model is loaded on Spaces once visitors are there. At import the main thread sees a GPU, whose
+    tensors turn real in each process that is lent one. Other threads see none: what they load waits in
+    memory, in half precision."""
     if not ON_SPACES or threading.current_thread() is threading.main_thread():
         return {}
     import torch
@@ -234,7 +240,8 @@ def _without_a_gpu() -> dict:
 
 
 def _downloading(source: str, done: int, total: int) -> None:
-    """Shows a download to the visitor who waits for it, and ends it once that one presses Stop: it will be gone on with."""
+    """Shows a download to the visitor who waits for it, and ends it once that one presses Stop: it will be
+    gone on with."""
     gr.Progress()((done >> 20, total >> 20), desc=f"Downloading {source}", unit="MB")
     if (flag := _flag.get()) is not None:
         stopper(flag)()
@@ -248,7 +255,8 @@ def _remember(kept: OrderedDict, key, value) -> None:
 
 @contextlib.contextmanager
 def told_to_the_visitor():
-    """Bad input becomes its sentence; a fault of ours becomes one general sentence, its traceback goes to the log."""
+    """Bad input becomes its sentence; a fault of ours becomes one general sentence, its traceback goes to the
+    log."""
     try:
         yield
     except gr.Error:
@@ -263,7 +271,8 @@ def told_to_the_visitor():
 
 
 def stopper(flag: str, then: Callable | None = None) -> Callable:
-    """A progress callback that ends the run once the file `flag` is there, after calling `then` with its arguments."""
+    """A progress callback that ends the run once the file `flag` is there, after calling `then` with its
+    arguments."""
     from hellomeme.reenactor import Stopped
 
     def progress(*done) -> None:

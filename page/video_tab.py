@@ -103,7 +103,7 @@ def make_video(
             fast,
             side_by_side,
         )
-        clip = ClipSettings(**dict(zip(CLIP, values)))
+        clip = ClipSettings(**dict(zip(CLIP, values, strict=True)))
         own, report = studio.STUDIO, None
         with own.stoppable(request and request.session_hash) as flag:
             _check_length(model, source, settings, clip)
@@ -114,9 +114,15 @@ def make_video(
         if report is None:
             gr.Info("Stopped.", duration=3)
             return gr.skip(), gr.skip()
-        line = f"{report.seconds:.1f} s · {report.frames} frames at {float(report.rate):.4g} a second · seed {report.settings.seed}"
+        line = (
+            f"{report.seconds:.1f} s · {report.frames} frames at {float(report.rate):.4g} a second · seed "
+            f"{report.settings.seed}"
+        )
         if report.without_face:
-            line += f" · in {report.without_face} frames the driver shows no face: its motion around them was used"
+            line += (
+                f" · in {report.without_face} frames the driver shows no face: "
+                "its motion around them was used"
+            )
         return str(output), line
 
 
@@ -137,7 +143,8 @@ def save_motion(
     side_by_side,
     request: gr.Request = None,
 ):
-    """The motion of a driver clip as a file (.npz) that can drive in its place; no picture of the driver is in it."""
+    """The motion of a driver clip as a file (.npz) that can drive in its place; no picture of the driver is
+    in it."""
     studio.import_networks()
     from hellomeme.clip import read_motion
 
@@ -155,7 +162,10 @@ def save_motion(
             fast,
             side_by_side,
         )
-        settings, clip = Settings(driver_face=face(driver_face)), ClipSettings(**dict(zip(CLIP, values)))
+        settings, clip = (
+            Settings(driver_face=face(driver_face)),
+            ClipSettings(**dict(zip(CLIP, values, strict=True))),
+        )
         output, source = _new_file("motion.npz"), _source(driver, None)
         found = None
         with studio.STUDIO.stoppable(request and request.session_hash) as flag:
@@ -171,7 +181,8 @@ def save_motion(
         found.save(output)
         if lost := int((~found.valid).sum()):
             gr.Info(
-                f"In {lost} of {len(found)} frames the driver shows no face: its motion around them will be used."
+                f"In {lost} of {len(found)} frames the driver shows no face: "
+                "its motion around them will be used."
             )
         return gr.File(str(output), visible=True)
 
@@ -194,7 +205,8 @@ def estimate(
     driver=None,
     motion_file=None,
 ):
-    """How many frames a clip with these settings will have, how long it will play, and about how long it will take."""
+    """How many frames a clip with these settings will have, how long it will play, and about how long it will
+    take."""
     values = (
         frames,
         typed(start),
@@ -209,10 +221,13 @@ def estimate(
         side_by_side,
     )
     try:
-        clip, source = ClipSettings(**dict(zip(CLIP, values))), _source(driver, motion_file)
+        clip, source = ClipSettings(**dict(zip(CLIP, values, strict=True))), _source(driver, motion_file)
         settings = Settings(guidance=guidance, steps=steps).resolved(releases.find(model))
         count, played, frames_read = _length(source, clip)
-        plays = f"{count} {'frame' if count == 1 else 'frames'}, {float(count / played):.1f} s at {float(played):.4g} a second"
+        plays = (
+            f"{count} {'frame' if count == 1 else 'frames'}, {float(count / played):.1f} s at "
+            f"{float(played):.4g} a second"
+        )
         drawing.clip_needed(model, count, settings, clip)
     except HelloMemeError as error:
         return "" if not (driver or motion_file) else str(error)
@@ -262,7 +277,8 @@ def _spoken(seconds: float) -> str:
 
 
 def _new_file(name: str) -> Path:
-    """A path in Gradio's folder for temporary files, from which it serves; deleted after an hour as all files there."""
+    """A path in Gradio's folder for temporary files, from which it serves; deleted after an hour as all files
+    there."""
     folder = Path(gr.utils.get_upload_folder()) / f"hellomeme-{uuid.uuid4().hex}"
     folder.mkdir(parents=True)
     return folder / name

@@ -1,4 +1,5 @@
-"""What the 51 ARKit coefficients do, in a few words. Left is the person's own left, on the right of the picture."""
+"""What the 51 ARKit coefficients do, in a few words. Left is the person's own left, on the right of the
+picture."""
 
 ARKIT = {
     "browDownLeft": "lowers the left brow",

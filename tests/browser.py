@@ -1,4 +1,5 @@
-"""The page in a real browser, Chromium as Debian packages it, driven by Playwright: fixtures, and what a visitor does."""
+"""The page in a real browser, Chromium as Debian packages it, driven by Playwright: fixtures, and what a
+visitor does."""
 
 import shutil
 from fractions import Fraction
@@ -85,7 +86,8 @@ def visit(browser, request):
 
 
 def set_number(page, label, value):
-    """Types a number beside a slider, and again where a page that is still busy with itself did not take it."""
+    """Types a number beside a slider, and again where a page that is still busy with itself did not take
+    it."""
     box, slider = (page.get_by_label(f"{kind} for {label}") for kind in ("number input", "range slider"))
     for _ in range(20):
         box.fill(str(value))

@@ -54,7 +54,8 @@ KINDS = {  # name -> (file, options of `clip`, rate, (height, width), frames)
 
 
 def variable(path):
-    """2 s at 30 a second, of which one frame in two and then two in three were left out where nothing moved."""
+    """2 s at 30 a second, of which one frame in two and then two in three were left out where nothing
+    moved."""
     drop = "select='if(lt(n,30),not(mod(n,2)),not(mod(n,3)))'"
     return clip(path, rate=30, seconds=2, picture=["-vf", drop, "-fps_mode", "vfr"], sound=2)
 
@@ -67,7 +68,8 @@ def turned(path, angle=90):
 
 
 def stamps(path, stream="v"):
-    """(times in seconds, their lengths in seconds) of the packets of the picture ("v") or sound ("a"), exact."""
+    """(times in seconds, their lengths in seconds) of the packets of the picture ("v") or sound ("a"),
+    exact."""
     lines = (
         ffmpeg("-i", path, "-map", f"0:{stream}:0", "-c", "copy", "-f", "framecrc", "-").decode().splitlines()
     )

@@ -32,7 +32,8 @@ def write_tokenizer(folder):
 def write_model_folder(folder, latent_channels=8, vae=None):
     """A folder like assets/demo: an SD1.5-shaped base of some 0.8 M random numbers, adapter and control nets.
 
-    All weights get a seeded random value, also those that are zero when made, so that everything shows in the result.
+    All weights get a seeded random value, also those that are zero when made, so that everything shows in the
+    result.
     """
     from diffusers import DDIMScheduler, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel

@@ -1,5 +1,5 @@
-"""A stand-in for the model hub: serves folders as repositories over the few routes that huggingface_hub asks, and
-fails where a test wants it to."""
+"""A stand-in for the model hub: serves folders as repositories over the few routes that huggingface_hub asks,
+and fails where a test wants it to."""
 
 import hashlib
 import json
@@ -33,9 +33,9 @@ def instead(body):
 def serve(repositories: dict[str, Path], faults: dict[str, list] | None = None):
     """Yields (endpoint, paths asked for) of a hub that has the given folders as `owner/name`.
 
-    A path asked for is followed by the range, where one was asked for. faults: end of a path -> what happens to its
-    requests (of a file, to those for its content), one after the other: None (nothing), the status of an error, STALL,
-    `cut`, `reset` or `instead`; after the last, all is well.
+    A path asked for is followed by the range, where one was asked for. faults: end of a path -> what happens
+    to its requests (of a file, to those for its content), one after the other: None (nothing), the status of
+    an error, STALL, `cut`, `reset` or `instead`; after the last, all is well.
     """
     asked, over = [], threading.Event()
     faults = {path: list(kinds) for path, kinds in (faults or {}).items()}

@@ -9,7 +9,9 @@ NO_FACE = (
 # file -> the sentence for it as a driver picture; {path} is its own path
 BAD = {
     "no face.png": NO_FACE,
-    "text.png": "The driver picture text.png is not a picture that can be read: choose a PNG, JPEG or WebP file.",
+    "text.png": (
+        "The driver picture text.png is not a picture that can be read: choose a PNG, JPEG or WebP file."
+    ),
     "one pixel.png": "The driver picture is only 1 x 1 pixels: choose one of at least 32 x 32.",
     "missing.png": "The driver picture {path} does not exist: check the path.",
     "cut off.png": "The driver picture is damaged or cut off: save or download it again.",

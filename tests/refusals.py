@@ -22,7 +22,8 @@ def disk(folder):
 
 
 def refused(folder, case, call, sentence):
-    """The call must raise the sentence (which may end in "..." where a library's words follow) and change nothing."""
+    """The call must raise the sentence (which may end in "..." where a library's words follow) and change
+    nothing."""
     before = disk(folder)
     with pytest.raises(HelloMemeError) as caught:
         call()

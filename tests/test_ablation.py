@@ -1,4 +1,5 @@
-"""Plain attention is what it says and as large as knitted attention, and the ablation runs from beginning to end."""
+"""Plain attention is what it says and as large as knitted attention, and the ablation runs from beginning to
+end."""
 
 import json
 from dataclasses import replace
@@ -138,7 +139,8 @@ def test_a_config_without_the_setting_is_knitted(tmp_path):
 
 @pytest.mark.parametrize("place", ["up_2", "up_3"])
 def test_plain_attention_starts_by_copying_too(place):
-    """Before training, the query of a position scores the reference's same position, or one beside it, highest."""
+    """Before training, the query of a position scores the reference's same position, or one beside it,
+    highest."""
     torch.manual_seed(0)
     adapter = HMReferenceAdapter((64, 96, 128, 128), num_attention_heads=4, knitted=False)
     start_by_copying(adapter, side=16)

@@ -1,6 +1,7 @@
 """Hostile pictures and motion files: each gets one sentence, and nothing changes on disk.
 
-Those that are merely unusable have their tables in test_pictures.py and test_motion.py; they are tried here too.
+Those that are merely unusable have their tables in test_pictures.py and test_motion.py; they are tried here
+too.
 """
 
 import functools
@@ -99,7 +100,7 @@ def test_pictures(tmp_path):
     for folder, table in (("hostile", bad_pictures), ("plain", picture_tests.bad_inputs)):
         (tmp_path / folder).mkdir()
         for case, (source, sentence) in table(tmp_path / folder).items():
-            refused(tmp_path, case, lambda: read_picture(source, "driver"), sentence)
+            refused(tmp_path, case, functools.partial(read_picture, source, "driver"), sentence)
 
 
 def test_a_picture_with_something_behind_it_is_that_picture(tmp_path):
@@ -171,5 +172,8 @@ def test_motion_files(tmp_path, monkeypatch):
         refused(tmp_path, case, lambda: Motion.load(tmp_path / "driver.npz"), damaged)
     for path in (tmp_path / ("a" * 300), "a\0b.npz", tmp_path):
         refused(
-            tmp_path, path, lambda: Motion.load(path), f"There is no motion file at {path}: check the path."
+            tmp_path,
+            path,
+            functools.partial(Motion.load, path),
+            f"There is no motion file at {path}: check the path.",
         )

@@ -1,5 +1,7 @@
-"""Hostile weights, LoRA files, model folders and names of releases: each gets one sentence, and nothing changes on disk."""
+"""Hostile weights, LoRA files, model folders and names of releases: each gets one sentence, and nothing
+changes on disk."""
 
+import functools
 import io
 import json
 import pickle
@@ -163,7 +165,7 @@ def bad_loras(folder, good):
 def test_loras(with_lora, tmp_path):
     pipeline, good = with_lora
     for case, (lora, sentence) in bad_loras(tmp_path, good).items():
-        refused(tmp_path, case, lambda: loading.load_loras(pipeline, [lora]), sentence)
+        refused(tmp_path, case, functools.partial(loading.load_loras, pipeline, [lora]), sentence)
     pipeline.unload_lora_weights()
     loading.load_loras(pipeline, [(tmp_path / "fits.safetensors", -1)])  # the table's own LoRA is a good one
 
@@ -290,7 +292,9 @@ NAMES = {  # name of a release -> sentence
     "a\0b": "There is no release or folder called a\0b: choose from demo, v1, v2, or a model folder.",
     "a"
     * 300: f"There is no release or folder called {'a' * 300}: choose from demo, v1, v2, or a model folder.",
-    "~nobodyhere": "There is no release or folder called ~nobodyhere: choose from demo, v1, v2, or a model folder.",
+    "~nobodyhere": (
+        "There is no release or folder called ~nobodyhere: choose from demo, v1, v2, or a model folder."
+    ),
     7: "A model is named by a text, not int: give a path or the id of a repository.",
     None: "A model is named by a text, not NoneType: give a path or the id of a repository.",
 }
@@ -301,4 +305,4 @@ def test_names_of_releases(tmp_path, monkeypatch):
     (tmp_path / "etc").mkdir()
     monkeypatch.chdir(tmp_path / "a/b")
     for name, sentence in NAMES.items():
-        refused(tmp_path, name, lambda: releases.find(name), sentence)
+        refused(tmp_path, name, functools.partial(releases.find, name), sentence)

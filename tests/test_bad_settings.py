@@ -1,5 +1,7 @@
 """Settings that cannot be: each gets one sentence."""
 
+import functools
+
 import numpy as np
 from refusals import refused
 
@@ -75,4 +77,4 @@ SETTINGS = {  # case -> (class, values, sentence)
 
 def test_settings(tmp_path):
     for case, (kind, values, sentence) in SETTINGS.items():
-        refused(tmp_path, case, lambda: kind(**values), sentence)
+        refused(tmp_path, case, functools.partial(kind, **values), sentence)

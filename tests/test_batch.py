@@ -361,8 +361,8 @@ def test_processes_share_the_rows(run, monkeypatch):
 
 @pytest.fixture
 def launch(model_folder, pictures, tmp_path):
-    """Runs `batch` in two processes, as torchrun and `accelerate launch` start them; returns status, the files there
-    are, both streams without what the launcher itself says."""
+    """Runs `batch` in two processes, as torchrun and `accelerate launch` start them; returns status, the
+    files there are, both streams without what the launcher itself says."""
 
     def launch(text, *options):
         path = pictures / "launched.csv"

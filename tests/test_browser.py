@@ -63,7 +63,8 @@ def test_a_picture_is_pasted_by_the_keys_for_it(visit, url):
         canvas.getContext("2d").fillRect(9, 9, 9, 9);
         const files = new DataTransfer();
         files.items.add(new File([await canvas.convertToBlob()], "pasted.png", {type: "image/png"}));
-        document.activeElement.dispatchEvent(new ClipboardEvent("paste", {clipboardData: files, bubbles: true}));
+        const pasted = new ClipboardEvent("paste", {clipboardData: files, bubbles: true});
+        document.activeElement.dispatchEvent(pasted);
     }""")
     page.wait_for_function(
         "document.querySelector('#reference img')?.getAttribute('src').includes('pasted.png')"
@@ -72,7 +73,8 @@ def test_a_picture_is_pasted_by_the_keys_for_it(visit, url):
 
 
 def click_at(page, place, x, y):
-    """Clicks on the pixel (x, y) of the picture there, which is shown as large as it fits into its element."""
+    """Clicks on the pixel (x, y) of the picture there, which is shown as large as it fits into its
+    element."""
     position = page.locator(f"{place} img").evaluate(
         """async (img, [x, y]) => {
             await img.decode();
@@ -120,11 +122,13 @@ def test_the_result_pasted_back_and_the_slider_between_before_and_after(visit, u
 
 NAMELESS = """() => {
     const seen = {visibilityProperty: true, opacityProperty: true};
-    const shown = [...document.querySelectorAll("input, textarea, select, button")].filter(one => one.checkVisibility(seen));
+    const all = [...document.querySelectorAll("input, textarea, select, button")];
+    const shown = all.filter(one => one.checkVisibility(seen));
+    const text = id => document.getElementById(id)?.textContent;
     const named = element => [
         element.ariaLabel, element.title, element.textContent,
         ...[...element.labels ?? []].map(label => label.textContent),
-        ...(element.getAttribute("aria-labelledby") ?? "").split(" ").map(id => document.getElementById(id)?.textContent),
+        ...(element.getAttribute("aria-labelledby") ?? "").split(" ").map(text),
         ...[...element.querySelectorAll("[alt], [aria-label]")].map(within => within.alt || within.ariaLabel),
     ].some(words => words?.trim());
     return [shown.length, shown.filter(element => !named(element)).map(element => element.outerHTML)];
@@ -268,7 +272,8 @@ def test_a_cell_of_the_grid_opens_in_the_image_tab(visit, url):
     )
     page.wait_for_function("!document.querySelector('#shown img')")  # what was there was of another result
     page.wait_for_function(
-        "(box => 0 <= box.top && box.bottom <= innerHeight)(document.querySelector('#result').getBoundingClientRect())"
+        "(box => 0 <= box.top && box.bottom <= innerHeight)"
+        "(document.querySelector('#result').getBoundingClientRect())"
     )
 
 
@@ -280,7 +285,7 @@ def test_chinese(visit, url):
 
 @pytest.mark.skipif(not releases.DEMO.is_dir(), reason="the demo model is not in assets/demo")
 def test_the_bundled_demo_draws(visit, examples):
-    for url in served(studios.Studio(device="cpu"), examples):
-        page = visit(url)
+    for address in served(studios.Studio(device="cpu"), examples):
+        page = visit(address)
         page.click("#run")
         assert result(page) == [128, 128]

@@ -23,7 +23,8 @@ def pictures(tmp_path_factory):
 
 @pytest.fixture
 def run(model_folder, pictures, tmp_path, capfd):
-    """Runs `image` on files of `pictures`, or on other paths; returns status, the output's path and both streams."""
+    """Runs `image` on files of `pictures`, or on other paths; returns status, the output's path and both
+    streams."""
 
     def run(driver="face.png", *options, reference="reference.png", output="new.png"):
         output = tmp_path / output

@@ -1,4 +1,5 @@
-"""The commands for clips: what they write, and for bad input status 2, one line on standard error, no file."""
+"""The commands for clips: what they write, and for bad input status 2, one line on standard error, no
+file."""
 
 import numpy as np
 import pytest

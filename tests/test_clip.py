@@ -208,7 +208,8 @@ def test_frames_are_spread_over_ten_minutes(plain, ten_minutes, tmp_path):
 
 
 def test_ten_minutes_are_analysed_without_keeping_a_picture(plain, ten_minutes):
-    """3000 frames as pictures would be 83 MB; their numbers are 2.5 kB each, and as many again while they are put together."""
+    """3000 frames as pictures would be 83 MB; their numbers are 2.5 kB each, and as many again while they are
+    put together."""
     tracemalloc.start()
     try:
         motion, _ = analyse(

@@ -1,4 +1,5 @@
-"""Clips drawn in windows: the released run reproduced, and the windows themselves against their definition."""
+"""Clips drawn in windows: the released run reproduced, and the windows themselves against their
+definition."""
 
 import dataclasses
 import functools
@@ -38,7 +39,8 @@ def deviation(got, expected):
 
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory):
-    """The networks of the recorded run, in style "x1": a second model sees the reference and makes the first pass."""
+    """The networks of the recorded run, in style "x1": a second model sees the reference and makes the first
+    pass."""
     official = tmp_path_factory.mktemp("official") / "sd15"
     shutil.copytree(NETWORKS / "official_sd15", official)
     for part in ("tokenizer", "scheduler"):
@@ -58,7 +60,8 @@ def pipeline(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(pipeline):
-    """(facts, recorded tensors, generator after the draw for the reference, frame numbers and network -> denoiser)."""
+    """(facts, recorded tensors, generator after the draw for the reference, frame numbers and network ->
+    denoiser)."""
     facts, recorded = json.loads((CASE / "run.json").read_text()), load_file(CASE / "run.safetensors")
     generator = torch.Generator().manual_seed(facts["generator_seed"])
     picture = torch.from_numpy(np.array(Image.open(NETWORKS / "ref_image.png").convert("RGB")))
@@ -185,7 +188,7 @@ def all_at_once(scheduler, starts, plan):
 def test_waves_of_steps_give_what_all_windows_at_once_give(scheduler, overlap):
     plan = ClipPlan(41, 5, 1.0, overlap=overlap)
     values = torch.randn(2, plan.padded, 1, 2, 1, 2, 2, generator=torch.Generator().manual_seed(0)).double()
-    starts = list(zip(*values))
+    starts = list(zip(*values, strict=True))
     got = torch.cat(list(in_windows(predict, scheduler(**SD), iter(starts), plan)), 2)
     torch.testing.assert_close(got, all_at_once(scheduler(**SD), starts, plan), rtol=1e-9, atol=1e-9)
 
@@ -195,7 +198,8 @@ def test_no_more_frames_are_held_than_the_steps_need():
 
     def starts():
         nonlocal asked
-        for asked in range(1, plan.padded + 1):
+        for number in range(1, plan.padded + 1):
+            asked = number
             yield torch.zeros(1, 1, 1, 2, 2), torch.ones(1, 1, 1, 2, 2)
 
     done, held = 0, []

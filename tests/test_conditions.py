@@ -20,7 +20,10 @@ def rotation(pitch=0.0, yaw=0.0, roll=0.0):
     return z @ y @ x
 
 
-def motion(turn=np.eye(3), t=(0.0, 0.0, -5.0)):
+STRAIGHT = np.eye(3)
+
+
+def motion(turn=STRAIGHT, t=(0.0, 0.0, -5.0)):
     scale = FOCAL / -t[2]
     origin = 256 + np.array([t[0], -t[1]]) * scale / 0.05
     return Motion(

@@ -90,7 +90,8 @@ def test_a_face_moves_with_its_crop():
 
 
 def test_the_astronaut():
-    """The figures of the released camera on this photograph (tolerances: two detections differ by 1 or 2 %)."""
+    """The figures of the released camera on this photograph (tolerances: two detections differ by 1 or 2
+    %)."""
     frame = skimage.data.astronaut()
     with FaceAnalyzer() as analyzer:
         face = analyzer.face(frame)

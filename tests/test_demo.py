@@ -1,4 +1,5 @@
-"""The bundled demo model: it lies here, it loads through the loader of the released weights, and a photograph drives it."""
+"""The bundled demo model: it lies here, it loads through the loader of the released weights, and a photograph
+drives it."""
 
 from pathlib import Path
 

@@ -1,7 +1,8 @@
-"""A whole run of the released implementation at tiny widths, reproduced from its inputs (release v1, emotion code).
+"""A whole run of the released implementation at tiny widths, reproduced from its inputs
+(release v1, emotion code).
 
-The fixture holds the weights in the released layout, the inputs, and what the released code made of them. It was
-recorded in style "x1": a second model sees the reference. Deviations are relative to the largest value.
+The fixture holds the weights in the released layout, the inputs, and what the released code made of them. It
+was recorded in style "x1": a second model sees the reference. Deviations are relative to the largest value.
 """
 
 import dataclasses

@@ -58,7 +58,7 @@ def test_presets():
 
 def test_names_left_out_keep_the_references_own():
     result = edited(OWN, {"jawOpen": 0.9, "browInnerUp": 0})
-    for name, value in zip(ARKIT_NAMES, result.blendshapes[0]):
+    for name, value in zip(ARKIT_NAMES, result.blendshapes[0], strict=True):
         expected = {"jawOpen": 0.9, "browInnerUp": 0}.get(name, OWN.blendshapes[0, INDEX[name]])
         assert value == pytest.approx(expected)
     assert OWN.blendshapes[0, INDEX["jawOpen"]] != 0.9  # not changed in place
@@ -71,7 +71,7 @@ def test_names_left_out_keep_the_references_own():
 
 def test_start_values():
     assert start(OWN) == {
-        name: round(float(value), 2) for name, value in zip(ARKIT_NAMES, OWN.blendshapes[0])
+        name: round(float(value), 2) for name, value in zip(ARKIT_NAMES, OWN.blendshapes[0], strict=True)
     }
     np.testing.assert_allclose(edited(OWN, start(OWN)).blendshapes, OWN.blendshapes, atol=0.0051)
 

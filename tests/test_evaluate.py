@@ -1,4 +1,5 @@
-"""The measurements measure what they say: on arrays, on the renderer's own pictures, and whole runs on a tiny model."""
+"""The measurements measure what they say: on arrays, on the renderer's own pictures, and whole runs on a tiny
+model."""
 
 import itertools
 import json
@@ -21,7 +22,8 @@ from training.toon.camera import rotation
 
 @pytest.fixture(scope="module")
 def bench(model_folder):
-    """A tiny random model on three identities, one step; pictures without a face are looked through once only."""
+    """A tiny random model on three identities, one step; pictures without a face are looked through once
+    only."""
     torch.set_num_threads(1)
     everything = face_module._looks
     with pytest.MonkeyPatch.context() as patch, FaceAnalyzer() as analyzer:
@@ -205,7 +207,7 @@ def test_a_crossed_pair_is_the_reference_doing_what_the_driver_does(bench):
     pairs = cross.crossed(bench.pairs)
     assert [pair.driver for pair in pairs] == [bench.pairs[i].driver for i in (1, 2, 0)]
     own = evaluate.read_back([pair.truth for pair in pairs], bench.analyzer)
-    for found, pair in zip(own, pairs):
+    for found, pair in zip(own, pairs, strict=True):
         assert evaluate.control(found, "yaw") == pytest.approx(
             evaluate.control(pair.driver.face, "yaw"), abs=8
         )
@@ -228,7 +230,7 @@ def test_a_model_that_draws_the_truth_passes_the_causal_test(bench, monkeypatch)
     monkeypatch.setattr(bench, "draw", drawn)
     figures, strips = causal.causal(bench)
     assert set(figures) == set(causal.CHANGES) and len(strips) == 3
-    for name, row in figures.items():
+    for row in figures.values():
         assert row["picture"] == pytest.approx(1) and row["gain"] == pytest.approx(1)
         assert row["read of output"] == pytest.approx(row["read of render"], rel=0.4)
     assert figures["yaw"]["read of render"] == pytest.approx(25, abs=5)

@@ -1,6 +1,8 @@
-"""A full disk, a killed process, a damaged model: one sentence, nothing half-written, and the next request works.
+"""A full disk, a killed process, a damaged model: one sentence, nothing half-written, and the next request
+works.
 
-The disk is a limit on the size of files (RLIMIT_FSIZE), which fails as a full one does, in the middle of writing.
+The disk is a limit on the size of files (RLIMIT_FSIZE), which fails as a full one does, in the middle of
+writing.
 """
 
 import contextlib

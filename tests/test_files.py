@@ -1,4 +1,5 @@
-"""Pictures in Gradio's cache: alike ones are one file, which others may be downloading when it is handed out again."""
+"""Pictures in Gradio's cache: alike ones are one file, which others may be downloading when it is handed out
+again."""
 
 import errno
 from pathlib import Path

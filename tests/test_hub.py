@@ -1,5 +1,5 @@
-"""Downloads from a stand-in for the hub that cuts, stalls, lies and refuses: what came stays, and each failure is one
-sentence with the choice that remains."""
+"""Downloads from a stand-in for the hub that cuts, stalls, lies and refuses: what came stays, and each
+failure is one sentence with the choice that remains."""
 
 import collections
 import json
@@ -250,7 +250,8 @@ def test_the_page_can_open_without_asking_anybody(online, monkeypatch):
         assert asked == []
     online(None)
     assert releases.available()[1][2] == (
-        "Needs 4.8 GB from the hub, which cannot be reached from here (HF_HUB_OFFLINE); the bundled demo model needs no network."
+        "Needs 4.8 GB from the hub, which cannot be reached from here (HF_HUB_OFFLINE); "
+        "the bundled demo model needs no network."
     )
 
 

@@ -29,7 +29,8 @@ def self_attention(attn, tokens):
 
 
 def figure_3(net, hidden, reference, frames):
-    """The plain formulation: concatenate, attend from everywhere to everywhere, cut the hidden half out; twice."""
+    """The plain formulation: concatenate, attend from everywhere to everywhere, cut the hidden half out;
+    twice."""
     b, c, h, w = hidden.shape
     reference = reference.repeat_interleave(frames, dim=0)
     pe = net.pos_embed.pe
@@ -57,12 +58,13 @@ def test_gradients_equal_those_of_figure_3(net):
     inputs = (hidden, reference, *net.parameters())
     ours = torch.autograd.grad(net(hidden, net.prepare(reference)).square().sum(), inputs)
     plain = torch.autograd.grad(figure_3(net, hidden, reference, 1).square().sum(), inputs)
-    for a, b in zip(ours, plain):
+    for a, b in zip(ours, plain, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-8)
 
 
 def test_computes_only_what_is_kept(net):
-    """Tokens that pass each linear layer: the reference's once, in `prepare`; then the hidden half's alone."""
+    """Tokens that pass each linear layer: the reference's once, in `prepare`; then the hidden half's
+    alone."""
     seen = {}
     for name, layer in net.named_modules():
         if isinstance(layer, torch.nn.Linear):

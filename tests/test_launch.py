@@ -1,4 +1,5 @@
-"""How `app.py` launches the page: what may be uploaded, which files can be read, what is told of faults, and its options."""
+"""How `app.py` launches the page: what may be uploaded, which files can be read, what is told of faults, and
+its options."""
 
 import errno
 import subprocess
@@ -33,7 +34,8 @@ def test_mcp_without_its_package_is_one_sentence(monkeypatch, capsys, version, w
 
 @pytest.fixture
 def launch(model_folder, monkeypatch):
-    """Launches the page as `app.main` does, but for uploads of 100 KB at most, and without a first run; its address."""
+    """Launches the page as `app.main` does, but for uploads of 100 KB at most, and without a first run; its
+    address."""
     launched = []
     monkeypatch.setattr(gr.Blocks, "block_thread", lambda page: launched.append(page))
     monkeypatch.setattr(app, "warm_up", lambda: None)
@@ -161,7 +163,8 @@ def test_a_file_that_is_gone_since(url):
 
 
 def test_files_named_by_a_program_must_be_its_own_uploads(url, tmp_path):
-    """What gradio_client would upload first, named by its path on this machine instead; and a kind that is not asked for."""
+    """What gradio_client would upload first, named by its path on this machine instead; and a kind that is
+    not asked for."""
     (tmp_path / "other.png").write_text("not uploaded")
     (text,) = upload(url, 10, "a.txt").json()
     for path in ("/etc/passwd", str(tmp_path / "other.png"), app.__file__, text):

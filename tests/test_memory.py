@@ -1,4 +1,5 @@
-"""A GPU whose memory runs out, with a stand-in for it: a prediction of too many frames at once raises torch's error."""
+"""A GPU whose memory runs out, with a stand-in for it: a prediction of too many frames at once raises torch's
+error."""
 
 import dataclasses
 
@@ -24,7 +25,8 @@ FACE = np.full((160, 160, 3), (200, 90, 120), np.uint8)
 
 
 class Memory:
-    """room: of how many frames at once, both halves of guidance counted. seen: how many each prediction had."""
+    """room: of how many frames at once, both halves of guidance counted. seen: how many each prediction
+    had."""
 
     def __init__(self):
         self.room, self.seen, self.emptied = 10**9, [], 0

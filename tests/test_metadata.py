@@ -60,7 +60,8 @@ def test_of_an_edited_face_only_what_differs_from_0_is_written():
 
 def test_files_from_before_faces_could_be_edited(tmp_path):
     old = (
-        '{"hellomeme": 1, "release": "demo", "settings": {"expression": 1.0, "head": 1.0, "translation": 0.0, "guidance": 2.0, '
+        '{"hellomeme": 1, "release": "demo", "settings": {"expression": 1.0, "head": 1.0, "translation": '
+        '0.0, "guidance": 2.0, '
         '"steps": 4, "seed": 7, "reference_face": null, "driver_face": null, "feather": 0.5, "prompt": "", '
         '"negative_prompt": ""}, "label": "AI-generated"}'
     )

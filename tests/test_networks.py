@@ -1,4 +1,5 @@
-"""The walk over the grid of places: the stock UNet where nothing is added, and trainable where something is."""
+"""The walk over the grid of places: the stock UNet where nothing is added, and trainable where something
+is."""
 
 import pytest
 import torch

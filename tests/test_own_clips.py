@@ -1,4 +1,5 @@
-"""Adapters of a release trained further, or begun anew, on a folder of clips: from files to a folder the page loads."""
+"""Adapters of a release trained further, or begun anew, on a folder of clips: from files to a folder the page
+loads."""
 
 import json
 from fractions import Fraction
@@ -78,7 +79,8 @@ def write_base(folder):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with `clips` of three drawn persons, a `base`, a `config.json` and a `work` trained for two steps."""
+    """A folder with `clips` of three drawn persons, a `base`, a `config.json` and a `work` trained for two
+    steps."""
     torch.set_num_threads(1)
     place = tmp_path_factory.mktemp("own")
     (place / "clips").mkdir()
@@ -172,7 +174,8 @@ def test_released_adapters_are_trained_further_and_the_base_stays(place, tmp_pat
 
 
 def test_noise_is_what_a_base_of_stable_diffusion_is_trained_on(place, tmp_path):
-    """The loss of a network that predicts the very noise is zero; of one that predicts the velocity it is not."""
+    """The loss of a network that predicts the very noise is zero; of one that predicts the velocity it is
+    not."""
     start = own_clips.Start(str(place / "work" / "release"), str(place / "base"))
     stage = own_clips.prepare(place / "clips", start, tmp_path, CONFIG, torch.device("cpu"))
     batch = stage.draw(np.random.default_rng(0), 1)

@@ -1,4 +1,5 @@
-"""The networks reproduce the fixtures of the released implementation, in float32, to 1e-5 of the largest output.
+"""The networks reproduce the fixtures of the released implementation, in float32, to 1e-5 of the largest
+output.
 
 `python -m tests.test_parity` prints the achieved figure of each.
 """
@@ -21,7 +22,8 @@ TOLERANCE = 1e-5
 
 @cache
 def fixture(name):
-    """(constructor arguments and more, weights, inputs, outputs), all tensors in float32 or as stored integers."""
+    """(constructor arguments and more, weights, inputs, outputs), all tensors in float32 or as stored
+    integers."""
     parts = {"weights": {}, "in": {}, "out": {}}
     with safe_open(FIXTURES / f"{name}.safetensors", "pt") as file:
         facts = json.loads(file.metadata()["json"])
@@ -37,7 +39,8 @@ def under(tensors, prefix):
 
 
 def deviation(ours, theirs):
-    """Largest difference over the largest output, over tensors or dicts of tensors with the very same keys."""
+    """Largest difference over the largest output, over tensors or dicts of tensors with the very same
+    keys."""
     if isinstance(theirs, dict):
         assert ours.keys() == theirs.keys()
         return max(deviation(ours[key], theirs[key]) for key in theirs)
@@ -69,7 +72,8 @@ def control_net(name):
 
 
 def denoiser(name):
-    """Deviations of the noise prediction, of the reference's feature maps and, where stored, of the denoiser's own."""
+    """Deviations of the noise prediction, of the reference's feature maps and, where stored, of the
+    denoiser's own."""
     facts, weights, inputs, outputs = fixture(name)
     adapter = networks.HMReferenceAdapter(**facts["adapter_kwargs"])
     base = UNet2DConditionModel(**facts["unet_kwargs"])

@@ -1,4 +1,5 @@
-"""The result back in the whole reference picture: where it lies, what stays untouched, and that no seam shows."""
+"""The result back in the whole reference picture: where it lies, what stays untouched, and that no seam
+shows."""
 
 import numpy as np
 import pytest

@@ -180,12 +180,13 @@ def test_sampler_leaves_the_scheduler_alone():
 
 
 def test_sampler_finds_the_picture_an_exact_model_sees():
-    """A model that knows the truth predicts noise = (latents - truth) / sigma: Euler then lands on the truth."""
+    """A model that knows the truth predicts noise = (latents - truth) / sigma: Euler then lands on the
+    truth."""
     truth = torch.linspace(-1, 1, 16).view(1, 1, 1, 4, 4)
     scheduler = EulerDiscreteScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
     probe = EulerDiscreteScheduler.from_config(scheduler.config)
     probe.set_timesteps(5)
-    sigmas = dict(zip(probe.timesteps.tolist(), probe.sigmas.tolist()))
+    sigmas = dict(zip(probe.timesteps.tolist(), probe.sigmas.tolist(), strict=False))
 
     def exact(scaled, timestep):
         sigma = sigmas[timestep.item()]

@@ -1,4 +1,5 @@
-"""The reenactor on a tiny random model; a stand-in for MediaPipe reads the face from the colours of the picture."""
+"""The reenactor on a tiny random model; a stand-in for MediaPipe reads the face from the colours of the
+picture."""
 
 import dataclasses
 
@@ -16,7 +17,8 @@ from hellomeme.settings import Settings
 
 
 class ColourAnalyzer:
-    """Sees a face in any picture that is not black: red opens the jaw and everything else, green turns the head."""
+    """Sees a face in any picture that is not black: red opens the jaw and everything else, green turns the
+    head."""
 
     def face(self, frame, name="driver", index=None):
         height, width = frame.shape[:2]
@@ -183,7 +185,8 @@ class MeanEncoder(torch.nn.Module):
 
 
 def test_the_emotion_code_goes_where_it_is_asked_for(loaded):
-    """With an emotion encoder the code is read from the aligned face, and guidance gets that of a black one."""
+    """With an emotion encoder the code is read from the aligned face, and guidance gets that of a black
+    one."""
     from hellomeme.control import HMControlNet2
     from hellomeme.pipeline import HelloMemePipeline
 

@@ -24,7 +24,8 @@ RELEASED = {
 
 
 def table(name):
-    """The config (None where the released one carries no arguments) and name -> (shape, type) of every tensor."""
+    """The config (None where the released one carries no arguments) and name -> (shape, type) of every
+    tensor."""
     lines = (TABLES / f"{name}.tsv").read_text().splitlines()
     header = "\n".join(line for line in lines if line.startswith("#"))
     config = json.loads(re.search(r"content=(\{.*\}|null)", header)[1])

@@ -1,4 +1,5 @@
-"""The table, and everything that can be wrong with weights: each refusal is one sentence before anything is drawn."""
+"""The table, and everything that can be wrong with weights: each refusal is one sentence before anything is
+drawn."""
 
 import dataclasses
 import json
@@ -293,7 +294,8 @@ except releases.HelloMemeError as error:
 
 
 def test_a_release_comes_from_the_hub(tmp_path):
-    """From a stand-in for the hub, where HF_ENDPOINT points: the released repository names, and then from the cache."""
+    """From a stand-in for the hub, where HF_ENDPOINT points: the released repository names, and then from the
+    cache."""
     from hellomeme.emotion import FanEncoder
 
     FanEncoder().save_pretrained(tmp_path / "encoder")

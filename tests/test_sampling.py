@@ -45,7 +45,8 @@ def test_trajectories_are_the_released_ones(released, steps):
         on_step=lambda i, timestep, latents: states.append(latents),
     )
     worst = max(
-        (ours - theirs).abs().max() / trajectory.abs().max() for ours, theirs in zip(states, trajectory[1:])
+        (ours - theirs).abs().max() / trajectory.abs().max()
+        for ours, theirs in zip(states, trajectory[1:], strict=True)
     )
     assert len(states) == steps and worst < 1e-5
 

@@ -63,7 +63,8 @@ def test_what_stands_still_is_calmed():
 
 
 def test_a_blink_and_a_turn_stay_when_and_what_they_were():
-    """A blink of 0.2 s keeps most of its depth, at its moment; a shake of the head keeps its width, without lag."""
+    """A blink of 0.2 s keeps most of its depth, at its moment; a shake of the head keeps its width, without
+    lag."""
     t = np.arange(90) / RATE
     blink = np.clip(1 - np.abs(t - 1) / 0.1, 0, 1)
     turns = 20 * np.sin(2 * np.pi * t)

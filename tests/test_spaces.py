@@ -1,7 +1,8 @@
 """Hugging Face Spaces without their hardware: a stand-in for `spaces.GPU` that keeps to the rules of ZeroGPU.
 
-A decorated function runs in a fork; arguments and results are pickled on the way; `gr.Error` comes back whole, and of
-any other exception only the name of its class; the duration is asked with the very arguments of the call.
+A decorated function runs in a fork; arguments and results are pickled on the way; `gr.Error` comes back
+whole, and of any other exception only the name of its class; the duration is asked with the very arguments of
+the call.
 """
 
 import contextlib

@@ -1,4 +1,5 @@
-"""Training end to end at a tiny size: every stage runs, resumes, leaves the base alone, and its export loads."""
+"""Training end to end at a tiny size: every stage runs, resumes, leaves the base alone, and its export
+loads."""
 
 import json
 import shutil
@@ -215,7 +216,8 @@ def test_a_stage_resumes_where_it_stopped(shop, monkeypatch):
 
 
 def test_copying_is_where_the_reference_attention_starts():
-    """Before training, the query of row position i scores the reference's position i, or its neighbour, highest."""
+    """Before training, the query of row position i scores the reference's position i, or its neighbour,
+    highest."""
     torch.manual_seed(0)
     adapter, side = HMReferenceAdapter(block_out_channels=(64, 96, 128, 128), num_attention_heads=4), 16
     start_by_copying(adapter, side)
@@ -240,7 +242,8 @@ def test_the_motion_module_starts_without_effect_and_alone_is_trained(shop):
 
 @torch.no_grad()
 def test_the_motion_module_is_trained_on_what_clips_are_drawn_from(shop):
-    """Two steps of the stage are what the sampler makes of a window in two steps, the same noise in every frame."""
+    """Two steps of the stage are what the sampler makes of a window in two steps, the same noise in every
+    frame."""
     stage = load_averaged(shop.motion_stage(), shop.folder / "motion").eval()
     batch = stage.draw(np.random.default_rng(0), 1) | {"timesteps": torch.tensor([SECOND])}
     adapters, noise = stage.adapters, torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))

@@ -42,7 +42,8 @@ def own_precision():
 
 
 def test_the_configuration_for_a_gpu_trains_a_model_of_its_size(tmp_path, own_precision):
-    """256 px and bfloat16 through every stage, on few and small things: sizes follow the configuration throughout."""
+    """256 px and bfloat16 through every stage, on few and small things: sizes follow the configuration
+    throughout."""
     torch.set_num_threads(1)
     config = json.loads((CONFIGS / "h200.json").read_text())
     stages = ("autoencoder", "base", "reader", "adapters", "motion")
@@ -141,7 +142,7 @@ def test_batches_depend_on_seed_and_step_alone(tmp_path):
     schedule = dict(minutes=1e9, batch=1, learning_rate=0.1, steps=100)
     straight, *parts = [Line({}) for _ in range(3)]
     train(straight, Schedule(**schedule, stop=4), tmp_path / "straight")
-    for stage, stop in zip(parts, (2, 4)):
+    for stage, stop in zip(parts, (2, 4), strict=True):
         train(stage, Schedule(**schedule, stop=stop), tmp_path / "parts")
     assert straight.drawn[:4] == parts[0].drawn[:2] + parts[1].drawn[:2] and len(set(straight.drawn)) >= 4
 

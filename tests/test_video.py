@@ -131,9 +131,13 @@ def test_chromium_plays_what_is_written(tmp_path):
         page.goto((tmp_path / "page.html").as_uri())
         ended = """async () => {
             const video = document.querySelector('video');
-            const over = new Promise((done, fail) => { video.onended = done; video.onerror = () => fail(video.error.message); });
+            const over = new Promise((done, fail) => {
+                video.onended = done;
+                video.onerror = () => fail(video.error.message);
+            });
             await video.play(); await over;
-            return [video.videoWidth, video.videoHeight, video.duration, video.webkitAudioDecodedByteCount > 0];
+            const heard = video.webkitAudioDecodedByteCount > 0;
+            return [video.videoWidth, video.videoHeight, video.duration, heard];
         }"""
         width, height, seconds, heard = page.evaluate(ended)
         browser.close()

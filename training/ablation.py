@@ -1,11 +1,13 @@
 """The paper's claim on trial: knitted against plain attention, with all else equal.
 
-Three pairs, after the paper's ablations: reference and control nets together (its SD_EXP and SK_EXP), the reference
-alone (IPAdapter and IPAdapterSK), and the control nets alone (ControlNet and ControlNetSK). The two runs of a pair
-share the frozen base, the data, the number of steps, the number of parameters, and with each seed the very weights
-they begin at and every draw of frames, timesteps and noise. Only where a query looks differs (`hellomeme/knitting.py`).
+Three pairs, after the paper's ablations: reference and control nets together (its SD_EXP and SK_EXP), the
+reference alone (IPAdapter and IPAdapterSK), and the control nets alone (ControlNet and ControlNetSK). The two
+runs of a pair share the frozen base, the data, the number of steps, the number of parameters, and with each
+seed the very weights they begin at and every draw of frames, timesteps and noise. Only where a query looks
+differs (`hellomeme/knitting.py`).
 
-The base should have learnt from captions alone: one that went through `together` has grown used to knitted attention.
+The base should have learnt from captions alone: one that went through `together` has grown used to knitted
+attention.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ CONFIGS = Path(__file__).parent / "configs"
 class AblationStage(AdapterStage):
     """The method's loss with the reference, the control nets or both; validated at fixed noise and timesteps.
 
-    parts: which of the adapters take part, a key of `PARTS`. adapter_parts: what `Workshop.adapter_parts` returned.
+    parts: which of the adapters take part, a key of `PARTS`. adapter_parts: what `Workshop.adapter_parts`
+    returned.
     """
 
     name = "ablation"
@@ -68,7 +71,8 @@ class AblationStage(AdapterStage):
         return Reenactment.forward(self, batch)  # as in the paper: one noise level, over the truth
 
     def validation_batch(self) -> dict[str, torch.Tensor]:
-        """What `draw` returns, from identities never trained on: one target each, at every one of `LEVELS`."""
+        """What `draw` returns, from identities never trained on: one target each, at every one of
+        `LEVELS`."""
         references, drivers = self.pairs(self.identities).T
         targets = np.repeat(drivers[:, None], len(LEVELS), axis=1)  # (B, R)
         frames, latents = self.validation, self.validation_latents
@@ -101,7 +105,8 @@ class AblationStage(AdapterStage):
 
 @dataclass(frozen=True)
 class Run:
-    """One training of the ablation. work: the work folder; base: the folder of its base; config: its configuration."""
+    """One training of the ablation. work: the work folder; base: the folder of its base; config: its
+    configuration."""
 
     work: Path
     base: Path
@@ -150,7 +155,8 @@ def looks(plan: dict) -> list[int]:
 
 
 def finish(run: Run) -> Run:
-    """Train a run from where it was left, on one core, and write its curve; a finished run is left as it is."""
+    """Train a run from where it was left, on one core, and write its curve; a finished run is left as it
+    is."""
     if run.curve.exists():
         return run
     torch.set_num_threads(1)
@@ -178,7 +184,8 @@ def finish(run: Run) -> Run:
 
 @dataclass(frozen=True)
 class Curves:
-    """Of one attention of one pair: values of a column of the csv by seed and look (S, L); steps of the looks (L,)."""
+    """Of one attention of one pair: values of a column of the csv by seed and look (S, L); steps of the looks
+    (L,)."""
 
     rows: list[dict]
 
@@ -238,7 +245,7 @@ def plot(curves: dict[tuple[str, str], Curves], path: Path) -> None:
     axes = figure.subplots(2, len(PARTS), sharex=True)
     for (parts, attention), curve in curves.items():
         column = list(PARTS).index(parts)
-        for axis, (name, label) in zip(axes[:, column], FIGURES.items()):
+        for axis, (name, label) in zip(axes[:, column], FIGURES.items(), strict=True):
             values, colour = curve[name], f"C{ATTENTIONS.index(attention)}"
             axis.plot(curve.steps, values.mean(0), color=colour, label=attention)
             axis.fill_between(curve.steps, values.min(0), values.max(0), color=colour, alpha=0.2, linewidth=0)
@@ -251,7 +258,8 @@ def plot(curves: dict[tuple[str, str], Curves], path: Path) -> None:
 
 
 def grid(runs: list[Run], path: Path) -> None:
-    """Rows of: reference, truth, and what the first seed of every run of `runs` draws in 1 step, in their order."""
+    """Rows of: reference, truth, and what the first seed of every run of `runs` draws in 1 step, in their
+    order."""
     pictures = [np.asarray(Image.open(run.picture)) for run in runs if run.seed == runs[0].seed]
     side = len(pictures[0]) // 3
     Image.fromarray(
@@ -260,7 +268,8 @@ def grid(runs: list[Run], path: Path) -> None:
 
 
 def report(runs: list[Run], out: Path) -> str:
-    """Write what the runs add up to: `curves.csv`, `curves.png`, `grid.jpg` and `table.md`; returns the table."""
+    """Write what the runs add up to: `curves.csv`, `curves.png`, `grid.jpg` and `table.md`; returns the
+    table."""
     rows = [row for run in runs for row in read_log(run.curve)]
     curves = by_attention(rows)
     write_log(out / "curves.csv", rows)
@@ -307,12 +316,12 @@ def main(argv: list[str] | None = None) -> None:
 
     bar = tqdm(total=len(runs), desc="runs")
     if args.processes == 1:
-        for run in map(finish, runs):
+        for _ in map(finish, runs):
             bar.update()
     else:
         # A spawned process opens the work folder once, for all of its runs.
         with multiprocessing.get_context("spawn").Pool(args.processes) as pool:
-            for run in pool.imap_unordered(finish, runs):
+            for _ in pool.imap_unordered(finish, runs):
                 bar.update()
     bar.close()
     shutil.rmtree(args.out / "unfinished", ignore_errors=True)

@@ -1,7 +1,7 @@
 """Stage 3: with the base frozen, the reference adapter and the control nets, by self-reenactment.
 
-Two frames of one identity: the reference gives the appearance, the other frame gives pose and expression and is the
-truth. The base UNet takes part in both passes and is never changed.
+Two frames of one identity: the reference gives the appearance, the other frame gives pose and expression and
+is the truth. The base UNet takes part in both passes and is never changed.
 """
 
 from __future__ import annotations
@@ -50,11 +50,12 @@ def frame_weights(blendshapes: np.ndarray) -> np.ndarray:
 
 
 def start_by_copying(adapter: HMReferenceAdapter, side: int) -> None:
-    """Begin with every position looking at the same position of the reference, and with no effect on the base.
+    """Begin with every position looking at the same position of the reference, and with no effect on the
+    base.
 
-    In the knitted row (hidden | reference) the reference's position i is numbered n + i. The table of positions is
-    made of sines and cosines, so that shift is a rotation: keys that undo it meet the query of position i. From a
-    random start, finding this takes most of a short training.
+    In the knitted row (hidden | reference) the reference's position i is numbered n + i. The table of
+    positions is made of sines and cosines, so that shift is a rotation: keys that undo it meet the query of
+    position i. From a random start, finding this takes most of a short training.
 
     side: height and width of the latents in px; the map at a place is smaller by its level.
     """
@@ -67,7 +68,8 @@ def start_by_copying(adapter: HMReferenceAdapter, side: int) -> None:
             continue
         n, channels = side >> level, module.norm.normalized_shape[0]
         table = module.pos_embed.pe[0, :, :].double()
-        # The rotation by n positions, from the table itself: pe[n] = rotation @ pe[0], and pe[0] is sin 0, cos 0.
+        # The rotation by n positions, from the table itself: pe[n] = rotation @ pe[0], and pe[0] is sin 0,
+        # cos 0.
         sine, cosine = table[n, 0::2], table[n, 1::2]
         back = torch.zeros(channels, channels, dtype=torch.float64)
         even, odd = torch.arange(0, channels, 2), torch.arange(1, channels, 2)
@@ -82,10 +84,11 @@ def start_by_copying(adapter: HMReferenceAdapter, side: int) -> None:
 def start_by_listening(net: nn.Module) -> None:
     """Begin with control maps that depend on pose and expression about equally.
 
-    A knitted cross attention has no residual connection: what it is told passes through the choice of tokens alone.
-    With torch's own start every position chooses all tokens evenly, and the maps are the same for every driver, to
-    four digits; a short training never gets beyond that. So queries and keys begin sharp, and the fast sines of the
-    coefficients (a hundredth of jawOpen turns the fastest by 5 rad) begin quiet.
+    A knitted cross attention has no residual connection: what it is told passes through the choice of tokens
+    alone.
+    With torch's own start every position chooses all tokens evenly, and the maps are the same for every
+    driver, to four digits; a short training never gets beyond that. So queries and keys begin sharp, and the
+    fast sines of the coefficients (a hundredth of jawOpen turns the fastest by 5 rad) begin quiet.
     """
     for block in net.blocks_down:
         for attention in (block.attn1, block.attn2):
@@ -107,7 +110,8 @@ def start_by_listening(net: nn.Module) -> None:
 
 
 class Reenactment(Stage):
-    """The method's loss: frames under noise, given another frame of the same identity and the frames' own motion.
+    """The method's loss: frames under noise, given another frame of the same identity and the frames' own
+    motion.
 
     The base UNet takes part in both passes, with gradients through it, and is frozen. What the scheduler's
     `prediction_type` says is what it predicts: the velocity, or else the noise.
@@ -127,8 +131,8 @@ class Reenactment(Stage):
         return {key: value for net in self.controls for key, value in net(poses, coefficients).items()}
 
     def conditioned(self, batch: dict) -> tuple[dict, dict]:
-        """The prepared reference and the control maps of a batch, with what guidance sees as the negative where `keep`
-        (B,) says so: an empty reference, no pose, no expression."""
+        """The prepared reference and the control maps of a batch, with what guidance sees as the negative
+        where `keep` (B,) says so: an empty reference, no pose, no expression."""
         keep = batch["keep"]
         reference = batch["reference"] * keep[:, None, None, None]
         poses = torch.where(keep[:, None, None, None, None], batch["poses"], -1.0)
@@ -163,10 +167,12 @@ class Reenactment(Stage):
 
 
 class AdapterStage(Reenactment):
-    """The error of frames as a few steps draw them, given another frame of the same identity and the frames' motion.
+    """The error of frames as a few steps draw them, given another frame of the same identity and the frames'
+    motion.
 
-    The first step sees pure noise. What it draws is put under noise again for the second, which therefore learns to
-    mend it; trained on noisy truths only, a model takes its own blur for the truth, and more steps look worse.
+    The first step sees pure noise. What it draws is put under noise again for the second, which therefore
+    learns to mend it; trained on noisy truths only, a model takes its own blur for the truth, and more steps
+    look worse.
     """
 
     name = "adapters"
@@ -242,8 +248,8 @@ class AdapterStage(Reenactment):
         self, noisy: torch.Tensor, timesteps: torch.Tensor, prepared: dict, control: dict
     ) -> torch.Tensor:
         """Clean latents (B, C, R, h, w) as predicted from noisy ones at timesteps (B, R)."""
-        # velocity = alpha noise - sigma clean and noisy = alpha clean + sigma noise: a rotation, which the same
-        # function turns back, as alpha noisy - sigma velocity = clean.
+        # velocity = alpha noise - sigma clean and noisy = alpha clean + sigma noise: a rotation, which the
+        # same function turns back, as alpha noisy - sigma velocity = clean.
         # The schedule is not for bfloat16
         velocity = self.predict(noisy, timesteps, prepared, control).float()
         return self.scheduled("get_velocity", velocity, noisy, timesteps)
@@ -257,14 +263,16 @@ class AdapterStage(Reenactment):
 
     @staticmethod
     def conditions(frames: Frames, chosen: np.ndarray) -> dict[str, torch.Tensor]:
-        """Motion of the frames `chosen` (B, R): pose pictures (B, 3, R, S, S) in [-1, 1], coefficients (B, R, 51)."""
+        """Motion of the frames `chosen` (B, R): pose pictures (B, 3, R, S, S) in [-1, 1], coefficients
+        (B, R, 51)."""
         poses = to_tensor(frames.poses[chosen.ravel()]).unflatten(0, chosen.shape).transpose(1, 2)
         return dict(poses=poses, coefficients=torch.from_numpy(frames.blendshapes[chosen]))
 
     def reenact(
         self, frames: Frames, latents: torch.Tensor, pairs: np.ndarray, steps: int, seed: int = 0
     ) -> np.ndarray:
-        """Pairs (N, 2) of (reference, driver) indexes to (N, H, W, 3) uint8 pictures, sampled without guidance."""
+        """Pairs (N, 2) of (reference, driver) indexes to (N, H, W, 3) uint8 pictures, sampled without
+        guidance."""
         device = self.empty_text.device
         generator = torch.Generator().manual_seed(seed)
         scheduler = make_scheduler()
@@ -282,7 +290,8 @@ class AdapterStage(Reenactment):
         return np.concatenate(pictures)
 
     def pairs(self, count: int) -> np.ndarray:
-        """The first two usable frames of each of the first `count` validation identities, as (reference, driver)."""
+        """The first two usable frames of each of the first `count` validation identities, as
+        (reference, driver)."""
         return np.array([group[:2] for group in self.validation.by_identity()[:count]])
 
     def validate(self) -> dict[str, float]:
@@ -297,7 +306,8 @@ class AdapterStage(Reenactment):
         return figures
 
     def followed(self, pictures: np.ndarray, drivers: np.ndarray) -> dict[str, float]:
-        """Share of pictures with a face; what of them follows the validation frames `drivers`, as correlations."""
+        """Share of pictures with a face; what of them follows the validation frames `drivers`, as
+        correlations."""
         with FaceAnalyzer() as analyzer:
             faces = read_back(pictures, analyzer)
         seen = [i for i, face in enumerate(faces) if face is not None]

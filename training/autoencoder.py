@@ -11,7 +11,8 @@ from hellomeme.autoencoder import PatchAutoencoder
 from training.dataset import Frames
 from training.loop import Stage
 
-# MediaPipe landmarks around which a viewer looks first: the outer and inner eye corners, the mouth's corners and middle.
+# MediaPipe landmarks around which a viewer looks first: the outer and inner eye corners, the mouth's corners
+# and middle.
 LOOKED_AT = {"eyes": (33, 133, 263, 362), "mouth": (61, 291, 13, 14)}
 
 
@@ -44,7 +45,8 @@ def attention_weights(landmarks: np.ndarray, found: np.ndarray, size: int, peak:
 
 
 class AutoencoderStage(Stage):
-    """Weighted L1 of colours and of their gradients, decoded from noisy latents so that the code becomes smooth."""
+    """Weighted L1 of colours and of their gradients, decoded from noisy latents so that the code becomes
+    smooth."""
 
     name = "autoencoder"
 

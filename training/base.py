@@ -59,7 +59,8 @@ def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> torch.Tensor:
 
 
 class BaseStage(Stage):
-    """Denoising of captioned frames (v-prediction), with the caption dropped at times for classifier-free guidance."""
+    """Denoising of captioned frames (v-prediction), with the caption dropped at times for classifier-free
+    guidance."""
 
     name = "base"
 

@@ -12,8 +12,8 @@ ANCHORS = 9  # along each side of the frame
 def warped(frame: np.ndarray, landmarks: np.ndarray, target: np.ndarray) -> np.ndarray:
     """(H, W, 3) uint8, pulled along so that its landmarks (N, 2) px come to lie on `target` (N, 2) px.
 
-    Piecewise affine over the Delaunay triangles of the target; the border stays where it is. What the reference does
-    not show (teeth behind closed lips, the far side of the face) cannot come into view.
+    Piecewise affine over the Delaunay triangles of the target; the border stays where it is. What the
+    reference does not show (teeth behind closed lips, the far side of the face) cannot come into view.
     """
     height, width = frame.shape[:2]
     x, y = np.linspace(0, width - 1, ANCHORS), np.linspace(0, height - 1, ANCHORS)

@@ -1,7 +1,7 @@
 """One control changed: does the picture change where and as the renderer's picture does?
 
-Correlations over random pairs can be had by copying what usually goes together. Here a driver is drawn twice, straight
-and with one control changed; both drive the same reference from the same noise.
+Correlations over random pairs can be had by copying what usually goes together. Here a driver is drawn twice,
+straight and with one control changed; both drive the same reference from the same noise.
 """
 
 from __future__ import annotations
@@ -39,10 +39,11 @@ def change(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 def causal(bench: Bench) -> tuple[dict[str, dict[str, float]], list[np.ndarray]]:
     """Figures by change, and a strip (S, W, 3) for each of the first identities, to look at.
 
-    picture: correlation over pixels between the change of the output and that of the renderer's picture, mean over
-    identities. ceiling: the same for the renderer's pictures through the autoencoder. gain: how much of the renderer's
-    change is made (1 is all). read of render, read of output: mean change of what MediaPipe reads, in units of the
-    coefficient or degrees. Identities in whose drivers MediaPipe finds no face are left out.
+    picture: correlation over pixels between the change of the output and that of the renderer's picture, mean
+    over identities. ceiling: the same for the renderer's pictures through the autoencoder. gain: how much of
+    the renderer's change is made (1 is all). read of render, read of output: mean change of what MediaPipe
+    reads, in units of the coefficient or degrees. Identities in whose drivers MediaPipe finds no face are
+    left out.
     """
     rows = {name: [] for name in CHANGES}
     strips = []

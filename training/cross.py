@@ -1,8 +1,8 @@
 """Cross-reenactment: the driver is somebody else. Does the drawn person stay who they are?
 
-The renderer knows the truth: the reference's identity, told what the driver was told. How far identity drifts is
-measured without a face recogniser (it would know photographs, not toons), on what makes a toon recognisable: its
-colours outside the inner face, and what the autoencoder sees in the whole picture.
+The renderer knows the truth: the reference's identity, told what the driver was told. How far identity drifts
+is measured without a face recogniser (it would know photographs, not toons), on what makes a toon
+recognisable: its colours outside the inner face, and what the autoencoder sees in the whole picture.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def crossed(pairs: list[Pair]) -> list[Pair]:
     drivers = [pair.driver for pair in pairs[1:] + pairs[:1]]
     return [
         replace(pair, driver=driver, truth=render(pair.identity, driver.expression, driver.pose, RENDER_SIZE))
-        for pair, driver in zip(pairs, drivers)
+        for pair, driver in zip(pairs, drivers, strict=True)
     ]
 
 
@@ -43,7 +43,8 @@ def colours(picture: np.ndarray, face: Face) -> np.ndarray:
 
 
 def seen_by_autoencoder(bench: Bench, picture: np.ndarray) -> np.ndarray:
-    """(2 * C,) mean and spread of each latent channel over a picture (S, S, 3): what is there, wherever it lies."""
+    """(2 * C,) mean and spread of each latent channel over a picture (S, S, 3): what is there, wherever it
+    lies."""
     latents = bench.encode(picture)[0].flatten(1)
     return np.concatenate([latents.mean(1).numpy(), latents.std(1).numpy()])
 
@@ -58,9 +59,10 @@ def drift(
 ) -> dict[str, float]:
     """Features (N, D) each, row i of one reenactment: how far outputs are from their references.
 
-    self, output, driver: mean distance of truth, output and driver picture to the reference. drift: where the output
-    lies between the two others, 0 as near as the truth and 1 as far as the other person. recognised: share of outputs
-    (and of the truth) that are nearer to their own reference than to every other; chance is 1 / N.
+    self, output, driver: mean distance of truth, output and driver picture to the reference. drift: where the
+    output lies between the two others, 0 as near as the truth and 1 as far as the other person. recognised:
+    share of outputs (and of the truth) that are nearer to their own reference than to every other; chance is
+    1 / N.
     """
     mean = {
         name: np.diag(distances(features, references)).mean()
@@ -84,7 +86,7 @@ def identity_drift(
     faces = {"reference": [p.reference.face for p in pairs], "driver": [p.driver.face for p in pairs]}
 
     def by_colour(pictures, who):
-        return np.stack([colours(picture, face) for picture, face in zip(pictures, faces[who])])
+        return np.stack([colours(picture, face) for picture, face in zip(pictures, faces[who], strict=True)])
 
     def by_autoencoder(pictures, who):
         return np.stack([seen_by_autoencoder(bench, picture) for picture in pictures])

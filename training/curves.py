@@ -46,8 +46,8 @@ def curves(folder: Path, path: Path) -> None:
     figure, axes = pyplot.subplots(*shape, figsize=size, squeeze=False, layout="constrained")
     for axis in axes.flat[len(panels) :]:
         axis.set_axis_off()
-    for axis, (title, points) in zip(axes.flat, panels.items()):
-        axis.plot(*zip(*points), marker=".", linewidth=1)
+    for axis, (title, points) in zip(axes.flat, panels.items(), strict=False):
+        axis.plot(*zip(*points, strict=True), marker=".", linewidth=1)
         axis.set_title(title, fontsize=8)
         axis.tick_params(labelsize=7)
         axis.grid(alpha=0.3)

@@ -1,7 +1,9 @@
-"""The training data: seeded toon frames, rendered once and labelled by the analyser that will later read the driver.
+"""The training data: seeded toon frames, rendered once and labelled by the analyser that will later read the
+driver.
 
-Every frame is analysed by MediaPipe exactly as a driver picture is, so the control nets learn the language they
-will hear. What the renderer was told is kept beside it: it is free of noise and knows what the detector cannot read.
+Every frame is analysed by MediaPipe exactly as a driver picture is, so the control nets learn the language
+they will hear. What the renderer was told is kept beside it: it is free of noise and knows what the detector
+cannot read.
 """
 
 from __future__ import annotations
@@ -33,9 +35,10 @@ class Frames:
     """N labelled frames, F of each identity in a row.
 
     images (N, S, S, 3) uint8; blendshapes (N, 51) as detected and commanded (N, 51) as rendered, in [0, 1];
-    angles (N, 3) commanded yaw, pitch, roll in degrees; rotation (N, 3, 3), origin (N, 2), scale (N,) the head's pose
-    in the pixels of a 512 x 512 crop; poses (N, S/4, S/4, 3) uint8 pose pictures; landmarks (N, 478, 2) as fractions of
-    the frame; identity (N,) seeds; captions (N,) text; found (N,) whether a face was detected.
+    angles (N, 3) commanded yaw, pitch, roll in degrees; rotation (N, 3, 3), origin (N, 2), scale (N,) the
+    head's pose in the pixels of a 512 x 512 crop; poses (N, S/4, S/4, 3) uint8 pose pictures; landmarks
+    (N, 478, 2) as fractions of the frame; identity (N,) seeds; captions (N,) text; found (N,) whether a face
+    was detected.
     """
 
     images: np.ndarray
@@ -57,9 +60,10 @@ class Frames:
     def calibrated(self, readable: float = 0.5, largest_offset: float = 0.3) -> np.ndarray:
         """(N, 51) commanded coefficients in the detector's words.
 
-        Where the detector reads a control (correlation above `readable`), its own slope and offset are applied. Where
-        it does not, or reads a straight toon face as far from zero (resting brows as raised, which it does not do on
-        photographs), the command stands as it is: a photograph's reading then means what it says.
+        Where the detector reads a control (correlation above `readable`), its own slope and offset are
+        applied. Where it does not, or reads a straight toon face as far from zero (resting brows as raised,
+        which it does not do on photographs), the command stands as it is: a photograph's reading then means
+        what it says.
         """
         commanded, detected = self.commanded[self.found], self.blendshapes[self.found]
         labels = self.commanded.copy()
@@ -72,7 +76,8 @@ class Frames:
         return labels.clip(0, 1).astype(np.float32)
 
     def by_identity(self) -> list[np.ndarray]:
-        """Indexes of the frames with a face, grouped by identity; identities with fewer than two are left out."""
+        """Indexes of the frames with a face, grouped by identity; identities with fewer than two are left
+        out."""
         usable = np.flatnonzero(self.found)
         starts = np.flatnonzero(np.diff(self.identity[usable])) + 1
         return [group for group in np.split(usable, starts) if len(group) > 1]
@@ -106,7 +111,8 @@ def expression_words(commanded: np.ndarray, yaw: float) -> list[str]:
 
 
 def render_identity(seed: int, frames: int, size: int, analyzer, moving: bool = False) -> Frames:
-    """Render and label `frames` frames of one identity, stills or a moving clip. They depend on `seed` alone."""
+    """Render and label `frames` frames of one identity, stills or a moving clip. They depend on `seed`
+    alone."""
     from hellomeme.conditions import pose_picture
     from hellomeme.crop import Crop
     from hellomeme.motion import Motion

@@ -1,8 +1,9 @@
 """How well a model follows the driver, on toon identities it was never trained on.
 
-Self-reenactment: one frame of an identity is the reference, another frame of it drives and is the truth. The model
-draws in the driver's own frame, so that its pictures can be laid over the truth; "as on the page" goes through
-`Reenactor` as the page does, crop and all, where only what MediaPipe reads of the pictures can be compared.
+Self-reenactment: one frame of an identity is the reference, another frame of it drives and is the truth. The
+model draws in the driver's own frame, so that its pictures can be laid over the truth; "as on the page" goes
+through `Reenactor` as the page does, crop and all, where only what MediaPipe reads of the pictures can be
+compared.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ ANGLES = ("pitch", "yaw", "roll")
 
 @dataclass(frozen=True)
 class Shot:
-    """A rendered frame (256, 256, 3) uint8, the face that MediaPipe finds in it, and what the renderer was told."""
+    """A rendered frame (256, 256, 3) uint8, the face that MediaPipe finds in it, and what the renderer was
+    told."""
 
     frame: np.ndarray
     face: Face
@@ -68,7 +70,8 @@ class Shot:
 
 @dataclass(frozen=True)
 class Pair:
-    """A reference and a driver. truth (256, 256, 3) uint8: the reference's identity, performing as the driver does."""
+    """A reference and a driver. truth (256, 256, 3) uint8: the reference's identity, performing as the driver
+    does."""
 
     identity: Identity
     reference: Shot
@@ -164,7 +167,8 @@ class Bench:
         return np.asarray(result.frames[0])
 
     def reenact(self, pairs: list[Pair], steps: int | None = None) -> np.ndarray:
-        """(N, S, S, 3) uint8: every reference with its driver's motion, in the driver's own frame (no crop)."""
+        """(N, S, S, 3) uint8: every reference with its driver's motion, in the driver's own frame
+        (no crop)."""
         return np.stack(
             [self.draw(self.prepare(pair.reference.frame), pair.driver.motion, steps) for pair in pairs]
         )
@@ -198,7 +202,7 @@ def likeness(pictures: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """Mean PSNR in dB and SSIM of (N, H, W, 3) uint8 pictures."""
     return {
         "psnr": psnr(pictures, truth).mean(),
-        "ssim": np.mean([ssim(a, b) for a, b in zip(pictures, truth)]),
+        "ssim": np.mean([ssim(a, b) for a, b in zip(pictures, truth, strict=True)]),
     }
 
 
@@ -224,10 +228,11 @@ def control(face: Face, name: str) -> float:
 
 
 def follow(faces: list[Face | None], drivers: list[Face]) -> dict[str, float]:
-    """Share of pictures with a face, distances and correlations between driver and picture, as MediaPipe reads both.
+    """Share of pictures with a face, distances and correlations between driver and picture, as MediaPipe
+    reads both.
 
-    aed: mean absolute difference of the 51 coefficients. apd: mean absolute difference of the angles, degrees.
-    All but the share are over the pictures with a face.
+    aed: mean absolute difference of the 51 coefficients. apd: mean absolute difference of the angles,
+    degrees. All but the share are over the pictures with a face.
     """
     figures = {"faces": sum(face is not None for face in faces) / len(faces)}
     seen = [(face, driver) for face, driver in zip(faces, drivers, strict=True) if face is not None]
@@ -247,10 +252,11 @@ def follow(faces: list[Face | None], drivers: list[Face]) -> dict[str, float]:
 
 
 def reenactment(bench: Bench, pairs: list[Pair]) -> tuple[dict[str, dict], dict[str, np.ndarray]]:
-    """Figures of the model, of its ceiling and of what needs no model; and the pictures (N, S, S, 3) they are of.
+    """Figures of the model, of its ceiling and of what needs no model; and the pictures (N, S, S, 3) they are
+    of.
 
-    The ceiling is the truth through the autoencoder. Without a model: the reference copied, and the reference warped
-    from its landmarks to the driver's. All are compared with the truth and the driver.
+    The ceiling is the truth through the autoencoder. Without a model: the reference copied, and the reference
+    warped from its landmarks to the driver's. All are compared with the truth and the driver.
     """
     drivers, truth = [pair.driver.face for pair in pairs], bench.small(pair.truth for pair in pairs)
     warps = (warped(p.reference.frame, p.reference.face.landmarks, p.driver.face.landmarks) for p in pairs)

@@ -1,4 +1,5 @@
-"""Write a trained demo model in the layout of a released one, and take one apart again to train it further."""
+"""Write a trained demo model in the layout of a released one, and take one apart again to train it
+further."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The training loop that all stages share: resumable, timed, logged, on one or many devices through accelerate."""
+"""The training loop that all stages share: resumable, timed, logged, on one or many devices through
+accelerate."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ from tqdm import tqdm
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast. Progress is the larger of steps done and minutes passed, resumed runs included."""
+    """How long and how fast. Progress is the larger of steps done and minutes passed, resumed runs
+    included."""
 
     minutes: float
     batch: int  # per process
@@ -82,7 +84,8 @@ def train(stage: Stage, schedule: Schedule, folder: Path, seed: int = 0, mixed_p
     )
     model, optimizer = accelerator.prepare(stage, adamw)
     average.to(accelerator.device)
-    # After `prepare`, which would take AdamW's step counts to the GPU, where reading them holds up every step.
+    # After `prepare`, which would take AdamW's step counts to the GPU, where reading them holds up every
+    # step.
     step, seconds_before = _resume(folder, parameters, adamw, average)
 
     started, losses = time.monotonic(), []
@@ -246,7 +249,8 @@ def read_log(path: Path) -> list[dict[str, str]]:
 
 
 def write_log(path: Path, rows: list[dict]) -> None:
-    """All rows under one heading of every column that any has; a column that a row lacks stays empty there."""
+    """All rows under one heading of every column that any has; a column that a row lacks stays empty
+    there."""
     unfinished = path.with_suffix(".part")
     with unfinished.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(dict.fromkeys(column for row in rows for column in row)))

@@ -1,8 +1,9 @@
 """Stage 4: with base and adapters frozen, the motion module (AnimateDiff's), on clips.
 
-It is trained as clips are drawn where there is no first pass (`hellomeme.clip_sampling`): all frames of a window begin
-with the same pure noise, and a later step sees what the first one made of it, not a truth under noise. Noisy truths would
-teach it to read the movement from its input, which at the first step of a clip holds none.
+It is trained as clips are drawn where there is no first pass (`hellomeme.clip_sampling`): all frames of a
+window begin with the same pure noise, and a later step sees what the first one made of it, not a truth under
+noise. Noisy truths would teach it to read the movement from its input, which at the first step of a clip
+holds none.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ def flicker(output: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
 
 
 class MotionStage(Stage):
-    """The error of the frames of a window, and of what changes from one to the next, after each of two steps."""
+    """The error of the frames of a window, and of what changes from one to the next, after each of two
+    steps."""
 
     name = "motion"
 
@@ -91,7 +93,8 @@ class MotionStage(Stage):
 
     def draw(self, rng: np.random.Generator, batch: int) -> dict:
         firsts = rng.choice(self.usable, batch)
-        # Up to half a window reaches beyond the end, where the last frame stands, as in the last window of any clip.
+        # Up to half a window reaches beyond the end, where the last frame stands, as in the last window of
+        # any clip.
         starts = rng.integers(0, self.clip_frames - WINDOW // 2 + 1, batch)
         frames = np.minimum(starts[:, None] + np.arange(WINDOW), self.clip_frames - 1)
         backwards = rng.random(batch) < 0.5  # as good a clip
@@ -111,8 +114,8 @@ class MotionStage(Stage):
     def _two_steps(
         self, net: HMDenoisingNet, batch: dict, noise: torch.Tensor | None = None
     ) -> list[torch.Tensor]:
-        """Clean latents (B, C, T, h, w) as predicted at pure noise and then at `timesteps` (B,); no gradient from the
-        second step into the first. noise: (B, C, h, w), of all frames; drawn if not given."""
+        """Clean latents (B, C, T, h, w) as predicted at pure noise and then at `timesteps` (B,); no gradient
+        from the second step into the first. noise: (B, C, h, w), of all frames; drawn if not given."""
         scheduler, truth = self.adapters.scheduler, batch["latents"]
         with torch.no_grad():
             prepared = self.adapters.prepare(batch["reference"])
@@ -130,7 +133,8 @@ class MotionStage(Stage):
         return predicted
 
     def _drawn(self, clips: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Latents of the first windows of validation clips: the truth, and "alone" and "together" as they are drawn."""
+        """Latents of the first windows of validation clips: the truth, and "alone" and "together" as they are
+        drawn."""
         device = self.adapters.empty_text.device
         firsts = self._whole(self.validation)[:clips]
         windows = firsts[:, None] + np.arange(WINDOW)

@@ -1,7 +1,9 @@
-"""The adapters on a user's own clips: the loss of stage 3, on Stable Diffusion 1.5 or any other base of a release.
+"""The adapters on a user's own clips: the loss of stage 3, on Stable Diffusion 1.5 or any other base of a
+release.
 
-Every clip is one identity. It is analysed and cropped as the page does with a driver clip, its frames are kept as
-latents of the base's autoencoder, and then one frame is the reference, and others give the motion and are the truth.
+Every clip is one identity. It is analysed and cropped as the page does with a driver clip, its frames are
+kept as latents of the base's autoencoder, and then one frame is the reference, and others give the motion and
+are the truth.
 """
 
 from __future__ import annotations
@@ -65,7 +67,8 @@ class Clip:
 
 @dataclass(frozen=True)
 class Analysed:
-    """What is known of a clip before the base is loaded: which frames are taken, the motion in them, and their crop."""
+    """What is known of a clip before the base is loaded: which frames are taken, the motion in them, and
+    their crop."""
 
     path: Path
     rate: Fraction
@@ -80,7 +83,8 @@ class Analysed:
 
 
 def clip_paths(folder: Path) -> list[Path]:
-    """The clips of a folder in order of their names. HelloMemeError if there is no folder or no clip in it."""
+    """The clips of a folder in order of their names. HelloMemeError if there is no folder or no clip in
+    it."""
     if not folder.is_dir():
         raise HelloMemeError(f"There is no folder {folder}: give the folder that your clips are in.")
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in CLIPS)
@@ -94,8 +98,8 @@ def clip_paths(folder: Path) -> list[Path]:
 def analysed(path: Path, release: Release, analyzer: FaceAnalyzer, rate: float, frames: int) -> Analysed:
     """Motion and crop of a clip, of `rate` frames a second and at most `frames` of them, spread over it.
 
-    Raises HelloMemeError for a clip that cannot be read or has one frame only, NoFaceError where the face is not to be
-    seen most of the time.
+    Raises HelloMemeError for a clip that cannot be read or has one frame only, NoFaceError where the face is
+    not to be seen most of the time.
     """
     info = probe(path, "training")
     if info.frames < 2:
@@ -139,8 +143,8 @@ def load_clip(name: str, path: Path) -> Clip:
 
 @dataclass(frozen=True)
 class Start:
-    """release: name of a row or a folder of adapters. base: hub id, folder or file, or the row's own. fresh: whether
-    the adapters begin at random, of the row's kind, instead of as released."""
+    """release: name of a row or a folder of adapters. base: hub id, folder or file, or the row's own. fresh:
+    whether the adapters begin at random, of the row's kind, instead of as released."""
 
     release: str
     base: str | None = None
@@ -219,8 +223,10 @@ class OwnClipsStage(Reenactment):
         steps: int | None = None,
         dropped: float = 0.1,
     ):
-        """pipeline: the base and the adapters to begin with. steps: for pictures at a look; the release's if None.
-        dropped: share of references that are drawn without any adapter's help, which guidance compares with."""
+        """pipeline: the base and the adapters to begin with. steps: for pictures at a look; the release's if
+        None.
+        dropped: share of references that are drawn without any adapter's help, which guidance compares
+        with."""
         # Every frame is told the release's prompt, which the page will put in; our own base knows none.
         text = pipeline.encode_prompt(release.prompt)[1:]
         scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
@@ -268,7 +274,8 @@ class OwnClipsStage(Reenactment):
         return self._batch(chosen) | dict(timesteps=torch.from_numpy(timesteps), keep=torch.from_numpy(keep))
 
     def pairs(self) -> list[tuple[Clip, int, np.ndarray]]:
-        """Frames to look at, of the validation clips in turn: each clip's first, and ever later ones as targets."""
+        """Frames to look at, of the validation clips in turn: each clip's first, and ever later ones as
+        targets."""
         pairs = []
         for k in range(LOOKS):
             clip = self.validation[k % len(self.validation)]
@@ -277,8 +284,8 @@ class OwnClipsStage(Reenactment):
         return pairs
 
     def validate(self) -> dict[str, float]:
-        """The loss at a few noise levels, and PSNR of what the page would draw and of the reference left as it is,
-        against the autoencoder's reconstruction of the truth."""
+        """The loss at a few noise levels, and PSNR of what the page would draw and of the reference left as
+        it is, against the autoencoder's reconstruction of the truth."""
         device, chosen = self.empty_text.device, self.pairs()
         batch = self._batch(chosen) | dict(keep=torch.ones(len(chosen), dtype=torch.bool))
         losses = []
@@ -319,8 +326,8 @@ class OwnClipsStage(Reenactment):
 
 
 def export(stage: OwnClipsStage, folder: Path) -> None:
-    """The adapters in the layout of their release, which `--release FOLDER` takes; the base is not part of it, except
-    for the demo's, which has no other place."""
+    """The adapters in the layout of their release, which `--release FOLDER` takes; the base is not part of
+    it, except for the demo's, which has no other place."""
     unfinished = folder.with_name(folder.name + ".part")
     shutil.rmtree(unfinished, ignore_errors=True)
     release = stage.release
@@ -335,7 +342,8 @@ def export(stage: OwnClipsStage, folder: Path) -> None:
 
 
 def prepare(clips: Path, start: Start, work: Path, config: dict, device: torch.device) -> OwnClipsStage:
-    """The stage at its start. What is wrong with clips is found before the base is loaded; latents are kept in `work`.
+    """The stage at its start. What is wrong with clips is found before the base is loaded; latents are kept
+    in `work`.
 
     config: `clips` (rate, frames, steps), and `model` as `fresh_adapters` takes it.
     """

@@ -1,9 +1,9 @@
 """Driven by photographs: do the toons do what real faces do?
 
-The photographs are those that come with packages the requirements install anyway: scikit-image's astronaut and
-photographer, matplotlib's Grace Hopper, and the 100 faces of scikit-image's `lfw_subset`, 25 x 25 px each and enlarged.
-None of them is in this repository. The large ones are also edited: jaw, smile and yaw are commanded, the rest
-of the motion is the photograph's.
+The photographs are those that come with packages the requirements install anyway: scikit-image's astronaut
+and photographer, matplotlib's Grace Hopper, and the 100 faces of scikit-image's `lfw_subset`, 25 x 25 px each
+and enlarged. None of them is in this repository. The large ones are also edited: jaw, smile and yaw are
+commanded, the rest of the motion is the photograph's.
 """
 
 from __future__ import annotations
@@ -119,9 +119,9 @@ def looked_at(bench: Bench, motion: Motion) -> np.ndarray:
 def driven(bench: Bench, edits: int = 32) -> tuple[dict[str, dict[str, float]], np.ndarray]:
     """Figures by kind of driver, and a row of pictures for each large photograph, see `looked_at`.
 
-    own motion: every photograph drives one held-out reference with what MediaPipe reads of it. edited: `edits` random
-    commands for each large photograph. Drawn as on the page: crop, and the reference's own place. The photographs
-    themselves are not shown.
+    own motion: every photograph drives one held-out reference with what MediaPipe reads of it. edited:
+    `edits` random commands for each large photograph. Drawn as on the page: crop, and the reference's own
+    place. The photographs themselves are not shown.
     """
     found = photographs(bench)
     large = [photograph.motion for photograph in found if not photograph.small]

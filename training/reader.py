@@ -1,8 +1,10 @@
-"""A reader of latents: what expression and pose they show. Its errors are a loss of the adapters, beside the pixels'.
+"""A reader of latents: what expression and pose they show. Its errors are a loss of the adapters, beside the
+pixels'.
 
-A smile moves a few pixels. In a mean over all of a latent's numbers it hardly counts, and a short training never gets to
-it. So a small network first learns to read from the truth's latents what the renderer was told; then the adapters are
-also held to what it reads of their predictions. It takes no part in drawing and is not exported.
+A smile moves a few pixels. In a mean over all of a latent's numbers it hardly counts, and a short training
+never gets to it. So a small network first learns to read from the truth's latents what the renderer was told;
+then the adapters are also held to what it reads of their predictions. It takes no part in drawing and is not
+exported.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ def haze(latents: torch.Tensor) -> torch.Tensor:
 
 
 class Reader(nn.Module):
-    """Latents (B, C, h, w) of unit spread, sides a multiple of 8 -> (B, 54), each of NAMES in its spreads from its mean."""
+    """Latents (B, C, h, w) of unit spread, sides a multiple of 8 -> (B, 54), each of NAMES in its spreads
+    from its mean."""
 
     def __init__(self, latent_channels: int, side: int, widths: tuple[int, int, int] = (64, 96, 128)):
         super().__init__()
@@ -53,7 +56,8 @@ class Reader(nn.Module):
     def difference(self, predicted: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
         """(B,) mean squared difference of what is read of either, (B, C, h, w) both.
 
-        Read through the same noise, which changes at every step: what only one exact picture would fool is of no use.
+        Read through the same noise, which changes at every step: what only one exact picture would fool is of
+        no use.
         """
         noise = haze(truth)
         return (self(predicted + noise) - self(truth + noise)).square().mean(1)
@@ -113,7 +117,7 @@ class ReaderStage(Stage):
         device = next(self.reader.parameters()).device
         read = self.reader(self.validation_latents.float().to(device)).cpu().numpy()
         squares = []
-        for ours, told in zip(read.T, self.validation_told.T):
+        for ours, told in zip(read.T, self.validation_told.T, strict=True):
             square, _, _ = np.histogram2d(-ours, told, bins=48, range=[[-3, 3], [-3, 3]])
             squares.append(255 - np.minimum(255, 60 * square).astype(np.uint8))
         return Image.fromarray(np.vstack([np.hstack(squares[i : i + 9]) for i in range(0, len(squares), 9)]))

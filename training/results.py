@@ -1,4 +1,5 @@
-"""All measurements of a model in one page: tables, pictures, and what was aimed at beside what was reached."""
+"""All measurements of a model in one page: tables, pictures, and what was aimed at beside what was
+reached."""
 
 from __future__ import annotations
 

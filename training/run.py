@@ -1,7 +1,8 @@
-"""Train the demo model, stage by stage, from data to export; or the adapters of a release on clips of your own.
+"""Train the demo model, stage by stage, from data to export; or the adapters of a release on clips of your
+own.
 
-Each stage reads what the stages before it left in the work folder, resumes where it stopped, and may be run on several
-processes with `accelerate launch -m training.run ...`.
+Each stage reads what the stages before it left in the work folder, resumes where it stopped, and may be run
+on several processes with `accelerate launch -m training.run ...`.
 """
 
 from __future__ import annotations
@@ -160,7 +161,8 @@ class Workshop:
         )
         start_by_copying(adapter, self.side)
         adapter.reference_modules_down[3].requires_grad_(False)  # the method has no use for it
-        # The pose picture has twice the side of the latents. v1's maps begin at half the latents' side, v2's at the whole.
+        # The pose picture has twice the side of the latents. v1's maps begin at half the latents' side, v2's
+        # at the whole.
         width = model["control_width"]
         common = dict(cross_attention_dim=width, knitted=knitted)
         down = HMControlNet(scale_factor=2, block_out_channels=(32, *channels[:3]), **common)

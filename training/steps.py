@@ -23,7 +23,7 @@ def by_steps(bench: Bench, steps: tuple[int, ...] = STEPS) -> dict[str, dict[str
     figures = {}
     for count in sorted({*steps, bench.settings.steps}):
         pictures, seconds = [], []
-        for reference, pair in zip(references, pairs):
+        for reference, pair in zip(references, pairs, strict=True):
             started = time.perf_counter()
             pictures.append(bench.draw(reference, pair.driver.motion, count))
             seconds.append(time.perf_counter() - started)

@@ -1,8 +1,9 @@
 """Text keeps working: captions drawn by the plain base, and with the adapters inserted but told nothing.
 
-"Told nothing" is what guidance calls the negative and training the dropped condition: empty latents for a reference,
-no pose square, all coefficients 0. The adapters still take part at every place of the UNet; do the words still decide?
-Measured on colour words: is the drawn background, shirt or hair nearer to its word in the caption than to all others?
+"Told nothing" is what guidance calls the negative and training the dropped condition: empty latents for a
+reference, no pose square, all coefficients 0. The adapters still take part at every place of the UNet; do the
+words still decide? Measured on colour words: is the drawn background, shirt or hair nearer to its word in the
+caption than to all others?
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ PALETTES = {
     "shirt": {name: hsv(*paint) for name, paint in PAINTS.items()},
     "hair": {name: hsv(*np.mean(ranges, axis=1)) for name, ranges in HAIRS.items()},
 }
-# Where to look, as fractions of the picture (left, top, right, bottom): most of it is what it should be wherever the
-# head turns. How well that works is measured on the renderer's own pictures of the captions.
+# Where to look, as fractions of the picture (left, top, right, bottom): most of it is what it should be
+# wherever the head turns. How well that works is measured on the renderer's own pictures of the captions.
 REGIONS = {
     "background": ((0.0, 0.0, 0.12, 0.3), (0.88, 0.0, 1.0, 0.3)),
     "shirt": ((0.25, 0.97, 0.36, 1.0), (0.64, 0.97, 0.75, 1.0)),
@@ -48,20 +49,22 @@ def words(caption: str) -> dict[str, str]:
 
 
 def colour(picture: np.ndarray, region: str) -> str:
-    """The word whose colour is nearest (in CIELAB) to the median colour of a region of a picture (S, S, 3)."""
+    """The word whose colour is nearest (in CIELAB) to the median colour of a region of a picture
+    (S, S, 3)."""
     size = len(picture)
     patches = []
     for box in REGIONS[region]:
         left, top, right, bottom = (round(size * side) for side in box)
         patches.append(picture[top:bottom, left:right].reshape(-1, 3))
     seen = np.median(np.concatenate(patches), axis=0)
-    names, paints = zip(*PALETTES[region].items())
+    names, paints = zip(*PALETTES[region].items(), strict=True)
     lab = rgb2lab(np.stack([seen, *paints])[None] / 255)[0]
     return names[np.linalg.norm(lab[1:] - lab[0], axis=1).argmin()]
 
 
 def agreement(pictures: np.ndarray, captions: list[str]) -> dict[str, float]:
-    """Share of pictures whose background, shirt and hair have the colour of the caption's word; and of all words."""
+    """Share of pictures whose background, shirt and hair have the colour of the caption's word; and of all
+    words."""
     right = {region: [] for region in REGIONS}
     for picture, caption in zip(pictures, captions, strict=True):
         for region, word in words(caption).items():
@@ -89,7 +92,7 @@ def by_base(bench: Bench, captions: list[str], steps: int = STEPS) -> np.ndarray
     for i, caption in enumerate(captions):
         text = pipeline.encode_prompt(caption)
 
-        def denoise(latents, timestep):
+        def denoise(latents, timestep, text=text):
             return pipeline.unet(latents[:, :, 0], timestep, encoder_hidden_states=text).sample[:, :, None]
 
         latents = sample(guided(denoise, GUIDANCE), pipeline.scheduler, noise_of(bench, i), steps)
@@ -118,7 +121,8 @@ def by_adapted(bench: Bench, captions: list[str], steps: int = STEPS) -> np.ndar
 def text(
     bench: Bench, count: int = 48, steps: int = STEPS
 ) -> tuple[dict[str, dict[str, float]], Image.Image]:
-    """Figures of base, adapters and the renderer's own pictures of `count` held-out captions; and a grid to look at."""
+    """Figures of base, adapters and the renderer's own pictures of `count` held-out captions; and a grid to
+    look at."""
     identities = [make_identity(FIRST_IDENTITY["heldout"] + i) for i in range(count)]
     rng = np.random.default_rng(0)
     captions = [identity.caption for identity in identities]

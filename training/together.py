@@ -1,9 +1,9 @@
 """Stage 3a, for those in a hurry: the base learns on, beside the adapters, before it is frozen for good.
 
-Where there is a trained base, as Stable Diffusion is for the paper, nobody needs this. Our own base has seen minutes of
-training instead of months: its features say too little of a face for attentions to find their way by. So the two learn
-side by side for a while. The base goes on drawing captions without the adapters in a share of every batch, so that it
-stays a text-to-image model; then `adapters` freezes it.
+Where there is a trained base, as Stable Diffusion is for the paper, nobody needs this. Our own base has seen
+minutes of training instead of months: its features say too little of a face for attentions to find their way
+by. So the two learn side by side for a while. The base goes on drawing captions without the adapters in a
+share of every batch, so that it stays a text-to-image model; then `adapters` freezes it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from training.base import BaseStage
 
 
 class TogetherStage(AdapterStage):
-    """The loss of the adapters, with gradients into the UNet from both of its passes, and the loss of the base."""
+    """The loss of the adapters, with gradients into the UNet from both of its passes, and the loss of the
+    base."""
 
     name = "together"
 

@@ -1,4 +1,5 @@
-"""Head pose and the camera. Units: half the width of a face. x to the image's right, y up, z to the camera."""
+"""Head pose and the camera. Units: half the width of a face. x to the image's right, y up, z to the
+camera."""
 
 from dataclasses import dataclass
 
@@ -33,7 +34,8 @@ def rotation(pose: Pose) -> np.ndarray:
 
 
 class Camera:
-    """Head points (..., 3) -> `turned` (..., 3) -> `project`ed pixels (..., 2) of a `size` x `size` picture."""
+    """Head points (..., 3) -> `turned` (..., 3) -> `project`ed pixels (..., 2) of a `size` x `size`
+    picture."""
 
     def __init__(self, pose: Pose, size: int):
         self.rotation = rotation(pose)

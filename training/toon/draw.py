@@ -49,7 +49,8 @@ def lit(colour, normal, light, ambient=0.64, diffuse=0.46, gloss=14.0):
 
 
 class Canvas:
-    """An RGB picture seen through a camera. Sizes of lines are in head units; points are pixels unless 3-D."""
+    """An RGB picture seen through a camera. Sizes of lines are in head units; points are pixels unless
+    3-D."""
 
     def __init__(self, image: np.ndarray, camera: Camera):
         self.image, self.camera, self.unit = image, camera, camera.unit
@@ -115,7 +116,7 @@ class Canvas:
             return
         layer = np.zeros((y1 - y0, x1 - x0, 3), np.uint8)
         shades = np.clip(colours[mask][order], 1, 255).tolist()  # 0 marks the unpainted
-        for quad, shade in zip(fixed(quads[order] - (x0, y0)), shades):
+        for quad, shade in zip(fixed(quads[order] - (x0, y0)), shades, strict=True):
             cv2.fillConvexPoly(layer, quad, shade, 8, FRACTION_BITS)
         painted = (layer[..., 0] > 0).astype(np.float32)
         sigma = max(0.6, softness * self.unit)

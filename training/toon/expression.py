@@ -58,7 +58,8 @@ def random_expression(rng: np.random.Generator) -> np.ndarray:
 
 
 def look(e: dict, right: float, up: float):
-    """Point both eyes of the expression `e` (name -> value); `right` is the image's right, so the head's left."""
+    """Point both eyes of the expression `e` (name -> value); `right` is the image's right, so the head's
+    left."""
     e["eyeLookOutLeft"] = e["eyeLookInRight"] = max(right, 0)
     e["eyeLookInLeft"] = e["eyeLookOutRight"] = max(-right, 0)
     for side in ("Left", "Right"):
@@ -78,8 +79,8 @@ def random_pose(rng: np.random.Generator) -> Pose:
 
 
 class Controls:
-    """An expression read by name: `controls["jawOpen"]`, and as (right, left) pairs: `controls.pair("mouthSmile")`.
-    Right comes first because the head's right is at negative x."""
+    """An expression read by name: `controls["jawOpen"]`, and as (right, left) pairs:
+    `controls.pair("mouthSmile")`. Right comes first because the head's right is at negative x."""
 
     def __init__(self, expression):
         self.values = np.asarray(expression, float)

@@ -23,7 +23,8 @@ ALONG = np.linspace(0, 1, 9)  # from a lock's root to its tip
 
 
 class Hair:
-    """Places on the hair are (theta, t): the angle around the head, and 0 at the lower edge to 1 at the crown."""
+    """Places on the hair are (theta, t): the angle around the head, and 0 at the lower edge to 1 at the
+    crown."""
 
     def __init__(self, head: Head):
         self.head, self.p = head, head.identity
@@ -107,7 +108,8 @@ class Hair:
             self.draw_locks(canvas)
 
     def locks(self):
-        """Yields (theta, t, lift, tip): the course of each lock over the shell, and how far its tip hangs over."""
+        """Yields (theta, t, lift, tip): the course of each lock over the shell, and how far its tip hangs
+        over."""
         p, rng, style = self.p, self.rng, self.p.style
         if style in ("short", "spiky", "bun", "ponytail"):  # combed back from the hairline
             lean = {"short": 0.55 * np.sign(p.parting), "spiky": 0.0}.get(style, 0.0)

@@ -1,6 +1,7 @@
 """The head's surface, and how blendshapes move it.
 
-A point of the skin is named by its place at rest: (theta, y), the angle around the vertical axis and the height.
+A point of the skin is named by its place at rest: (theta, y), the angle around the vertical axis and the
+height.
 """
 
 import numpy as np

@@ -11,7 +11,8 @@ Performance = list[tuple[np.ndarray, Pose]]  # expression (51,) in [0, 1] and he
 
 
 def random_stills(rng: np.random.Generator, frames: int) -> Performance:
-    """Frames that have nothing to do with each other; the first has a straight face three times out of ten."""
+    """Frames that have nothing to do with each other; the first has a straight face three times out of
+    ten."""
     performance = []
     for number in range(frames):
         expression, pose = random_expression(rng), random_pose(rng)
@@ -22,8 +23,8 @@ def random_stills(rng: np.random.Generator, frames: int) -> Performance:
 
 
 def random_clip(rng: np.random.Generator, frames: int) -> Performance:
-    """A clip: random expressions and poses 6 to 24 frames apart, a quarter of a second to a whole one at 25 frames a
-    second, eased into one another, in one place."""
+    """A clip: random expressions and poses 6 to 24 frames apart, a quarter of a second to a whole one at 25
+    frames a second, eased into one another, in one place."""
     keys = [0]
     while keys[-1] < frames:
         keys.append(keys[-1] + int(rng.integers(6, 25)))
@@ -36,7 +37,7 @@ def random_clip(rng: np.random.Generator, frames: int) -> Performance:
         ease = t * t * (3 - 2 * t)
         (expression, pose), (next_expression, next_pose) = stops[i], stops[i + 1]
 
-        def between(a, b):
+        def between(a, b, ease=ease):
             return a + ease * (b - a)
 
         turned = {
