@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from common import head, machine
 
-from hellomeme.conditions import pose_corners, pose_picture
-from hellomeme.face import FaceAnalyzer
-from hellomeme.smoothing import smoothed
-from hellomeme.tracking import analyse
-from hellomeme.video import read_frames
+from hellomeme.face.conditions import pose_corners, pose_picture
+from hellomeme.face.detect import FaceAnalyzer
+from hellomeme.face.smooth import smoothed
+from hellomeme.face.track import analyse
+from hellomeme.io.ffmpeg import read_frames
 
 RATE = Fraction(30)
 

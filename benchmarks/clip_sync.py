@@ -23,10 +23,10 @@ options = parser.parse_args()
 from clips import H264, ffmpeg, samples, stamps  # noqa: E402
 from photos import toon  # noqa: E402
 
-from hellomeme.face import FaceAnalyzer  # noqa: E402
+from hellomeme.face.detect import FaceAnalyzer  # noqa: E402
+from hellomeme.io.ffmpeg import read_frames  # noqa: E402
 from hellomeme.reenactor import Reenactor  # noqa: E402
 from hellomeme.settings import ClipSettings, Settings  # noqa: E402
-from hellomeme.video import read_frames  # noqa: E402
 
 HERTZ = 48000
 

@@ -21,10 +21,10 @@ import numpy as np
 from common import head, machine, model
 from photos import toon
 
-from hellomeme import releases
+from hellomeme.io.ffmpeg import read_frames
 from hellomeme.reenactor import Reenactor
+from hellomeme.releases.load import add_motion, load
 from hellomeme.settings import ClipSettings, Settings
-from hellomeme.video import read_frames
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument(
@@ -45,7 +45,7 @@ def signal_to_noise(one: np.ndarray, other: np.ndarray) -> float:
 
 
 print(machine())
-pipeline, encoder, row = releases.load(model(options.release), device=options.device)
+pipeline, encoder, row = load(model(options.release), device=options.device)
 about = "as released"
 if not row.first_pass:
     row, about = (
@@ -55,7 +55,7 @@ if not row.first_pass:
     pipeline.scheduler = type(pipeline.scheduler).from_config(
         pipeline.scheduler.config, rescale_betas_zero_snr=False
     )
-together = releases.add_motion(pipeline, row)
+together = add_motion(pipeline, row)
 if not together:
     # Without a motion module there is no second pass: one without effect lets the first be seen through it
     from training.motion_module import make_motion_adapter

@@ -22,9 +22,10 @@ from pathlib import Path
 from common import ROOT, head, machine
 from PIL import Image
 
-from hellomeme import cli, metadata
-from hellomeme.motion import Motion
-from hellomeme.video import probe, read_frames
+from hellomeme.cli import main
+from hellomeme.face.motion import Motion
+from hellomeme.io import metadata
+from hellomeme.io.ffmpeg import probe, read_frames
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--only", choices=("disk", "model", "killed"), help="only these faults")
@@ -41,7 +42,7 @@ def run(*arguments) -> tuple[int, str]:
     with tempfile.TemporaryFile("w+", dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as said, kept(2):
         os.dup2(said.fileno(), 2)
         with contextlib.redirect_stdout(None):
-            status = cli.main([str(argument) for argument in arguments])
+            status = main.main([str(argument) for argument in arguments])
         said.seek(0)
         return status, said.read().strip()
 

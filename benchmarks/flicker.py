@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from common import machine, model
 
-from hellomeme import releases
-from hellomeme.clip_sampling import ClipPlan, draw_clip
-from hellomeme.conditions import pose_tensor
-from hellomeme.crop import Crop
-from hellomeme.face import FaceAnalyzer
-from hellomeme.motion import Motion
+from hellomeme.face.conditions import pose_tensor
+from hellomeme.face.crop import Crop
+from hellomeme.face.detect import FaceAnalyzer
+from hellomeme.face.motion import Motion
+from hellomeme.face.smooth import bridged, smoothed
+from hellomeme.releases.load import add_motion, load
+from hellomeme.sampling.windows import ClipPlan, draw_clip
 from hellomeme.settings import ClipSettings
-from hellomeme.smoothing import bridged, smoothed
 from training.autoencoder import to_tensor
 from training.dataset import FIRST_IDENTITY, RENDER_SIZE
 from training.toon import make_identity, random_clip, render
@@ -97,13 +97,13 @@ def main() -> None:
     options = parser.parse_args()
 
     print(machine())
-    pipeline, _, release = releases.load(model(options.release), device="cpu")
+    pipeline, _, release = load(model(options.release), device="cpu")
     ways = {
         "a picture that stands still": None,
         "the truth through the autoencoder": None,
         "without the motion module": False,
     }
-    if releases.add_motion(pipeline, release):
+    if add_motion(pipeline, release):
         ways["with the motion module"] = True
     else:
         print(f"{release.name} has no motion module")

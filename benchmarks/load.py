@@ -29,7 +29,7 @@ from gradio_client import Client, handle_file
 from gradio_client.utils import QueueError
 from PIL import Image
 
-from hellomeme import metadata
+from hellomeme.io import metadata
 
 FULL = "Queue is full! Please try again."  # what gradio_client says for the server's refusal
 STEPS, LEFT_STEPS = 2, 50

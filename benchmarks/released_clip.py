@@ -16,8 +16,8 @@ import torch
 from common import machine
 from test_clip_sampling import CASE, NETWORKS, Image, deviation, json, load_file, np
 
-from hellomeme import releases
-from hellomeme.clip_sampling import ClipPlan, draw_clip
+from hellomeme.releases.load import add_motion, find, load
+from hellomeme.sampling.windows import ClipPlan, draw_clip
 
 print(machine())
 facts, recorded = json.loads((CASE / "run.json").read_text()), load_file(CASE / "run.safetensors")
@@ -27,15 +27,15 @@ with tempfile.TemporaryDirectory() as folder:
     for part in ("tokenizer", "scheduler"):
         shutil.copytree(NETWORKS / "checkpoint" / part, official / part)
     row = dataclasses.replace(
-        releases.find("v1"),
+        find("v1"),
         root=NETWORKS / "hub",
         base=str(NETWORKS / "checkpoint"),
         emotion=None,
         text_width=None,
         motion=str(CASE / "hm_animatediff_frame12"),
     )
-    pipeline = releases.load(row, device="cpu", reference_base=str(official))[0]
-releases.add_motion(pipeline, row)
+    pipeline = load(row, device="cpu", reference_base=str(official))[0]
+add_motion(pipeline, row)
 prompts = facts["prompt"], facts["negative"]
 picture = torch.from_numpy(np.array(Image.open(NETWORKS / "ref_image.png").convert("RGB")))
 

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from common import machine
 
-from hellomeme.face import FaceAnalyzer
+from hellomeme.face.detect import FaceAnalyzer
 from training.dataset import FIRST_IDENTITY, RENDER_SIZE
 from training.evaluate import ANGLES, FOLLOWED, control, correlation
 from training.toon import Pose, make_identity, random_expression, render

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hellomeme import ClipSettings, Reenactor, metadata
-from hellomeme.video import ClipWriter, read_frames
+from hellomeme import ClipSettings, Reenactor
+from hellomeme.io import metadata
+from hellomeme.io.ffmpeg import ClipWriter, read_frames
 
 HERE = Path(__file__).parent
 FILMS = HERE / "films"

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hellomeme.arkit import INDEX
-from hellomeme.video import ClipWriter
+from hellomeme.face.arkit import INDEX
+from hellomeme.io.ffmpeg import ClipWriter
 from training.toon import Pose, make_identity, render
 
 HERE = Path(__file__).parent

@@ -1,7 +1,7 @@
-"""`python -m hellomeme`: see `hellomeme.cli`."""
+"""`python -m hellomeme`: see `hellomeme.cli.main`."""
 
 import sys
 
-from .cli import main
+from .cli.main import main
 
 sys.exit(main())

@@ -11,12 +11,13 @@ from diffusers.loaders import StableDiffusionLoraLoaderMixin
 from diffusers.utils import BaseOutput
 from torch import Tensor
 
-# Named by save_pretrained; from_pretrained only takes classes of modules that are imported already.
-from . import autoencoder  # noqa: F401
-from .control import HMControlNet, HMControlNet2, HMV2ControlNet, HMV2ControlNet2
 from .errors import HelloMemeError
-from .networks import HMDenoisingNet, HMReferenceAdapter, HMReferenceNet, with_motion
-from .sampling import Denoise, guided, sample
+from .models import old_names  # noqa: F401  (from_pretrained finds our networks by the modules it imports)
+from .models.adapters import HMReferenceAdapter
+from .models.control import HMControlNet, HMControlNet2, HMV2ControlNet, HMV2ControlNet2
+from .models.motion_module import with_motion
+from .models.unet import HMDenoisingNet, HMReferenceNet
+from .sampling.image import Denoise, guided, sample
 
 ControlNet = HMControlNet | HMControlNet2 | HMV2ControlNet | HMV2ControlNet2
 BLACK = -1.0  # the condition picture of the negative half

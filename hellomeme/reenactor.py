@@ -12,21 +12,21 @@ import numpy as np
 import torch
 from PIL import Image
 
-from . import releases
-from .conditions import emotion_input, pose_picture, pose_tensor
-from .crop import Crop
-from .edit import Edit, Turn, edited
-from .emotion import FanEncoder
 from .errors import HelloMemeError
-from .face import Face, FaceAnalyzer
+from .face.conditions import emotion_input, pose_picture, pose_tensor
+from .face.crop import Crop
+from .face.detect import Face, FaceAnalyzer
+from .face.edit import Edit, Turn, edited
+from .face.motion import Motion
+from .face.paste import paste
+from .io.image import read_picture
+from .io.metadata import Stamp
 from .memory import attempts
-from .metadata import Stamp
-from .motion import Motion
-from .paste import paste
-from .pictures import read_picture
+from .models.fan_encoder import FanEncoder
 from .pipeline import HelloMemePipeline, Reference
-from .releases import Release
-from .sampling import Stopped
+from .releases.load import load
+from .releases.table import Release
+from .sampling.image import Stopped
 from .settings import ClipSettings, Settings
 
 __all__ = ["Portrait", "ReferencePortrait", "Reenactor", "Result", "Stopped"]
@@ -125,10 +125,10 @@ class Reenactor:
         **more,
     ) -> Reenactor:
         """A reenactor with the networks of a release or a local folder; the arguments are those of
-        `releases.load`."""
+        `load`."""
         for _ in attempts():
             with contextlib.suppress(torch.OutOfMemoryError):
-                pipeline, emotion_encoder, release = releases.load(name, base, device, dtype, loras, **more)
+                pipeline, emotion_encoder, release = load(name, base, device, dtype, loras, **more)
                 return cls(pipeline, release, emotion_encoder)
 
     def set_reference(self, image: PictureSource, face: int | None = None) -> ReferencePortrait:
@@ -182,8 +182,8 @@ class Reenactor:
 
         coefficients: ARKit names and values 0..1, where names left out keep the reference's own; or all 51 as
         an array. turn: of the head, from the reference's own pose. The strengths in `settings` count as for a
-        driver; the other arguments are those of `image`. See `edit` for groups of names, presets and values
-        to start from.
+        driver; the other arguments are those of `image`. See `face.edit` for groups of names, presets and
+        values to start from.
         Raises HelloMemeError for other names or values, or if the control nets know no ARKit coefficients.
         """
         reference = self.chosen(reference)
@@ -210,9 +210,9 @@ class Reenactor:
     ):
         """Draw the reference moved by a driver clip or motion file, as an MP4 file with the driver's sound.
 
-        Returns a `clip.Report`; see `clip.make_clip` for the arguments and what is raised.
+        Returns a `video.Report`; see `video.make_clip` for the arguments and what is raised.
         """
-        from .clip import make_clip
+        from .video import make_clip
 
         return make_clip(self, driver, output, settings, clip, progress, reference, labelled)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import HelloMemeError
 
 if TYPE_CHECKING:
-    from .releases import Release
+    from .releases.table import Release
 
 MAX_SEED = 2**31 - 1
 LONGEST_TEXT = 2000  # letters; the text encoder reads some 75 words

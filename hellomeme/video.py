@@ -1,294 +1,287 @@
-"""Clips as streams of frames, read and written through the ffmpeg that imageio-ffmpeg brings along.
+"""A driver clip or motion file in, a clip of the reference out, with memory that does not grow with its
+length.
 
-Nothing here holds more than a frame or two. Rates are exact fractions: 29.97 is 30000/1001.
+The driver is read twice as a stream: for its motion, of which only numbers are kept, and again only if it is
+to be shown beside the result. Frames are drawn, decoded and written a few at a time.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
+import itertools
+import math
 import os
-import re
-import shutil
-import subprocess
-import tempfile
-import threading
-from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from PIL import Image
 
-from .drafts import draft_of, remove_left
-from .errors import HelloMemeError
+from .errors import HelloMemeError, NoFaceError
+from .face.conditions import pose_picture, pose_tensor
+from .face.crop import Crop
+from .face.detect import FaceAnalyzer
+from .face.motion import Motion
+from .face.retarget import retarget
+from .face.smooth import bridged, smoothed
+from .face.track import Emotion, analyse
+from .io.ffmpeg import ClipWriter, Sound, probe, read_frames
+from .io.metadata import Stamp
+from .memory import attempts
+from .releases.load import add_motion
+from .sampling.windows import ClipPlan, draw_clip
+from .settings import ClipSettings, Settings
 
-LONGEST = 1920  # px: larger clips are reduced to this while they are read; the networks see 512 at most
-SHORTEST = 32  # px: less cannot show a face
-# What ffmpeg may take a file for: containers only, no playlists, which could make it open other files or
-# addresses.
-CONTAINERS = "mov,matroska,webm,gif,avi,mpegts,mpeg,flv,ogg,asf,3gp,ivf"
-STEADY_RATES = (8, 10, 12, 15, 24, 25, 30, 50, 60, *(Fraction(rate * 1000, 1001) for rate in (24, 30, 60)))
-# What the folders begin with in which clips are encoded, followed by the number of the process
-DRAFTS = "hellomeme-"
-RATE_OF_ONE = Fraction(25)  # of a single frame without a duration
+if TYPE_CHECKING:
+    from .reenactor import Reenactor, ReferencePortrait
+
+Progress = Callable[[str, int, int], None]
+MOTION_RATE = Fraction(25)  # frames a second of a motion file that does not say
+MOST_FRAMES = 250_000  # two hours at 30 a second, and some: their numbers are kept in memory
 
 
 @dataclass(frozen=True)
-class ClipInfo:
-    """rate: frames a second, exact; of a clip with a variable rate, the common rate nearest to its average.
-    seconds: from the start of the file to the end of the last frame. steady: whether the rate is constant."""
+class Report:
+    """frames: how many were made, at `rate` a second. without_face: how many of them the driver shows no face
+    in.
+    seconds: what it took. settings, clip: those used, with every choice made."""
 
     path: Path
+    frames: int
+    without_face: int
     rate: Fraction
-    seconds: Fraction
-    steady: bool
-
-    @property
-    def frames(self) -> int:
-        """How many frames it has at its rate; a damaged file may deliver fewer."""
-        return max(round(self.seconds * self.rate), 1)
+    seconds: float
+    settings: Settings
+    clip: ClipSettings
 
 
 @dataclass(frozen=True)
-class Sound:
-    """The sound of a clip from `start` on, for `seconds`."""
+class Selection:
+    """Frames of a driver: `count` (None: to its end) from `start` seconds on, `taken` in a second of the
+    driver and `played` in a second of the result."""
 
-    path: Path
     start: Fraction
-    seconds: Fraction
+    taken: Fraction
+    count: int
+    played: Fraction
 
-
-def probe(path: str | Path, name: str = "driver") -> ClipInfo:
-    """Rate and length of a clip, from the time stamps of all its pictures, without decoding any.
-
-    Raises HelloMemeError, one sentence that calls the clip by `name`, for whatever is no clip.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise HelloMemeError(f"The {name} clip {path} is a folder: choose a clip in it.")
-    if not path.is_file():
-        raise HelloMemeError(f"The {name} clip {path} does not exist: check the path.")
-    if not os.access(path, os.R_OK):
-        raise HelloMemeError(f"The {name} clip {path} may not be read: change its permissions.")
-    told = subprocess.run(
-        [*_ffmpeg(), *_input(path), "-map", "0:V:0", "-c", "copy", "-f", "framecrc", "-"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        stdin=subprocess.DEVNULL,
-        text=True,
-        errors="replace",
-    ).stdout.splitlines()
-    tick = next((Fraction(line.split(":")[1].strip()) for line in told if line.startswith("#tb 0")), None)
-    # stream, dts, pts, duration, ...
-    packets = [line.split(",") for line in told if not line.startswith("#")]
-    stamps = sorted((int(pts if _number(pts) else dts), int(length)) for _, dts, pts, length, *_ in packets)
-    if tick is None or not stamps:
-        raise HelloMemeError(
-            f"The {name} clip {path.name} is not a clip that can be read: choose an MP4, MOV, WebM "
-            "or GIF file."
-        )
-    times = [pts for pts, _ in stamps]
-    rate, steady = _rate(times, stamps[-1][1], tick)
-    last = stamps[-1][1] * tick if 0 < stamps[-1][1] * tick * rate < 100 else 1 / rate
-    return ClipInfo(path, rate, max(times[-1] * tick + last, 1 / rate), steady)
-
-
-def read_frames(
-    path: str | Path,
-    rate: Fraction,
-    start: Fraction = Fraction(0),
-    count: int | None = None,
-    name: str = "driver",
-) -> Iterator[np.ndarray]:
-    """The frames from `start` seconds on, upright and with square pixels, as (H, W, 3) uint8 RGB.
-
-    rate: frames a second to take; what is shown at each moment is taken twice or left out as needed, so that
-    a variable rate becomes a constant one in time with the sound. count: at most so many, None for all.
-    Raises HelloMemeError if there is not one frame, or if they are smaller than 32 px.
-    """
-    shrink = f"min(1,{LONGEST}/max(iw*sar,ih))"
-    filters = (
-        f"fps={rate.numerator}/{rate.denominator}:start_time=0,"
-        f"scale='max(2,round(iw*sar*{shrink}))':'max(2,round(ih*{shrink}))':flags=bicubic,setsar=1"
-    )
-    seek = ["-ss", f"{float(start):.6f}"] if start else []
-    limit = [] if count is None else ["-frames:v", str(count)]
-    command = [
-        *_ffmpeg(), *seek, *_input(Path(path)), "-map", "0:V:0", "-vf", filters, *limit,
-        "-f", "image2pipe", "-c:v", "ppm", "-pix_fmt", "rgb24", "-",
-    ]  # fmt: skip  # ffmpeg's options stay beside their values
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=1 << 20
-    )
-    frames = 0
-    try:
-        while (frame := _read_ppm(process.stdout)) is not None:
-            if min(frame.shape[:2]) < SHORTEST:
-                raise HelloMemeError(
-                    f"The {name} clip is only {frame.shape[1]} x {frame.shape[0]} pixels: choose one "
-                    f"of at least {SHORTEST} x {SHORTEST}."
-                )
-            frames += 1
-            yield frame
-        if not frames:
+    @classmethod
+    def of(cls, seconds: Fraction, rate: Fraction, clip: ClipSettings) -> Selection:
+        """What the settings choose of a clip of that length and rate; HelloMemeError for a start beyond its
+        end and for more frames than can be kept."""
+        wanted = rate if clip.rate == "source" else Fraction(clip.rate)
+        start = Fraction(clip.start or 0).limit_denominator(1000)
+        if start >= seconds:
             raise HelloMemeError(
-                f"The {name} clip {Path(path).name} has no picture that can be read: save or "
-                "download it again."
+                f"The start of {float(start):g} s is beyond the end of the driver, which lasts "
+                f"{float(seconds):.2f} s: choose an earlier one."
             )
-    finally:
-        process.kill()
-        process.stdout.close()
-        process.wait()
-
-
-class ClipWriter:
-    """Writes frames as H.264, yuv420p, for playing while it loads, with the sound of another clip if that has
-    any.
-
-    Used as a context manager. The file takes its place when the block ends well; until then it grows in the
-    system's folder for temporary files, so that after an error, a stop or a crash nothing of it is at `path`.
-    What a crash leaves among the temporary files goes when the next clip is begun.
-    """
-
-    def __init__(
-        self, path: str | Path, rate: Fraction, sound: Sound | None = None, metadata: Sequence[str] = ()
-    ):
-        """metadata: ffmpeg's arguments for what the file says of itself, from
-        `metadata.Stamp.clip_arguments`."""
-        self.path, self.rate, self.sound, self.metadata = Path(path), rate, sound, metadata
-        self._process = self._listener = self._folder = None
-        self._said: deque[bytes] = deque(maxlen=20)  # its last lines
-        self.frames = 0
-
-    def __enter__(self) -> ClipWriter:
-        try:
-            remove_left(Path(tempfile.gettempdir()), DRAFTS)
-            self._folder = Path(tempfile.mkdtemp(prefix=f"{DRAFTS}{os.getpid()}-"))
-        except OSError as error:
-            raise self._failure(error.strerror or str(error)) from error
-        return self
-
-    def write(self, frame: np.ndarray) -> None:
-        """(H, W, 3) uint8 RGB; all frames of one size, of which an odd side is continued by a black line."""
-        if self._process is None:
-            self._start(*frame.shape[:2])
-        try:
-            self._process.stdin.write(np.ascontiguousarray(frame))
-        except OSError as error:
-            raise self._failure(self._last_words()) from error
-        self.frames += 1
-
-    def __exit__(self, kind, *_) -> None:
-        try:
-            if kind is not None or self._process is None:
-                return
-            with contextlib.suppress(OSError):
-                self._process.stdin.close()
-            if self._process.wait() != 0:
-                raise self._failure(self._last_words())
-            with draft_of(self.path, "clip") as draft:  # in one step also where that is on another disk
-                shutil.move(self._draft, draft)
-        finally:
-            if self._process is not None:
-                self._process.kill()
-                with contextlib.suppress(OSError):
-                    self._process.stdin.close()
-                self._process.wait()
-                self._listener.join()
-                self._process.stderr.close()
-            shutil.rmtree(self._folder, ignore_errors=True)
+        there = max(round((seconds - start) * wanted), 1)
+        if not 0 < clip.frames < there:
+            if there > MOST_FRAMES:
+                raise HelloMemeError(
+                    f"The driver would give {there} frames, and {MOST_FRAMES} is the most: choose how many "
+                    "to make, or a lower rate."
+                )
+            return cls(start, wanted, there, wanted)
+        if clip.start is not None:
+            return cls(start, wanted, clip.frames, wanted)
+        spread = Fraction(clip.frames) / seconds
+        return cls(start, spread, clip.frames, spread if clip.rate == "source" else wanted)
 
     @property
-    def _draft(self) -> Path:
-        return self._folder / "clip.mp4"
-
-    def _start(self, height: int, width: int) -> None:
-        rate = f"{self.rate.numerator}/{self.rate.denominator}"
-        sound, mapped = [], []
-        if self.sound is not None:
-            start, seconds = float(self.sound.start), float(self.sound.seconds)
-            sound = ["-ss", f"{start:.6f}", "-t", f"{seconds:.6f}", *_input(self.sound.path)]
-            # a late or broken stretch of sound is filled with silence instead of moving what follows
-            mapped = ["-map", "1:a:0?", "-af", "aresample=async=1:first_pts=0", "-c:a", "aac", "-b:a", "160k"]
-        colours = [
-            "-colorspace",
-            "bt709",
-            "-color_primaries",
-            "bt709",
-            "-color_trc",
-            "bt709",
-            "-color_range",
-            "tv",
-        ]
-        command = [
-            *_ffmpeg(), "-y",
-            "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", rate, "-i", "-",
-            *sound, "-map", "0:v:0", *mapped, "-c:v", "libx264", "-preset", "medium", "-crf", "17",
-            "-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2,scale=out_color_matrix=bt709:out_range=tv,format=yuv420p",
-            *colours, "-movflags", "+faststart", *self.metadata, str(self._draft),
-        ]  # fmt: skip  # ffmpeg's options stay beside their values
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=subprocess.DEVNULL, stderr=pipe)
-        # kept in memory, as the disk may be what is full
-        self._listener = threading.Thread(target=self._said.extend, args=[self._process.stderr], daemon=True)
-        self._listener.start()
-
-    def _last_words(self) -> str:
-        """Why ffmpeg ended: its last line, unless an earlier one says that the disk is full."""
-        self._process.wait()
-        self._listener.join()
-        lines = [re.sub(r"^(\[[^]]*\] )+", "", line.decode(errors="replace").strip()) for line in self._said]
-        full = os.strerror(errno.ENOSPC)
-        return full if any(full in line for line in lines) else (lines or ["ffmpeg gave no reason"])[-1]
-
-    def _failure(self, why: str) -> HelloMemeError:
-        return HelloMemeError(f"The clip {self.path} could not be encoded: {why.rstrip('.')}.")
+    def in_time(self) -> bool:
+        """Whether the result runs as fast as the driver does: only then its sound fits."""
+        return self.taken == self.played
 
 
-def _ffmpeg() -> list[str]:
-    import imageio_ffmpeg
+def make_clip(
+    reenactor: Reenactor,
+    driver: str | Path | Motion,
+    output: str | Path,
+    settings: Settings = Settings(),
+    clip: ClipSettings = ClipSettings(),
+    progress: Progress | None = None,
+    reference: ReferencePortrait | None = None,
+    labelled: bool = True,
+    draw: Callable[..., Iterable[np.ndarray]] | None = None,
+) -> Report:
+    """Draw the reference with the driver's expression and head pose, frame by frame, and write an MP4 file.
 
-    return [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin"]
+    driver: path of a clip or of a motion file (.npz), or a Motion. output: the new file; it appears when all
+    is done.
+    progress: called as `progress(phase, done, total)` in frames, after every frame of the phase "analysing"
+    and every step of the phase "drawing"; raise `Stopped` in it to give up. reference: a portrait other than
+    the one set last.
+    labelled: whether the file says that it was AI-generated; its settings it carries in any case.
+    draw: does what `drawn` does, elsewhere: in a process that has a GPU, say.
+    Raises HelloMemeError, or NoFaceError where the driver does not show a face in its first second or in most
+    frames.
+    """
+    began = time.monotonic()
+    progress = progress or (lambda *_: None)
+    reference = reenactor.chosen(reference)
+    settings = settings.resolved(reenactor.release)
+    output = _checked_output(output, driver)
+
+    # 1. What the driver does
+    emotion = reenactor.emotion if reenactor.emotion_encoder is not None else None
+    scale = reenactor.release.crop_scale
+    motion, crop, selection = read_motion(
+        driver, settings, clip, reenactor.analyzer, scale, emotion, progress
+    )
+    lost = int((~motion.valid).sum())
+    if emotion is None:
+        motion = replace(motion, emotion=None)
+    elif motion.emotion is None:
+        raise HelloMemeError(
+            f"The motion file holds no emotion codes, which {reenactor.release.name} needs: make it "
+            "again from the driver with this release."
+        )
+    motion = smoothed(bridged(motion), float(selection.taken), clip.smoothing)
+    motion = retarget(motion, reference.motion, settings, clip)
+
+    # 2. Drawing and writing, a few frames at a time
+    sound = None
+    if crop is not None and selection.in_time:
+        sound = Sound(Path(driver), selection.start, len(motion) / selection.taken)
+    strip = _beside(driver, crop, selection, motion, reenactor.release.size) if clip.side_by_side else None
+    frames = (draw or drawn)(reenactor, reference, motion, settings, clip, progress)
+    stamp = Stamp(settings, reenactor.release.name, clip, labelled)
+    with ClipWriter(output, selection.played, sound, stamp.clip_arguments()) as writer:
+        for frame in frames:
+            writer.write(frame if strip is None else np.concatenate([*next(strip), frame], axis=1))
+    return Report(output, writer.frames, lost, selection.played, time.monotonic() - began, settings, clip)
 
 
-def _input(path: Path) -> list[str]:
-    """A file and nothing but a file, whatever its name looks like or its content asks for."""
-    return ["-protocol_whitelist", "file", "-format_whitelist", CONTAINERS, "-i", f"file:{path.absolute()}"]
+def read_motion(
+    driver: str | Path | Motion,
+    settings: Settings,
+    clip: ClipSettings,
+    analyzer: FaceAnalyzer,
+    crop_scale: float,
+    emotion: Emotion | None = None,
+    progress: Progress = lambda *_: None,
+) -> tuple[Motion, Crop | None, Selection]:
+    """The driver's own motion, as measured, in the frames that the settings choose.
+
+    crop_scale: a release's; emotion: reads the code of a face for releases that take one, see
+    `face.track.analyse`. Of a motion or motion file the frames are chosen only; there is then no crop. The
+    other arguments are `make_clip`'s.
+    """
+    if not isinstance(driver, Motion) and Path(driver).suffix.lower() == ".npz":
+        driver = Motion.load(driver)
+    if isinstance(driver, Motion):
+        rate = MOTION_RATE if driver.rate is None else Fraction(*driver.rate.tolist())
+        selection = Selection.of(len(driver) / rate, rate, clip)
+        moments = (selection.start + k / selection.taken for k in range(selection.count))
+        motion = driver.at([min(math.floor(moment * rate), len(driver) - 1) for moment in moments])
+        if not motion.valid.any():  # of a few frames, all may be such that show none
+            raise NoFaceError(
+                "No face in any of the frames chosen from the motion file: choose more, or another start."
+            )
+        return replace(motion, rate=_array(selection.played)), None, selection
+    info = probe(driver)
+    selection = Selection.of(info.seconds, info.rate, clip)
+    frames = read_frames(driver, selection.taken, selection.start, selection.count)
+    motion, crop = analyse(
+        frames,
+        selection.taken,
+        analyzer,
+        crop_scale,
+        settings.driver_face,
+        emotion,
+        lambda done: progress("analysing", min(done, selection.count), selection.count),
+    )
+    return replace(motion, rate=_array(selection.played)), crop, selection
 
 
-def _number(text: str) -> bool:
-    return text.strip().lstrip("-").isdigit()
+def _array(rate: Fraction) -> np.ndarray:
+    return np.array([rate.numerator, rate.denominator], np.int64)
 
 
-def _rate(times: list[int], length: int, tick: Fraction) -> tuple[Fraction, bool]:
-    """(frames a second, whether they keep to it) of sorted time stamps in ticks; `length` is the last
-    frame's."""
-    steps, span = len(times) - 1, times[-1] - times[0]
-    if not steps or not span:
-        alone = 1 / (length * tick) if length > 0 else RATE_OF_ONE
-        return (alone if 1 <= alone <= 240 else RATE_OF_ONE), True
-    step = Fraction(span, steps)
-    average = 1 / (step * tick)
-    slack = max(1.5, 0.02 * step)  # ticks: a container that counts milliseconds rounds
-    if any(abs(time - times[0] - i * step) > slack for i, time in enumerate(times)):
-        return Fraction(min(STEADY_RATES, key=lambda rate: abs(rate - average))), False
-    whole = max(round(average), 1)
-    rates = [Fraction(number * 1000, below) for number in (whole, whole + 1) for below in (1000, 1001)]
-    nearest = min(rates, key=lambda rate: abs(rate - average))
-    if abs(nearest / average - 1) <= Fraction(3, 2) / span:
-        return nearest, True
-    return average.limit_denominator(1001), True
+def drawn(
+    reenactor, reference, motion: Motion, settings, clip: ClipSettings, progress
+) -> Iterator[np.ndarray]:
+    """The frames of the result, (size, size, 3) uint8. Where the memory of the GPU runs out they are drawn in
+    smaller portions from there on; NoMemoryError if it does so again."""
+    release, done = reenactor.release, 0
+    for sparing in attempts():
+        with contextlib.suppress(torch.OutOfMemoryError):
+            together = clip.motion and add_motion(reenactor.pipeline, release)
+            plan = ClipPlan(
+                len(motion),
+                settings.steps,
+                settings.guidance,
+                together,
+                release.first_pass,
+                clip.overlap,
+                clip.fast,
+            )
+            if sparing:
+                plan = plan.in_less_memory(begun=done > 0)
+            for frame in itertools.islice(
+                _frames(reenactor, reference, motion, settings, plan, progress), done, None
+            ):
+                yield frame
+                done += 1
+            return
 
 
-def _read_ppm(stream) -> np.ndarray | None:
-    """The next picture of a stream of PPM files, or None at its end."""
-    if stream.readline() != b"P6\n":
-        return None
-    width, height = map(int, stream.readline().split())
-    stream.readline()  # the largest value, 255
-    pixels = stream.read(3 * width * height)
-    if len(pixels) < 3 * width * height:
-        return None
-    return np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
+def _frames(reenactor, reference, motion: Motion, settings, plan: ClipPlan, progress) -> Iterator[np.ndarray]:
+    release, pipeline = reenactor.release, reenactor.pipeline
+
+    def tell(frames: np.ndarray) -> dict:
+        told = motion.at(frames)
+        return {"condition": pose_tensor(told, release.condition_size)[None], **reenactor.code(told)}
+
+    def on_work(share: float) -> None:
+        progress("drawing", int(share * len(motion)), len(motion))
+
+    clip_latents = draw_clip(
+        pipeline,
+        reenactor.prepared(reference, settings),
+        tell,
+        plan,
+        pipeline.encode_prompt(*reenactor.prompts(settings)),
+        reenactor.generator(reference, settings),
+        on_work,
+    )
+    for latents in clip_latents:
+        pictures = pipeline.decode(latents)[0].permute(1, 2, 3, 0)  # (T, H, W, 3) in [0, 1]
+        yield from (pictures * 255).round().byte().cpu().numpy()
+
+
+def _beside(
+    driver, crop: Crop | None, selection: Selection, motion: Motion, size: int
+) -> Iterator[list[np.ndarray]]:
+    """What stands to the left of each frame: the driver, unless only its motion is known, and the pose
+    picture."""
+    seen = None
+    if crop is not None:
+        seen = (
+            crop.apply(f, size)
+            for f in read_frames(driver, selection.taken, selection.start, selection.count)
+        )
+    for t in range(len(motion)):
+        pose = Image.fromarray(pose_picture(motion.at([t]))[0]).resize((size, size), Image.Resampling.BOX)
+        yield [*([] if seen is None else [next(seen)]), np.asarray(pose)]
+
+
+def _checked_output(output: str | Path, driver) -> Path:
+    output = Path(output)
+    if output.suffix.lower() != ".mp4":
+        raise HelloMemeError(f"The output {output} must end in .mp4.")
+    if not output.parent.is_dir():
+        raise HelloMemeError(f"The folder {output.parent} for the output does not exist: make it first.")
+    if output.is_dir():
+        raise HelloMemeError(f"The output {output} is a folder: give the name of a file.")
+    known = not isinstance(driver, Motion) and Path(driver).exists()
+    if known and output.exists() and os.path.samefile(output, driver):
+        raise HelloMemeError(f"The output {output} is the driver itself: choose another name.")
+    return output

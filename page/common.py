@@ -6,8 +6,9 @@ from dataclasses import dataclass, fields
 
 import gradio as gr
 
-from hellomeme import metadata, releases
 from hellomeme.errors import HelloMemeError
+from hellomeme.io import metadata
+from hellomeme.releases.load import find
 from hellomeme.settings import MAX_SEED
 
 from . import studio
@@ -32,13 +33,13 @@ class Common:
 
 def choose_model(model):
     """The defaults of a release, whether it reads a prompt, and a note where it cannot run here."""
-    row, (_, reason) = releases.find(model), studio.STUDIO.models[model]
+    row, (_, reason) = find(model), studio.STUDIO.models[model]
     return row.guidance, row.steps, gr.update(visible=bool(row.prompt)), gr.update(**_note(reason))
 
 
 def build() -> tuple[Common, gr.File]:
     """The components, of which the file, dropped, restores the settings of a result: see `restores`."""
-    models, row = studio.STUDIO.models, releases.find(studio.STUDIO.release)
+    models, row = studio.STUDIO.models, find(studio.STUDIO.release)
     with gr.Accordion(say("Model and more settings"), open=False):
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=280):
@@ -98,7 +99,7 @@ def restores(file: gr.File, controls: dict[str, gr.components.Component], model:
                 | (stamp.edit.values if stamp.edit else {})
             )
             # A folder's model has a shorter name
-            known = {releases.find(name).name: name for name in studio.STUDIO.models}
+            known = {find(name).name: name for name in studio.STUDIO.models}
             model = known.get(stamp.release)
             gr.Info(
                 "The settings are restored."

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from hellomeme import releases
+from hellomeme.releases.load import find
 from hellomeme.settings import ClipSettings, Settings
 
 from . import studio
@@ -20,14 +20,14 @@ from .spaces_gpu import ON_SPACES, check, gpu, seconds
 if TYPE_CHECKING:
     import numpy as np
 
-    from hellomeme.clip import Report
-    from hellomeme.edit import Turn
+    from hellomeme.face.edit import Turn
     from hellomeme.reenactor import Portrait, Result
+    from hellomeme.video import Report
 
 
 def needed(release: str, settings: Settings, pictures: int = 1) -> int:
     """Seconds of GPU time for so many pictures; HelloMemeError where Spaces would not give them."""
-    row = releases.find(release)
+    row = find(release)
     settings = settings.resolved(row)
     time_needed = seconds(pictures * settings.steps, settings.guidance, row.size)
     check(time_needed, "the steps")
@@ -110,9 +110,9 @@ def _one(
 
 def predictions(release: str, frames: int, settings: Settings, clip: ClipSettings) -> int:
     """How many frames the network predicts for a clip, all steps and overlaps counted."""
-    from hellomeme.clip_sampling import FIRST_STEPS, WINDOW, ClipPlan
+    from hellomeme.sampling.windows import FIRST_STEPS, WINDOW, ClipPlan
 
-    row = releases.find(release)
+    row = find(release)
     has_module = row.motion is not None and (
         "/" in row.motion or bool(row.root and (row.root / row.motion).is_dir())
     )
@@ -126,9 +126,7 @@ def predictions(release: str, frames: int, settings: Settings, clip: ClipSetting
 def clip_needed(release: str, frames: int, settings: Settings, clip: ClipSettings) -> int:
     """Seconds of GPU time for a clip; HelloMemeError where Spaces would not give them. Settings are resolved
     ones."""
-    time_needed = seconds(
-        predictions(release, frames, settings, clip), settings.guidance, releases.find(release).size
-    )
+    time_needed = seconds(predictions(release, frames, settings, clip), settings.guidance, find(release).size)
     check(time_needed, "the number of frames or the steps")
     return time_needed
 
@@ -159,8 +157,8 @@ def clip(
     flag: str,
 ) -> Report | None:
     """Makes the clip `output`, or returns None if the file `flag` appeared meanwhile."""
-    from hellomeme.clip import make_clip
     from hellomeme.reenactor import Stopped
+    from hellomeme.video import make_clip
 
     own, told = studio.STUDIO, ToldInFrames()
     with own.turn:
@@ -197,8 +195,8 @@ def _lent(
     )
 )
 def _frames(release: str, reference: Portrait, motion, settings, clip, flag: str) -> list[np.ndarray] | None:
-    from hellomeme.clip import drawn
     from hellomeme.reenactor import Stopped
+    from hellomeme.video import drawn
 
     own, progress = studio.STUDIO, studio.stopper(flag, ToldInFrames())
     with studio.told_to_the_visitor():

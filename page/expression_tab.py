@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import gradio as gr
 
-from hellomeme import edit
-from hellomeme.arkit import ARKIT_NAMES
-from hellomeme.edit import TURNS
 from hellomeme.errors import HelloMemeError
+from hellomeme.face import edit
+from hellomeme.face.arkit import ARKIT_NAMES
+from hellomeme.face.edit import TURNS
 from hellomeme.settings import Settings
 
 from . import drawing, faces, studio

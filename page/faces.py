@@ -63,13 +63,13 @@ def picker(picture: gr.Image, name: str, tab: str = "") -> gr.Number:
 
 def numbered(picture: str, name: str) -> tuple[Image.Image, list[list[float]]]:
     """A copy of the picture with a numbered box around each face, and the boxes in its pixels, by size."""
-    from hellomeme import faces_overlay
-    from hellomeme.pictures import read_picture
+    from hellomeme.face import overlay
+    from hellomeme.io.image import read_picture
 
     frame = read_picture(picture, name)
     faces = studio.STUDIO.analyzer.faces(frame, thorough=True)
     if len(faces) < 2:
         return Image.fromarray(frame), [[]] * len(faces)
-    shown = Image.fromarray(faces_overlay.numbered(frame, faces))
+    shown = Image.fromarray(overlay.numbered(frame, faces))
     shown.thumbnail((SIDE, SIDE))
     return shown, [(face.box * shown.width / frame.shape[1]).tolist() for face in faces]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import gradio as gr
 
-from hellomeme import metadata
 from hellomeme.errors import HelloMemeError
+from hellomeme.io import metadata
 from hellomeme.settings import Settings
 
 from . import drawing, studio

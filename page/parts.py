@@ -8,7 +8,7 @@ from pathlib import Path
 import gradio as gr
 from PIL import Image
 
-from hellomeme import metadata
+from hellomeme.io import metadata
 from hellomeme.settings import ClipSettings, Settings
 
 from .i18n import say
@@ -24,7 +24,7 @@ QUIET = {"queue": False, "show_progress": "hidden"}  # what answers at once
 
 
 def picture_input(label: str, hint: str, name: str, example: list[str] = (), height: int = 340) -> gr.Image:
-    """An image input that hands on the file as it came: `hellomeme.pictures` knows about rotation, depth and
+    """An image input that hands on the file as it came: `hellomeme.io.image` knows about rotation, depth and
     damage, and has a sentence for each, where Gradio would convert the picture or fail without a word."""
     picture = gr.Image(
         example[0] if example else None,

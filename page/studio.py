@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING
 import gradio as gr
 from gradio.context import LocalContext
 
-from hellomeme import releases
 from hellomeme.errors import HelloMemeError, NoMemoryError
+from hellomeme.releases.load import add_motion, available, choose_device, choose_dtype, find
 from hellomeme.settings import Settings
 
 from .spaces_gpu import ON_SPACES
 
 if TYPE_CHECKING:
-    from hellomeme.face import FaceAnalyzer
+    from hellomeme.face.detect import FaceAnalyzer
     from hellomeme.reenactor import Portrait, Reenactor, ReferencePortrait
 
 FAULT = "Something broke on our side; the log of the server says what. Trying again may help."
@@ -39,8 +39,8 @@ log = logging.getLogger("hellomeme.page")
 class Studio:
     """What the page was started with, and what it holds for its visitors.
 
-    release, base, loras, device: as for `hellomeme.releases.load`; base and LoRA files belong to that release
-    only.
+    release, base, loras, device: as for `load` of `hellomeme.releases`; base and LoRA files belong to that
+    release only.
     """
 
     def __init__(
@@ -70,15 +70,15 @@ class Studio:
     @functools.cached_property
     def models(self) -> dict[str, tuple[str, str | None]]:
         """Name -> (title, why it cannot run here or None), as found when the page was started."""
-        models = {name: (title, reason) for name, title, reason in releases.available()}
+        models = {name: (title, reason) for name, title, reason in available()}
         if self.release not in models:
-            models[self.release] = (f"{releases.find(self.release).name}: your model folder", None)
+            models[self.release] = (f"{find(self.release).name}: your model folder", None)
         return models
 
     def reenactor(self, release: str, code: str | None = None) -> Reenactor:
         """The reenactor of a release, loaded when it is first asked for; `code` if not the release's first
         one."""
-        code = code or releases.find(release).code
+        code = code or find(release).code
         if (reenactor := self.reenactors.get((release, code))) is not None:
             # Without waiting for the run that may have its turn: faces are looked for beside it
             return reenactor
@@ -94,7 +94,7 @@ class Studio:
                     with contextlib.suppress(HelloMemeError):
                         # Now, not in time that is lent; what fails will be told to the visitor who asks for a
                         # clip
-                        releases.add_motion(reenactor.pipeline, reenactor.release, _downloading)
+                        add_motion(reenactor.pipeline, reenactor.release, _downloading)
                 self.reenactors[release, code] = reenactor
             return self.reenactors[release, code]
 
@@ -102,14 +102,14 @@ class Studio:
         """The reenactor, ready to draw: on Spaces that is in the process that has the GPU."""
         reenactor = self.reenactor(release, code)
         if ON_SPACES:
-            device = releases.choose_device(self.device)
-            reenactor.pipeline.to(device, releases.choose_dtype(device))
+            device = choose_device(self.device)
+            reenactor.pipeline.to(device, choose_dtype(device))
         return reenactor
 
     @functools.cached_property
     def analyzer(self) -> FaceAnalyzer:
         """One for all reenactors."""
-        from hellomeme.face import FaceAnalyzer
+        from hellomeme.face.detect import FaceAnalyzer
 
         return FaceAnalyzer()
 
@@ -158,7 +158,7 @@ class Studio:
         if self.turn.acquire(blocking=False):
             try:
                 self.references.clear()
-                own = self.release, releases.find(self.release).code
+                own = self.release, find(self.release).code
                 self.reenactors = {key: value for key, value in self.reenactors.items() if key == own}
             finally:
                 self.turn.release()
@@ -180,7 +180,7 @@ class Studio:
                 self.stopped_early.discard(event)
                 flag.touch()
             import_networks()
-            from hellomeme.sampling import Stopped
+            from hellomeme.sampling.image import Stopped
 
             with contextlib.suppress(Stopped):
                 yield str(flag)
@@ -211,7 +211,7 @@ def import_networks() -> None:
     its import, and a thread that came in the middle is left with the first one, which is empty.
     """
     with _importing:
-        import hellomeme.clip  # noqa: F401
+        import hellomeme.video  # noqa: F401
 
 
 @functools.cache

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import gradio as gr
 
-from hellomeme import releases
 from hellomeme.errors import HelloMemeError
+from hellomeme.releases.load import find
 from hellomeme.settings import ClipSettings, Settings
 
 from . import drawing, faces, studio
@@ -146,7 +146,7 @@ def save_motion(
     """The motion of a driver clip as a file (.npz) that can drive in its place; no picture of the driver is
     in it."""
     studio.import_networks()
-    from hellomeme.clip import read_motion
+    from hellomeme.video import read_motion
 
     with studio.told_to_the_visitor():
         values = (
@@ -222,7 +222,7 @@ def estimate(
     )
     try:
         clip, source = ClipSettings(**dict(zip(CLIP, values, strict=True))), _source(driver, motion_file)
-        settings = Settings(guidance=guidance, steps=steps).resolved(releases.find(model))
+        settings = Settings(guidance=guidance, steps=steps).resolved(find(model))
         count, played, frames_read = _length(source, clip)
         plays = (
             f"{count} {'frame' if count == 1 else 'frames'}, {float(count / played):.1f} s at "
@@ -253,9 +253,9 @@ def _source(driver: str | None, motion_file: str | None) -> str:
 def _length(source: str, clip: ClipSettings):
     """(frames to make, how many of them play in a second, frames to analyse before) for a driver."""
     studio.import_networks()
-    from hellomeme.clip import MOTION_RATE, Selection
-    from hellomeme.motion import Motion
-    from hellomeme.video import probe
+    from hellomeme.face.motion import Motion
+    from hellomeme.io.ffmpeg import probe
+    from hellomeme.video import MOTION_RATE, Selection
 
     if source.lower().endswith(".npz"):
         motion = Motion.load(source)
@@ -269,7 +269,7 @@ def _length(source: str, clip: ClipSettings):
 
 def _check_length(model: str, source: str, settings: Settings, clip: ClipSettings) -> None:
     if ON_SPACES:
-        drawing.clip_needed(model, _length(source, clip)[0], settings.resolved(releases.find(model)), clip)
+        drawing.clip_needed(model, _length(source, clip)[0], settings.resolved(find(model)), clip)
 
 
 def _spoken(seconds: float) -> str:

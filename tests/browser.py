@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import app
-from hellomeme.video import ClipWriter
+from hellomeme.io.ffmpeg import ClipWriter
 from page import parts, studio as studios
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

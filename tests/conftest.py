@@ -38,9 +38,9 @@ def write_model_folder(folder, latent_channels=8, vae=None):
     from diffusers import DDIMScheduler, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    from hellomeme.autoencoder import PatchAutoencoder
-    from hellomeme.control import HMControlNet, HMV2ControlNet
-    from hellomeme.networks import HMReferenceAdapter
+    from hellomeme.models.adapters import HMReferenceAdapter
+    from hellomeme.models.autoencoder import PatchAutoencoder
+    from hellomeme.models.control import HMControlNet, HMV2ControlNet
 
     torch.manual_seed(0)
     words = write_tokenizer(folder / "tokenizer")

@@ -11,9 +11,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from test_training import CONFIG as TINY
 
-from hellomeme.control import HMControlNet, HMControlNet2, HMV2ControlNet, HMV2ControlNet2
-from hellomeme.knitting import SKCrossAttention, SKReferenceAttention
-from hellomeme.networks import HMReferenceAdapter
+from hellomeme.models.adapters import HMReferenceAdapter
+from hellomeme.models.attention import SKCrossAttention, SKReferenceAttention
+from hellomeme.models.control import HMControlNet, HMControlNet2, HMV2ControlNet, HMV2ControlNet2
 from training import ablation, dataset
 from training.adapters import start_by_copying
 from training.loop import read_log, trained

@@ -21,9 +21,9 @@ from refusals import disk, refused
 from safetensors.torch import save
 from test_releases import Bomb
 
-from hellomeme import motion
-from hellomeme.motion import Motion
-from hellomeme.pictures import read_picture
+from hellomeme.face import motion
+from hellomeme.face.motion import Motion
+from hellomeme.io.image import read_picture
 
 
 def bad_pictures(folder):

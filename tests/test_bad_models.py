@@ -16,7 +16,8 @@ from refusals import refused
 from safetensors.torch import load_file, save_file
 from test_releases import Bomb
 
-from hellomeme import loading, releases
+from hellomeme.releases import weights
+from hellomeme.releases.load import find, load
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -60,7 +61,7 @@ def test_weights_of_a_network(model_folder, tmp_path):
     for case, (content, about) in bad_weights().items():
         (folder / WEIGHTS).write_bytes(content)
         name = WEIGHTS if "pickle" in about else f"The weights {folder / WEIGHTS}"
-        refused(tmp_path, case, lambda: loading.check_weights(folder / WEIGHTS), f"{name} {about}...")
+        refused(tmp_path, case, lambda: weights.check_weights(folder / WEIGHTS), f"{name} {about}...")
 
 
 NO_LORA = "is not a LoRA for this base model"
@@ -74,12 +75,12 @@ def with_lora(model_folder, tmp_path_factory):
     from peft.utils import get_peft_model_state_dict
 
     folder = tmp_path_factory.mktemp("lora")
-    trained = releases.load(str(model_folder), device="cpu")[0]
+    trained = load(str(model_folder), device="cpu")[0]
     trained.unet.add_adapter(LoraConfig(r=2, target_modules=["to_k"], init_lora_weights="gaussian"))
     trained.save_lora_weights(
         folder, unet_lora_layers=get_peft_model_state_dict(trained.unet), weight_name="lora.safetensors"
     )
-    return releases.load(str(model_folder), device="cpu")[0], load_file(folder / "lora.safetensors")
+    return load(str(model_folder), device="cpu")[0], load_file(folder / "lora.safetensors")
 
 
 def bad_loras(folder, good):
@@ -165,9 +166,9 @@ def bad_loras(folder, good):
 def test_loras(with_lora, tmp_path):
     pipeline, good = with_lora
     for case, (lora, sentence) in bad_loras(tmp_path, good).items():
-        refused(tmp_path, case, functools.partial(loading.load_loras, pipeline, [lora]), sentence)
+        refused(tmp_path, case, functools.partial(weights.load_loras, pipeline, [lora]), sentence)
     pipeline.unload_lora_weights()
-    loading.load_loras(pipeline, [(tmp_path / "fits.safetensors", -1)])  # the table's own LoRA is a good one
+    weights.load_loras(pipeline, [(tmp_path / "fits.safetensors", -1)])  # the table's own LoRA is a good one
 
 
 def changed(part, name="config.json", **facts):
@@ -284,7 +285,7 @@ def test_model_folders(model_folder, tmp_path, case):
     damage, sentence = FOLDERS[case]
     folder = Path(shutil.copytree(model_folder, tmp_path / "model"))
     damage(folder)
-    refused(tmp_path, case, lambda: releases.load(str(folder), device="cpu"), sentence.format(folder))
+    refused(tmp_path, case, lambda: load(str(folder), device="cpu"), sentence.format(folder))
 
 
 NAMES = {  # name of a release -> sentence
@@ -305,4 +306,4 @@ def test_names_of_releases(tmp_path, monkeypatch):
     (tmp_path / "etc").mkdir()
     monkeypatch.chdir(tmp_path / "a/b")
     for name, sentence in NAMES.items():
-        refused(tmp_path, name, functools.partial(releases.find, name), sentence)
+        refused(tmp_path, name, functools.partial(find, name), sentence)

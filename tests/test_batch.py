@@ -9,10 +9,12 @@ from pathlib import Path
 import photos
 import pytest
 
-from hellomeme import batch, cli, cli_batch, metadata, releases
-from hellomeme.batch import Job, draw, is_done, made_from, read_table
-from hellomeme.edit import Edit, Turn
+from hellomeme.cli import batch, common, jobs, main
+from hellomeme.cli.jobs import Job, draw, is_done, made_from, read_table
 from hellomeme.errors import HelloMemeError
+from hellomeme.face.edit import Edit, Turn
+from hellomeme.io import metadata
+from hellomeme.releases.load import find
 from hellomeme.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -94,7 +96,7 @@ def test_tables_as_spreadsheets_write_them(table, text):
 
 
 UNREADABLE = "The table jobs.csv cannot be read: save it as CSV in UTF-8."
-KNOWN = ", ".join([*batch.PATHS, *batch.FIELDS])
+KNOWN = ", ".join([*jobs.PATHS, *jobs.FIELDS])
 
 
 @pytest.mark.parametrize(
@@ -129,7 +131,7 @@ def test_a_missing_and_a_huge_table(table, tmp_path, monkeypatch):
         with pytest.raises(HelloMemeError) as caught:
             plan(path)
         assert str(caught.value) == f"There is no table {path}: check the path."
-    monkeypatch.setattr(batch, "LARGEST_TABLE", 10)
+    monkeypatch.setattr(jobs, "LARGEST_TABLE", 10)
     with pytest.raises(HelloMemeError, match="^The table jobs.csv is larger than 0 MB"):
         plan(table("reference,driver\ntoon.png,me.jpg\n"))
 
@@ -244,7 +246,7 @@ def run(model_folder, pictures, tmp_path, capfd):
         path.write_text(text)
         quick = ["--release", str(model_folder), "--device", "cpu", "--steps", "1", "--guidance", "1"]
         try:
-            status = cli.main(["batch", str(path), str(tmp_path / "out"), *quick, *options])
+            status = main.main(["batch", str(path), str(tmp_path / "out"), *quick, *options])
         except SystemExit as exit:
             status = exit.code
         files = sorted(path.name for path in tmp_path.glob("out/**/*") if path.is_file())
@@ -326,7 +328,7 @@ def test_an_unusable_table_or_folder_does_nothing(run, tmp_path):
 
 
 def test_an_interrupted_batch_keeps_what_is_made(run, monkeypatch):
-    write, calls = cli.write, []
+    write, calls = common.write, []
 
     def second_time(*arguments):
         calls.append(1)
@@ -334,7 +336,7 @@ def test_an_interrupted_batch_keeps_what_is_made(run, monkeypatch):
             raise KeyboardInterrupt
         write(*arguments)
 
-    monkeypatch.setattr(cli, "write", second_time)
+    monkeypatch.setattr(common, "write", second_time)
     table = "reference,driver,seed\n" + "".join(f"reference.png,face.png,{seed}\n" for seed in range(3))
     status, files, _, err = run(table)
     assert (status, files) == (130, ["reference-face.png"])
@@ -445,7 +447,7 @@ def test_is_done_only_with_the_same_pictures_release_settings_and_options(table,
     from PIL import Image
 
     table("")
-    release = releases.find("demo")
+    release = find("demo")
     wanted = Job(2, tmp_path / "toon.png", tmp_path / "me.jpg", tmp_path / "a.png", Settings(seed=4))
     settings, made = wanted.settings.resolved(release), made_from(wanted, "lora")
     assert not is_done(wanted, release, "lora")
@@ -482,11 +484,11 @@ def test_is_done_only_with_the_same_pictures_release_settings_and_options(table,
 
 
 def test_alone_a_process_has_the_first_place():
-    assert cli_batch._place() == (0, 1)
+    assert batch._place() == (0, 1)
 
 
 def test_a_process_that_could_not_begin_is_told_of():
     standard_error = io.StringIO()
-    shares = [cli_batch.Share(made=2), cli_batch.Share(refusal="The folder is gone.")]
-    assert cli_batch._tell(shares, standard_error) == 1
+    shares = [batch.Share(made=2), batch.Share(refusal="The folder is gone.")]
+    assert batch._tell(shares, standard_error) == 1
     assert "2 made" in standard_error.getvalue() and "The folder is gone." in standard_error.getvalue()

@@ -17,7 +17,7 @@ from browser import (  # noqa: F401  (fixtures)
 )
 from PIL import Image
 
-from hellomeme import releases
+from hellomeme.releases.table import DEMO
 from page import studio as studios
 
 pytestmark = needs_chromium
@@ -283,7 +283,7 @@ def test_chinese(visit, url):
     assert page.get_by_role("tab").all_inner_texts() == ["图片", "视频", "表情", "画廊"]
 
 
-@pytest.mark.skipif(not releases.DEMO.is_dir(), reason="the demo model is not in assets/demo")
+@pytest.mark.skipif(not DEMO.is_dir(), reason="the demo model is not in assets/demo")
 def test_the_bundled_demo_draws(visit, examples):
     for address in served(studios.Studio(device="cpu"), examples):
         page = visit(address)

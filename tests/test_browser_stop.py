@@ -4,15 +4,15 @@ import time
 
 from browser import browser, choose_clip, examples, film, needs_chromium, result, set_number, url, visit  # noqa: F401  (fixtures)
 
-from hellomeme import sampling
+from hellomeme.sampling.image import sample
 from page import studio as studios
 
 pytestmark = needs_chromium
 
 
 def unhurried(denoise, *more, **options):
-    """`sampling.sample`, a second a step: the tiny model would be done before a busy browser has clicked."""
-    return sampling.sample(lambda *state: (time.sleep(1), denoise(*state))[1], *more, **options)
+    """`sample`, a second a step: the tiny model would be done before a busy browser has clicked."""
+    return sample(lambda *state: (time.sleep(1), denoise(*state))[1], *more, **options)
 
 
 def wait_until_stopped(page, place):
@@ -66,7 +66,7 @@ def test_stop_ends_a_clip(visit, url, tmp_path, monkeypatch):
     page = visit(url)
     choose_clip(page, tmp_path, steps=50)
     with monkeypatch.context() as patch:
-        patch.setattr("hellomeme.clip_sampling.sample", unhurried)
+        patch.setattr("hellomeme.sampling.windows.sample", unhurried)
         page.click("#video-run")
         page.wait_for_function("/Drawing/.test(document.querySelector('#video-result').innerText)")
         page.click("#video-stop")

@@ -10,8 +10,9 @@ import photos
 import pytest
 from PIL import Image
 
-from hellomeme import cli, releases
+from hellomeme.cli import main
 from hellomeme.errors import HelloMemeError
+from hellomeme.releases.load import find
 
 ROOT = Path(__file__).parent.parent
 
@@ -30,7 +31,7 @@ def run(model_folder, pictures, tmp_path, capfd):
         output = tmp_path / output
         quick = ["--release", str(model_folder), "--device", "cpu", "--steps", "1", "--guidance", "1"]
         try:
-            status = cli.main(
+            status = main.main(
                 ["image", str(pictures / reference), str(pictures / driver), str(output), *quick, *options]
             )
         except SystemExit as exit:
@@ -114,7 +115,7 @@ def test_bad_options(run, options, sentence):
 
 def test_an_unknown_release(run):
     with pytest.raises(HelloMemeError) as error:
-        releases.find("v9")
+        find("v9")
     refused(run("face.png", "--release", "v9"), str(error.value))
 
 
@@ -186,7 +187,7 @@ def test_as_a_process_of_its_own(model_folder, pictures, tmp_path):
 
 def test_help_names_every_setting(capsys):
     with pytest.raises(SystemExit) as exit:
-        cli.main(["image", "--help"])
+        main.main(["image", "--help"])
     assert exit.value.code == 0
     shown = capsys.readouterr().out
     assert all(

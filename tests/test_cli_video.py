@@ -7,8 +7,8 @@ from clips import H264, ffmpeg, has_sound, stamps
 from photos import toon
 from PIL import Image
 
-from hellomeme import cli
-from hellomeme.motion import Motion
+from hellomeme.cli import main
+from hellomeme.face.motion import Motion
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def run(model_folder, capfd):
         quick = ["--release", str(model_folder), "--device", "cpu"]
         quick += ["--steps", "1", "--guidance", "1"] if arguments[0] == "video" else []
         try:
-            status = cli.main([*map(str, arguments), *quick])
+            status = main.main([*map(str, arguments), *quick])
         except SystemExit as exit:
             status = exit.code
         return status, *capfd.readouterr()

@@ -14,8 +14,10 @@ from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler, UNetM
 from PIL import Image
 from safetensors.torch import load_file
 
-from hellomeme import releases
-from hellomeme.clip_sampling import (
+from hellomeme.errors import HelloMemeError
+from hellomeme.releases.load import add_motion, find, load
+from hellomeme.sampling.image import Stopped, noised, ready
+from hellomeme.sampling.windows import (
     FIRST_STEPS,
     WINDOW,
     ClipPlan,
@@ -24,8 +26,6 @@ from hellomeme.clip_sampling import (
     in_windows,
     noise_frames,
 )
-from hellomeme.errors import HelloMemeError
-from hellomeme.sampling import Stopped, noised, ready
 
 FIXTURES = Path(__file__).parent / "fixtures"
 # Both runs were made with the same networks
@@ -46,15 +46,15 @@ def pipeline(tmp_path_factory):
     for part in ("tokenizer", "scheduler"):
         shutil.copytree(NETWORKS / "checkpoint" / part, official / part)
     row = dataclasses.replace(
-        releases.find("v1"),
+        find("v1"),
         root=NETWORKS / "hub",
         base=str(NETWORKS / "checkpoint"),
         emotion=None,
         text_width=None,
         motion=str(CASE / "hm_animatediff_frame12"),
     )
-    pipeline = releases.load(row, device="cpu", reference_base=str(official))[0]
-    assert releases.add_motion(pipeline, row)
+    pipeline = load(row, device="cpu", reference_base=str(official))[0]
+    assert add_motion(pipeline, row)
     return pipeline
 
 
@@ -143,10 +143,10 @@ def test_the_motion_unet_is_made_of_the_parts_themselves(pipeline):
 
 
 def test_a_motion_module_of_another_shape_is_refused(pipeline, model_folder):
-    other, _, row = releases.load(str(model_folder), device="cpu")
-    assert not releases.add_motion(other, row)  # the folder holds none
+    other, _, row = load(str(model_folder), device="cpu")
+    assert not add_motion(other, row)  # the folder holds none
     with pytest.raises(HelloMemeError, match="The motion module does not fit the base model"):
-        releases.add_motion(other, dataclasses.replace(row, motion=str(CASE / "hm_animatediff_frame12")))
+        add_motion(other, dataclasses.replace(row, motion=str(CASE / "hm_animatediff_frame12")))
     assert other.motion_adapter is None
 
 

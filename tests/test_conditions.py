@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import skimage.data
 
-from hellomeme import conditions
-from hellomeme.conditions import EMOTION_TEMPLATE, PARTS_TEMPLATE, Calibration
-from hellomeme.crop import Crop
-from hellomeme.face import FaceAnalyzer
-from hellomeme.motion import FOCAL, Motion
+from hellomeme.face import conditions
+from hellomeme.face.conditions import EMOTION_TEMPLATE, PARTS_TEMPLATE, Calibration
+from hellomeme.face.crop import Crop
+from hellomeme.face.detect import FaceAnalyzer
+from hellomeme.face.motion import FOCAL, Motion
 
 
 def rotation(pitch=0.0, yaw=0.0, roll=0.0):

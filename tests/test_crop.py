@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import skimage.data
 
-from hellomeme.crop import Crop
 from hellomeme.errors import NoFaceError
-from hellomeme.face import Face, FaceAnalyzer
+from hellomeme.face.crop import Crop
+from hellomeme.face.detect import Face, FaceAnalyzer
 
 
 def face_at(x0, y0, x1, y1):

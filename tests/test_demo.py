@@ -9,8 +9,9 @@ import skimage.data
 from PIL import Image
 from safetensors import safe_open
 
-from hellomeme import cli
-from hellomeme.releases import DEMO, available
+from hellomeme.cli import main
+from hellomeme.releases.load import available
+from hellomeme.releases.table import DEMO
 
 REFERENCE = Path(__file__).parent.parent / "examples" / "references" / "iris.png"
 
@@ -43,7 +44,7 @@ def test_it_can_run_here():
 def test_a_photograph_drives_a_bundled_toon(astronaut, tmp_path):
     for name, options in {"driven": [], "again": [], "still": ["--expression", "0", "--head", "0"]}.items():
         output = tmp_path / f"{name}.png"
-        assert cli.main(["image", str(REFERENCE), str(astronaut), str(output), *options]) == 0
+        assert main.main(["image", str(REFERENCE), str(astronaut), str(output), *options]) == 0
     driven, again, still = (
         np.asarray(Image.open(tmp_path / f"{name}.png"), float) for name in ("driven", "again", "still")
     )

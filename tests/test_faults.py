@@ -17,14 +17,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hellomeme import metadata, releases
-from hellomeme.batch import read_table
-from hellomeme.cli import main
+from hellomeme.cli.jobs import read_table
+from hellomeme.cli.main import main
 from hellomeme.errors import HelloMemeError
-from hellomeme.metadata import Stamp
-from hellomeme.motion import Motion
+from hellomeme.face.motion import Motion
+from hellomeme.io import metadata
+from hellomeme.io.ffmpeg import ClipWriter, probe
+from hellomeme.io.metadata import Stamp
+from hellomeme.releases.load import load
 from hellomeme.settings import Settings
-from hellomeme.video import ClipWriter, probe
 
 resource = pytest.importorskip("resource", reason="Windows has no limits of this kind")
 ROOT = Path(__file__).parent.parent
@@ -178,7 +179,7 @@ def test_a_model_folder_damaged_anywhere(model_folder, tmp_path):
         for damaged in (content[: len(content) // 2], None):
             file.unlink() if damaged is None else file.write_bytes(damaged)
             try:
-                releases.load(str(folder), device="cpu")
+                load(str(folder), device="cpu")
                 found = None
             except HelloMemeError as error:
                 found = str(error)
@@ -188,7 +189,7 @@ def test_a_model_folder_damaged_anywhere(model_folder, tmp_path):
             )
             assert found is None or ("\n" not in found and found.endswith(".")), found
             file.write_bytes(content)
-    releases.load(str(folder), device="cpu")
+    load(str(folder), device="cpu")
 
 
 def test_a_batch_goes_on_after_a_full_disk_and_after_a_half_written_picture(model_folder, tmp_path, capfd):

@@ -11,8 +11,9 @@ import pytest
 from hub import COMMIT, STALL, cut, instead, reset
 from huggingface_hub import constants
 
-from hellomeme import hub, loading, releases
 from hellomeme.errors import HelloMemeError
+from hellomeme.releases import hub, weights
+from hellomeme.releases.load import available, find, load
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 FILE = f"resolve/{COMMIT}/{WEIGHTS}"
@@ -217,7 +218,7 @@ def test_a_damaged_file_in_the_cache_can_be_had_anew(net, online, tmp_path):
         folder = hub.fetch("me/net")
         blob = os.path.realpath(folder / WEIGHTS)
         with pytest.raises(HelloMemeError) as caught:  # these bytes are no weights
-            loading.check_weights(folder / WEIGHTS)
+            weights.check_weights(folder / WEIGHTS)
         assert str(caught.value) == (
             f"The weights {folder / WEIGHTS} are damaged or incomplete: delete {blob} and try "
             "again, it will be downloaded anew."
@@ -246,24 +247,24 @@ def test_half_a_base_model_is_not_taken_for_a_whole_one(online, tmp_path):
 def test_the_page_can_open_without_asking_anybody(online, monkeypatch):
     with stand_in.serve({}) as (endpoint, asked):
         online(endpoint)
-        assert [reason for *_, reason in releases.available()] == [None, None, None]
+        assert [reason for *_, reason in available()] == [None, None, None]
         assert asked == []
     online(None)
-    assert releases.available()[1][2] == (
+    assert available()[1][2] == (
         "Needs 4.8 GB from the hub, which cannot be reached from here (HF_HUB_OFFLINE); "
         "the bundled demo model needs no network."
     )
 
 
 def test_bars_and_callbacks_reach_the_hub_from_a_release(net, online, monkeypatch):
-    """From `releases.load` down to the last download."""
+    """From `load` down to the last download."""
     import dataclasses
 
     (net / "config.json").write_text(json.dumps({"_class_name": "HMReferenceAdapter"}))
     calls = []
-    row = dataclasses.replace(releases.find("v1"), reference="me/net")
+    row = dataclasses.replace(find("v1"), reference="me/net")
     with stand_in.serve({"me/net": net}) as (endpoint, _):
         online(endpoint)
         with pytest.raises(HelloMemeError, match="damaged or incomplete"):
-            releases.load(row, device="cpu", progress=lambda *call: calls.append(call))
+            load(row, device="cpu", progress=lambda *call: calls.append(call))
     assert calls[-1] == ("me/net", len(CONTENT), len(CONTENT))

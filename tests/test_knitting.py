@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hellomeme.errors import HelloMemeError
-from hellomeme.knitting import SKCrossAttention, SKReferenceAttention
+from hellomeme.models.attention import SKCrossAttention, SKReferenceAttention
 
 CHANNELS, HEADS = 16, 4
 

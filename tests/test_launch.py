@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 import app
-from hellomeme import hub
+from hellomeme.releases import hub
 from page import studio as studios
 
 

@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 from test_clip import ColourAnalyzer, moving_folder, pictures, ready  # noqa: F401  (a fixture and what it needs)
 
-from hellomeme import cli
-from hellomeme.control import HMControlNet
+from hellomeme.cli import main
 from hellomeme.errors import NoMemoryError
+from hellomeme.face.motion import Motion
 from hellomeme.memory import SENTENCE
-from hellomeme.motion import Motion
-from hellomeme.networks import HMDenoisingNet
+from hellomeme.models.control import HMControlNet
+from hellomeme.models.unet import HMDenoisingNet
 from hellomeme.reenactor import Reenactor
 from hellomeme.settings import ClipSettings, Settings
 from page import image_tab, studio as studios
@@ -169,9 +169,9 @@ def test_weights_that_do_not_fit_are_told(memory, monkeypatch, capfd, tmp_path):
     def full(*_, **__):
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr("hellomeme.releases.load", full)
+    monkeypatch.setattr("hellomeme.reenactor.load", full)
     Image.fromarray(FACE).save(tmp_path / "face.png")
-    status = cli.main(["image", *[str(tmp_path / "face.png")] * 2, str(tmp_path / "out.png")])
+    status = main.main(["image", *[str(tmp_path / "face.png")] * 2, str(tmp_path / "out.png")])
     assert (status, capfd.readouterr().err) == (2, f"hellomeme: {SENTENCE}\n")
 
 

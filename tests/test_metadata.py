@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile, PngImagePlugin
 
-from hellomeme import metadata
-from hellomeme.edit import Edit, Turn, preset
 from hellomeme.errors import HelloMemeError
-from hellomeme.metadata import LABEL, Stamp
+from hellomeme.face.edit import Edit, Turn, preset
+from hellomeme.io import metadata
+from hellomeme.io.metadata import LABEL, Stamp
 from hellomeme.settings import ClipSettings, Settings
 
 SETTINGS = Settings(

@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
-from hellomeme import motion as motion_module
-from hellomeme.crop import Crop
 from hellomeme.errors import HelloMemeError, NoFaceError
-from hellomeme.face import Face
-from hellomeme.motion import FOCAL, Motion
+from hellomeme.face import motion as motion_module
+from hellomeme.face.crop import Crop
+from hellomeme.face.detect import Face
+from hellomeme.face.motion import FOCAL, Motion
 
 
 def turn(*degrees):

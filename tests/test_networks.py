@@ -5,9 +5,10 @@ import pytest
 import torch
 from diffusers import MotionAdapter, UNet2DConditionModel, UNetMotionModel
 
-from hellomeme.control import HMControlNet, HMV2ControlNet2
 from hellomeme.errors import HelloMemeError
-from hellomeme.networks import HMDenoisingNet, HMReferenceAdapter, HMReferenceNet, walk
+from hellomeme.models.adapters import HMReferenceAdapter
+from hellomeme.models.control import HMControlNet, HMV2ControlNet2
+from hellomeme.models.unet import HMDenoisingNet, HMReferenceNet, walk
 
 WIDTHS = (8, 16, 16, 16)
 TEXT_DIM = 12

@@ -12,11 +12,11 @@ from conftest import write_tokenizer
 from PIL import Image
 from safetensors.torch import load_file
 
-from hellomeme.face import FaceAnalyzer
+from hellomeme.face.detect import FaceAnalyzer
+from hellomeme.io.ffmpeg import ClipWriter
 from hellomeme.reenactor import Reenactor
-from hellomeme.releases import load
+from hellomeme.releases.load import load
 from hellomeme.settings import Settings
-from hellomeme.video import ClipWriter
 from training import own_clips
 from training.loop import Schedule, train
 from training.run import main
@@ -222,7 +222,7 @@ def test_clips_that_teach_nothing_are_refused_by_name(place, tmp_path, capsys, f
 
 
 def test_v2_is_begun_with_maps_for_the_up_blocks():
-    from hellomeme.releases import find
+    from hellomeme.releases.load import find
 
     adapter, (control,) = own_clips.fresh_adapters(find("v2"), CONFIG["model"])
     assert adapter.config.version == "v2" and type(control).__name__ == "HMV2ControlNet"

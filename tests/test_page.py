@@ -11,9 +11,11 @@ import pytest
 from gradio.context import LocalContext
 
 import app
-from hellomeme import edit, metadata, releases
-from hellomeme.arkit import ARKIT_NAMES
-from hellomeme.motion import Motion
+from hellomeme.face import edit
+from hellomeme.face.arkit import ARKIT_NAMES
+from hellomeme.face.motion import Motion
+from hellomeme.io import metadata
+from hellomeme.releases.load import available, find
 from hellomeme.settings import ClipSettings, Settings
 from page import (
     chinese,
@@ -50,7 +52,7 @@ def write_clip(path, *more):
     """A head that turns for four frames, and then more pictures."""
     from fractions import Fraction
 
-    from hellomeme.video import ClipWriter
+    from hellomeme.io.ffmpeg import ClipWriter
 
     with ClipWriter(path, Fraction(12)) as writer:
         for picture in (*(photos.toon(5, yaw=4 * frame) for frame in range(4)), *more):
@@ -234,11 +236,11 @@ def test_time_left_and_frames_without_a_face_are_told(studio, pictures, monkeypa
 
 
 def test_models_that_cannot_run_here_say_why(studio):
-    assert studio.models[studio.release] == (f"{releases.find(studio.release).name}: your model folder", None)
+    assert studio.models[studio.release] == (f"{find(studio.release).name}: your model folder", None)
     reason = studio.models["v1"][1]
-    assert reason and reason == dict((name, why) for name, _, why in releases.available())["v1"]
+    assert reason and reason == dict((name, why) for name, _, why in available())["v1"]
     guidance, steps, words, note = common.choose_model("v1")
-    assert (guidance, steps) == (releases.find("v1").guidance, releases.find("v1").steps)
+    assert (guidance, steps) == (find("v1").guidance, find("v1").steps)
     assert words["visible"] and note["visible"] and reason in note["value"]
     assert not common.choose_model(studio.release)[3]["visible"]
 
@@ -252,7 +254,7 @@ def test_the_page_is_built_from_the_settings(studio, monkeypatch, tmp_path):
         for block in page.blocks.values()
         if isinstance(block, kinds)
     }
-    row = releases.find(studio.release)
+    row = find(studio.release)
     for field in (*dataclasses.fields(Settings), *dataclasses.fields(ClipSettings)):
         block, facts = shown[field.metadata["label"]], field.metadata
         expected = getattr(row, field.name) if field.name in ("guidance", "steps") else field.default

@@ -14,7 +14,11 @@ import torch
 from diffusers import MotionAdapter, UNet2DConditionModel, UNetMotionModel
 from safetensors import safe_open
 
-from hellomeme import control, emotion, knitting, networks
+from hellomeme.models import control
+from hellomeme.models.adapters import HMReferenceAdapter
+from hellomeme.models.attention import SKCrossAttention, SKReferenceAttention
+from hellomeme.models.fan_encoder import FanEncoder
+from hellomeme.models.unet import HMDenoisingNet, HMReferenceNet, walk
 
 FIXTURES = Path(__file__).parent / "fixtures" / "parity"
 TOLERANCE = 1e-5
@@ -50,7 +54,7 @@ def deviation(ours, theirs):
 
 def reference_attention():
     facts, weights, inputs, outputs = fixture("a_sk_reference_attention")
-    net = knitting.SKReferenceAttention(**facts["kwargs"])
+    net = SKReferenceAttention(**facts["kwargs"])
     net.load_state_dict(weights)
     ours = {case: net(inputs[f"hidden_{case}"], net.prepare(inputs[f"ref_{case}"])) for case in outputs}
     return deviation(ours, outputs)
@@ -58,7 +62,7 @@ def reference_attention():
 
 def cross_attention():
     facts, weights, inputs, outputs = fixture("b_sk_cross_attention")
-    net = knitting.SKCrossAttention(**facts["kwargs"])
+    net = SKCrossAttention(**facts["kwargs"])
     net.load_state_dict(weights)
     ours = {"conv": net.conv(inputs["input"]), "y": net(inputs["input"], inputs["tokens"])}
     return deviation(ours, outputs)
@@ -75,7 +79,7 @@ def denoiser(name):
     """Deviations of the noise prediction, of the reference's feature maps and, where stored, of the
     denoiser's own."""
     facts, weights, inputs, outputs = fixture(name)
-    adapter = networks.HMReferenceAdapter(**facts["adapter_kwargs"])
+    adapter = HMReferenceAdapter(**facts["adapter_kwargs"])
     base = UNet2DConditionModel(**facts["unet_kwargs"])
     unet = base
     if "motion_adapter_kwargs" in facts:
@@ -89,14 +93,12 @@ def denoiser(name):
     assert not unexpected and all(key.endswith(".pe") for key in missing)
     base.load_state_dict({key: x for key, x in unet_weights.items() if "motion_modules" not in key})
 
-    reference = networks.HMReferenceNet(base)(inputs["ref_latent"].squeeze(2), inputs["ref_text"])
+    reference = HMReferenceNet(base)(inputs["ref_latent"].squeeze(2), inputs["ref_text"])
     prepared = adapter.prepare(reference)
     controls = under(inputs, "control")
-    net = networks.HMDenoisingNet(unet, adapter)
+    net = HMDenoisingNet(unet, adapter)
     noise = net(inputs["sample"], facts["timestep"], inputs["text"], prepared, controls)
-    _, own = networks.walk(
-        unet, inputs["sample"], inputs["timestep"], inputs["text"], adapter, prepared, controls
-    )
+    _, own = walk(unet, inputs["sample"], inputs["timestep"], inputs["text"], adapter, prepared, controls)
 
     ref_cache, main_cache = under(outputs, "ref_cache"), under(outputs, "main_cache")
     result = {
@@ -128,7 +130,7 @@ def seeded_weights(net):
 
 def fan_encoder():
     _, _, inputs, outputs = fixture("r_fan_encoder")
-    net = emotion.FanEncoder().eval()
+    net = FanEncoder().eval()
     net.load_state_dict(seeded_weights(net))
     return deviation({"code": net(inputs["image"]), "negative": net.negative()}, outputs)
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hellomeme.crop import Crop
-from hellomeme.paste import WIDEST, paste
+from hellomeme.face.crop import Crop
+from hellomeme.face.paste import WIDEST, paste
 
 CASES = [  # height, width, crop, size of the result
     (301, 203, Crop(20.3, 40.7, 150.4), 128),

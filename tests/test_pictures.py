@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from hellomeme.errors import HelloMemeError
-from hellomeme.pictures import LONGEST, read_picture
+from hellomeme.io.image import LONGEST, read_picture
 
 WIDTH, HEIGHT = 60, 40
 # dark blue left, light orange right: tells flips, channel swaps and scaling errors apart

@@ -2,15 +2,15 @@ import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler, EulerDiscreteScheduler
 
-from hellomeme import releases
 from hellomeme.errors import HelloMemeError
 from hellomeme.pipeline import HelloMemePipeline
-from hellomeme.sampling import Stopped, guided, sample
+from hellomeme.releases.load import load
+from hellomeme.sampling.image import Stopped, guided, sample
 
 
 @pytest.fixture(scope="module")
 def pipeline(model_folder):
-    return releases.load(str(model_folder), device="cpu")[0]
+    return load(str(model_folder), device="cpu")[0]
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_save_and_load_give_the_same_pipeline(pipeline, reference, tmp_path):
     prepared = again.prepare_reference(reference.latents)
     assert torch.equal(draw(again, prepared), draw(pipeline, reference))
     # What save_pretrained writes is itself a model folder for the loader of the releases.
-    assert releases.load(str(tmp_path), device="cpu")[0].codes == {"drive_coeff"}
+    assert load(str(tmp_path), device="cpu")[0].codes == {"drive_coeff"}
 
 
 def test_maps_of_several_control_nets_add_up(pipeline, reference):

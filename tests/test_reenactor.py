@@ -8,11 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from hellomeme import releases
 from hellomeme.errors import HelloMemeError, NoFaceError
-from hellomeme.face import Face
-from hellomeme.motion import EMOTION_WIDTH
+from hellomeme.face.detect import Face
+from hellomeme.face.motion import EMOTION_WIDTH
 from hellomeme.reenactor import Reenactor, Stopped
+from hellomeme.releases.load import load
 from hellomeme.settings import Settings
 
 
@@ -51,7 +51,7 @@ def picture(red=0.5, green=0.1, size=(200, 160)):
 
 @pytest.fixture(scope="module")
 def loaded(model_folder):
-    return releases.load(str(model_folder), device="cpu")
+    return load(str(model_folder), device="cpu")
 
 
 @pytest.fixture
@@ -187,7 +187,7 @@ class MeanEncoder(torch.nn.Module):
 def test_the_emotion_code_goes_where_it_is_asked_for(loaded):
     """With an emotion encoder the code is read from the aligned face, and guidance gets that of a black
     one."""
-    from hellomeme.control import HMControlNet2
+    from hellomeme.models.control import HMControlNet2
     from hellomeme.pipeline import HelloMemePipeline
 
     torch.manual_seed(0)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from hellomeme.control import HMControlNet, HMControlNet2, HMV2ControlNet, HMV2ControlNet2
-from hellomeme.emotion import FanEncoder
-from hellomeme.networks import HMReferenceAdapter
+from hellomeme.models.adapters import HMReferenceAdapter
+from hellomeme.models.control import HMControlNet, HMControlNet2, HMV2ControlNet, HMV2ControlNet2
+from hellomeme.models.fan_encoder import FanEncoder
 
 TABLES = Path(__file__).parent / "fixtures" / "tensors"
 RELEASED = {

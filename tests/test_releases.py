@@ -17,8 +17,10 @@ from hub import COMMIT, serve
 from safetensors.torch import load_file, save_file
 from single_file import write_single_file
 
-from hellomeme import loading, releases
 from hellomeme.errors import HelloMemeError
+from hellomeme.releases import weights
+from hellomeme.releases.load import available, choose_device, choose_dtype, find, load
+from hellomeme.releases.table import RELEASES, SD15
 
 CASE = Path(__file__).parent / "fixtures" / "e2e_v1_image"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -33,12 +35,12 @@ def v1(**changes):
         "text_width": None,
         **changes,
     }
-    return dataclasses.replace(releases.find("v1"), **changes)
+    return dataclasses.replace(find("v1"), **changes)
 
 
 def refusal(name, **arguments):
     with pytest.raises(HelloMemeError) as error:
-        releases.load(name, device="cpu", **arguments)
+        load(name, device="cpu", **arguments)
     sentence = str(error.value)
     assert sentence.endswith((".", ").")) and "\n" not in sentence
     return sentence
@@ -51,16 +53,16 @@ def copy(model_folder, tmp_path):
 
 
 def test_table():
-    assert [row.name for row in releases.RELEASES] == ["demo", "v1", "v2"]
-    for row in releases.RELEASES:
+    assert [row.name for row in RELEASES] == ["demo", "v1", "v2"]
+    for row in RELEASES:
         assert {net.code for net in row.controls} <= {"drive_coeff", "pd_fpg"}
         assert (row.emotion is not None) == any(net.code == "pd_fpg" for net in row.controls)
-        assert releases.find(row.name) is row
+        assert find(row.name) is row
     assert "demo, v1, v2" in refusal("v9")
 
 
 def test_a_folder_loads_like_a_release(model_folder):
-    pipeline, encoder, row = releases.load(str(model_folder), device="cpu")
+    pipeline, encoder, row = load(str(model_folder), device="cpu")
     assert encoder is None and pipeline.codes == {"drive_coeff"} and row.size == 128
     assert pipeline.unet.dtype == torch.float32 and not pipeline.unet.training
     assert not any(parameter.requires_grad for parameter in pipeline.unet.parameters())
@@ -70,7 +72,7 @@ def test_a_folder_loads_like_a_release(model_folder):
 
 
 def test_released_rows_bring_their_own_scheduler():
-    pipeline, _, row = releases.load(v1(), device="cpu")
+    pipeline, _, row = load(v1(), device="cpu")
     config = pipeline.scheduler.config
     assert type(pipeline.scheduler).__name__ == "EulerDiscreteScheduler"  # the checkpoint has PNDM
     assert (config.beta_start, config.beta_end, config.beta_schedule) == (0.00085, 0.012, "scaled_linear")
@@ -85,12 +87,8 @@ def test_a_folder_of_released_networks_finds_its_row(tmp_path):
     }.items():
         for part in parts:
             (tmp_path / name / part).mkdir(parents=True)
-        row = releases.find(str(tmp_path / name))
-        assert (row.reference, row.root, row.base) == (
-            releases.find(name).reference,
-            tmp_path / name,
-            releases.SD15,
-        )
+        row = find(str(tmp_path / name))
+        assert (row.reference, row.root, row.base) == (find(name).reference, tmp_path / name, SD15)
     assert "is not a model folder" in refusal(str(tmp_path))
 
 
@@ -103,13 +101,13 @@ def test_a_code_without_a_control_net_is_refused(model_folder):
 def test_half_precision_files_are_found(copy):
     for part, name in (("unet", WEIGHTS), ("text_encoder", "model.safetensors")):
         (copy / part / name).rename(copy / part / name.replace(".safetensors", ".fp16.safetensors"))
-    assert releases.load(str(copy), device="cpu")[0].unet.dtype == torch.float32
+    assert load(str(copy), device="cpu")[0].unet.dtype == torch.float32
 
 
 def test_single_file_base_is_the_same_model(tmp_path):
     path = write_single_file(CASE / "checkpoint", tmp_path / "model.safetensors")
-    one = releases.load(v1(), base=str(path), device="cpu")[0]
-    folder = releases.load(v1(), device="cpu")[0]
+    one = load(v1(), base=str(path), device="cpu")[0]
+    folder = load(v1(), device="cpu")[0]
     for part in ("unet", "vae", "text_encoder"):
         expected = getattr(folder, part).state_dict()
         loaded = getattr(one, part).state_dict()
@@ -122,7 +120,7 @@ def test_lora_goes_through_diffusers_own_loader(model_folder, tmp_path):
     from peft import LoraConfig
     from peft.utils import get_peft_model_state_dict
 
-    pipeline = releases.load(str(model_folder), device="cpu")[0]
+    pipeline = load(str(model_folder), device="cpu")[0]
     sample, text = torch.ones(1, 8, 16, 16), torch.ones(1, 16, 32)
     plain = pipeline.unet(sample, 1, text).sample
     pipeline.unet.add_adapter(LoraConfig(r=2, target_modules=["to_k", "to_q"], init_lora_weights="gaussian"))
@@ -131,13 +129,9 @@ def test_lora_goes_through_diffusers_own_loader(model_folder, tmp_path):
     }
     pipeline.save_lora_weights(tmp_path, unet_lora_layers=layers, weight_name="lora.safetensors")
 
-    with_lora = releases.load(str(model_folder), device="cpu", loras=[tmp_path / "lora.safetensors"])[0]
+    with_lora = load(str(model_folder), device="cpu", loras=[tmp_path / "lora.safetensors"])[0]
     full = with_lora.unet(sample, 1, text).sample
-    halved = (
-        releases.load(str(model_folder), device="cpu", loras=[(tmp_path, 0.5)])[0]
-        .unet(sample, 1, text)
-        .sample
-    )
+    halved = load(str(model_folder), device="cpu", loras=[(tmp_path, 0.5)])[0].unet(sample, 1, text).sample
     assert (full - plain).abs().max() > 1e-4
     assert 1e-5 < (halved - plain).abs().max() < (full - plain).abs().max()
 
@@ -246,49 +240,52 @@ def test_other_kinds_of_base_are_refused_before_they_are_loaded(copy, tmp_path):
 def test_without_a_network_the_demo_remains(monkeypatch, tmp_path):
     sentence = refusal("v1")  # conftest keeps huggingface_hub offline
     assert "songkey/hm_reference is not on this computer" in sentence and "demo" in sentence
-    reasons = {name: reason for name, _, reason in releases.available()}
+    reasons = {name: reason for name, _, reason in available()}
     assert "4.8 GB" in reasons["v1"] and "cannot be reached" in reasons["v1"] and "demo" in reasons["v2"]
 
 
 def test_what_can_run_here_is_known(model_folder, copy, monkeypatch):
-    demo = dataclasses.replace(releases.find("demo"), root=model_folder)
-    monkeypatch.setattr(releases, "RELEASES", (demo,))
-    assert releases.available() == [("demo", demo.title, None)]
+    demo = dataclasses.replace(find("demo"), root=model_folder)
+    monkeypatch.setattr("hellomeme.releases.load.RELEASES", (demo,))
+    assert available() == [("demo", demo.title, None)]
     (copy / "hm_control" / WEIGHTS).unlink()
-    monkeypatch.setattr(releases, "RELEASES", (dataclasses.replace(demo, root=copy),))
-    assert "has no weights for hm_control" in releases.available()[0][2]
+    monkeypatch.setattr("hellomeme.releases.load.RELEASES", (dataclasses.replace(demo, root=copy),))
+    assert "has no weights for hm_control" in available()[0][2]
 
 
 def test_devices():
-    assert releases.choose_device("cpu").type == "cpu"
-    assert releases.choose_device().type in ("cpu", "cuda", "mps")
-    assert releases.choose_dtype(torch.device("cpu")) == torch.float32
-    assert releases.choose_dtype(torch.device("cuda")) == torch.float16
+    assert choose_device("cpu").type == "cpu"
+    assert choose_device().type in ("cpu", "cuda", "mps")
+    assert choose_dtype(torch.device("cpu")) == torch.float32
+    assert choose_dtype(torch.device("cuda")) == torch.float16
     with pytest.raises(HelloMemeError, match="no device called gpu"):
-        releases.choose_device("gpu")
+        choose_device("gpu")
     with pytest.raises(HelloMemeError, match="cannot be used here: choose from .*cpu"):
-        releases.choose_device("cuda:77")
+        choose_device("cuda:77")
 
 
 CACHED = """
-from hellomeme import loading, releases
-print(loading.fetch("songkey/hm_reference").name)
-print([reason for _, _, reason in releases.available()][1:])
+from hellomeme.errors import HelloMemeError
+from hellomeme.releases import weights
+from hellomeme.releases.load import available
+print(weights.fetch("songkey/hm_reference").name)
+print([reason for _, _, reason in available()][1:])
 try:
-    loading.fetch("nobody/nothing")
-except releases.HelloMemeError as error:
+    weights.fetch("nobody/nothing")
+except HelloMemeError as error:
     print(error)
 """
 DOWNLOAD = """
 import dataclasses
-from hellomeme import releases
-row = dataclasses.replace(releases.find("v1"), text_width=None)
-pipeline, encoder, row = releases.load(row, device="cpu")
+from hellomeme.errors import HelloMemeError
+from hellomeme.releases.load import available, find, load
+row = dataclasses.replace(find("v1"), text_width=None)
+pipeline, encoder, row = load(row, device="cpu")
 print(pipeline.codes, type(encoder).__name__, type(pipeline.scheduler).__name__)
-print([reason for _, _, reason in releases.available()][1])
+print([reason for _, _, reason in available()][1])
 try:
-    releases.load(row, base="nobody/nothing")
-except releases.HelloMemeError as error:
+    load(row, base="nobody/nothing")
+except HelloMemeError as error:
     print(error)
 """
 
@@ -296,7 +293,7 @@ except releases.HelloMemeError as error:
 def test_a_release_comes_from_the_hub(tmp_path):
     """From a stand-in for the hub, where HF_ENDPOINT points: the released repository names, and then from the
     cache."""
-    from hellomeme.emotion import FanEncoder
+    from hellomeme.models.fan_encoder import FanEncoder
 
     FanEncoder().save_pretrained(tmp_path / "encoder")
     (tmp_path / "encoder" / "evil.bin").write_bytes(pickle.dumps(Bomb()))
@@ -329,4 +326,4 @@ def test_a_release_comes_from_the_hub(tmp_path):
 
 
 def test_fetch_takes_a_folder_as_it_is(tmp_path):
-    assert loading.fetch(str(tmp_path)) == tmp_path
+    assert weights.fetch(str(tmp_path)) == tmp_path

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 import app
-from hellomeme import metadata
-from hellomeme.arkit import ARKIT_NAMES
-from hellomeme.edit import TURNS, Edit
+from hellomeme.face.arkit import ARKIT_NAMES
+from hellomeme.face.edit import TURNS, Edit
+from hellomeme.io import metadata
 from hellomeme.settings import Settings
 from page import expression_tab, parts, studio as studios
 

@@ -8,8 +8,8 @@ import torch
 from diffusers import EulerDiscreteScheduler
 from safetensors import safe_open
 
-from hellomeme.releases import EULER
-from hellomeme.sampling import Stopped, guided, sample
+from hellomeme.releases.table import EULER
+from hellomeme.sampling.image import Stopped, guided, sample
 
 FIXTURE = Path(__file__).parent / "fixtures" / "parity" / "s_schedulers_euler.safetensors"
 

@@ -4,7 +4,7 @@ import math
 import pytest
 
 from hellomeme.errors import HelloMemeError
-from hellomeme.releases import RELEASES
+from hellomeme.releases.table import RELEASES
 from hellomeme.settings import MAX_SEED, Settings
 
 NUMBERS = [field for field in dataclasses.fields(Settings) if field.metadata["kind"] is not str]

@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from hellomeme.arkit import INDEX
-from hellomeme.motion import Motion
-from hellomeme.retarget import neutral_frame, retarget
+from hellomeme.face.arkit import INDEX
+from hellomeme.face.motion import Motion
+from hellomeme.face.retarget import neutral_frame, retarget
+from hellomeme.face.smooth import bridged, one_euro, rotation_matrices, rotation_vectors, smoothed
 from hellomeme.settings import ClipSettings, Settings
-from hellomeme.smoothing import bridged, one_euro, rotation_matrices, rotation_vectors, smoothed
 
 RATE = 30.0
 

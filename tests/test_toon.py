@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hellomeme.arkit import ARKIT_NAMES, INDEX
+from hellomeme.face.arkit import ARKIT_NAMES, INDEX
 from training.toon import Pose, make_identity, random_expression, random_pose, render
 from training.toon.camera import Camera, rotation
 from training.toon.identity import STYLES_MAN, STYLES_WOMAN

@@ -11,9 +11,9 @@ import torch
 from diffusers import MotionAdapter
 from safetensors.torch import load_file
 
-from hellomeme.clip_sampling import WINDOW, ClipPlan, in_windows
-from hellomeme.face import FaceAnalyzer
-from hellomeme.networks import HMReferenceAdapter
+from hellomeme.face.detect import FaceAnalyzer
+from hellomeme.models.adapters import HMReferenceAdapter
+from hellomeme.sampling.windows import WINDOW, ClipPlan, in_windows
 from training import dataset
 from training.adapters import start_by_copying
 from training.export import take_apart
@@ -270,7 +270,7 @@ def test_the_motion_module_is_trained_on_what_clips_are_drawn_from(shop):
 
 
 def test_the_export_is_a_release(shop, tmp_path):
-    from hellomeme.releases import load
+    from hellomeme.releases.load import load
 
     shop.export(tmp_path / "model")
     assert MotionAdapter.from_pretrained(tmp_path / "model" / "motion").config.use_motion_mid_block is False

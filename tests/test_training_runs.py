@@ -8,8 +8,8 @@ import torch
 from accelerate.state import AcceleratorState
 from PIL import Image
 
-from hellomeme.face import FaceAnalyzer
-from hellomeme.releases import load
+from hellomeme.face.detect import FaceAnalyzer
+from hellomeme.releases.load import load
 from training import dataset
 from training.loop import Schedule, Stage, read_log, train
 from training.run import CONFIGS, Workshop, main

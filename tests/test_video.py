@@ -13,7 +13,7 @@ from clips import H264, KINDS, NTSC, VP9, clip, ffmpeg, has_sound, samples, stam
 from imageio_ffmpeg import get_ffmpeg_exe
 
 from hellomeme.errors import HelloMemeError
-from hellomeme.video import ClipWriter, Sound, probe, read_frames
+from hellomeme.io.ffmpeg import ClipWriter, Sound, probe, read_frames
 
 
 def colours(count, size=(64, 96)):
@@ -190,7 +190,7 @@ def test_nothing_is_left_of_a_clip_that_was_given_up(tmp_path):
 CRASH = """
 import os, sys, numpy as np
 from fractions import Fraction
-from hellomeme.video import ClipWriter
+from hellomeme.io.ffmpeg import ClipWriter
 with ClipWriter(sys.argv[1], Fraction(25)) as writer:
     for _ in range(200):
         writer.write(np.zeros((64, 64, 3), np.uint8))

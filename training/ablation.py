@@ -4,7 +4,7 @@ Three pairs, after the paper's ablations: reference and control nets together (i
 reference alone (IPAdapter and IPAdapterSK), and the control nets alone (ControlNet and ControlNetSK). The two
 runs of a pair share the frozen base, the data, the number of steps, the number of parameters, and with each
 seed the very weights they begin at and every draw of frames, timesteps and noise. Only where a query looks
-differs (`hellomeme/knitting.py`).
+differs (`hellomeme/models/attention.py`).
 
 The base should have learnt from captions alone: one that went through `together` has grown used to knitted
 attention.

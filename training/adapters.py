@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from hellomeme.arkit import INDEX
-from hellomeme.face import FaceAnalyzer
-from hellomeme.networks import HMDenoisingNet, HMReferenceAdapter, HMReferenceNet
+from hellomeme.face.arkit import INDEX
+from hellomeme.face.detect import FaceAnalyzer
+from hellomeme.models.adapters import HMReferenceAdapter
+from hellomeme.models.unet import HMDenoisingNet, HMReferenceNet
 from training.autoencoder import attention_weights, psnr, to_images, to_tensor
 from training.base import make_scheduler
 from training.dataset import Frames

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
-from hellomeme.autoencoder import PatchAutoencoder
+from hellomeme.models.autoencoder import PatchAutoencoder
 from training.dataset import Frames
 from training.loop import Stage
 

@@ -9,7 +9,7 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from PIL import Image
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from hellomeme.autoencoder import PatchAutoencoder
+from hellomeme.models.autoencoder import PatchAutoencoder
 from training.autoencoder import to_images
 from training.loop import Stage
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hellomeme.arkit import ARKIT_NAMES, INDEX
+from hellomeme.face.arkit import ARKIT_NAMES, INDEX
 from training.evaluate import Bench, control, correlation, read_back, shoot
 from training.toon import Pose
 

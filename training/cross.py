@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from skimage.color import rgb2lab
 
-from hellomeme.face import BROWS, EYES, MOUTH, Face
+from hellomeme.face.detect import BROWS, EYES, MOUTH, Face
 from training.dataset import RENDER_SIZE
 from training.evaluate import Bench, Pair
 from training.toon import render

@@ -85,7 +85,7 @@ class Frames:
 
 def expression_words(commanded: np.ndarray, yaw: float) -> list[str]:
     """Words for the parts of an expression that a viewer would mention."""
-    from hellomeme.arkit import INDEX
+    from hellomeme.face.arkit import INDEX
 
     def level(name: str) -> float:
         if name in INDEX:
@@ -113,9 +113,9 @@ def expression_words(commanded: np.ndarray, yaw: float) -> list[str]:
 def render_identity(seed: int, frames: int, size: int, analyzer, moving: bool = False) -> Frames:
     """Render and label `frames` frames of one identity, stills or a moving clip. They depend on `seed`
     alone."""
-    from hellomeme.conditions import pose_picture
-    from hellomeme.crop import Crop
-    from hellomeme.motion import Motion
+    from hellomeme.face.conditions import pose_picture
+    from hellomeme.face.crop import Crop
+    from hellomeme.face.motion import Motion
     from training.toon import make_identity, random_clip, random_stills, render
 
     rng = np.random.default_rng([seed, 1])
@@ -165,7 +165,7 @@ def concatenate(parts: list[Frames]) -> Frames:
 
 
 def _write_shard(job: tuple[Path, range, int, int, bool]) -> Path:
-    from hellomeme.face import FaceAnalyzer
+    from hellomeme.face.detect import FaceAnalyzer
 
     path, seeds, frames, size, moving = job
     cv2.setNumThreads(1)

@@ -18,15 +18,16 @@ import numpy as np
 import torch
 from skimage.metrics import structural_similarity
 
-from hellomeme.arkit import INDEX
-from hellomeme.conditions import pose_tensor
-from hellomeme.crop import Crop
 from hellomeme.errors import HelloMemeError
-from hellomeme.face import Face, FaceAnalyzer
-from hellomeme.motion import Motion
+from hellomeme.face.arkit import INDEX
+from hellomeme.face.conditions import pose_tensor
+from hellomeme.face.crop import Crop
+from hellomeme.face.detect import Face, FaceAnalyzer
+from hellomeme.face.motion import Motion
 from hellomeme.pipeline import HelloMemePipeline, Reference
 from hellomeme.reenactor import Reenactor
-from hellomeme.releases import Release, load
+from hellomeme.releases.load import load
+from hellomeme.releases.table import Release
 from hellomeme.settings import Settings
 from training.autoencoder import psnr, to_images, to_tensor
 from training.baselines import warped

@@ -28,7 +28,7 @@ def export_base(folder: Path, autoencoder, unet, text_encoder, tokenizer, schedu
         "text_encoder": ["transformers", "CLIPTextModel"],
         "tokenizer": ["transformers", "CLIPTokenizer"],
         "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["hellomeme.autoencoder", "PatchAutoencoder"],
+        "vae": ["hellomeme.models.autoencoder", "PatchAutoencoder"],
     }
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
 

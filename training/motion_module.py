@@ -1,6 +1,6 @@
 """Stage 4: with base and adapters frozen, the motion module (AnimateDiff's), on clips.
 
-It is trained as clips are drawn where there is no first pass (`hellomeme.clip_sampling`): all frames of a
+It is trained as clips are drawn where there is no first pass (`hellomeme.sampling.windows`): all frames of a
 window begin with the same pure noise, and a later step sees what the first one made of it, not a truth under
 noise. Noisy truths would teach it to read the movement from its input, which at the first step of a clip
 holds none.
@@ -14,8 +14,8 @@ from diffusers import MotionAdapter, UNetMotionModel
 from PIL import Image
 from torch import nn
 
-from hellomeme.clip_sampling import WINDOW
-from hellomeme.networks import HMDenoisingNet
+from hellomeme.models.unet import HMDenoisingNet
+from hellomeme.sampling.windows import WINDOW
 from training.adapters import AdapterStage
 from training.autoencoder import to_images
 from training.dataset import Frames

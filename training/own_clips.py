@@ -23,17 +23,18 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm import tqdm
 
-from hellomeme.conditions import pose_picture, pose_tensor
-from hellomeme.control import HMControlNet, HMV2ControlNet
-from hellomeme.crop import Crop
 from hellomeme.errors import HelloMemeError, NoFaceError
-from hellomeme.face import FaceAnalyzer
-from hellomeme.motion import Motion
-from hellomeme.networks import HMReferenceAdapter
+from hellomeme.face.conditions import pose_picture, pose_tensor
+from hellomeme.face.crop import Crop
+from hellomeme.face.detect import FaceAnalyzer
+from hellomeme.face.motion import Motion
+from hellomeme.face.track import analyse
+from hellomeme.io.ffmpeg import probe, read_frames
+from hellomeme.models.adapters import HMReferenceAdapter
+from hellomeme.models.control import HMControlNet, HMV2ControlNet
 from hellomeme.pipeline import HelloMemePipeline
-from hellomeme.releases import Release, find, load
-from hellomeme.tracking import analyse
-from hellomeme.video import probe, read_frames
+from hellomeme.releases.load import find, load, locate
+from hellomeme.releases.table import Release
 from training.adapters import PURE_NOISE, TARGETS, Reenactment, start_by_copying, start_by_listening
 from training.autoencoder import psnr, to_tensor
 from training.export import export_adapters
@@ -378,6 +379,6 @@ def _mark(path: Path, row: Release, start: Start, wanted: dict) -> str:
         file.st_mtime_ns,
         row.size,
         row.crop_scale,
-        start.base or row.locate(row.base),
+        start.base or locate(row, row.base),
     ]
     return hashlib.sha256(json.dumps([*told, wanted["rate"], wanted["frames"]]).encode()).hexdigest()[:16]

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from hellomeme.edit import Turn, edited
 from hellomeme.errors import NoFaceError
-from hellomeme.face import Face
-from hellomeme.motion import Motion
+from hellomeme.face.detect import Face
+from hellomeme.face.edit import Turn, edited
+from hellomeme.face.motion import Motion
 from training.evaluate import FEWEST, Bench, control, correlation, read_back
 
 THUMBNAILS = 100  # of lfw_subset's pictures, the first half, are faces

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from hellomeme.arkit import ARKIT_NAMES
+from hellomeme.face.arkit import ARKIT_NAMES
 from training.dataset import Frames
 from training.evaluate import ANGLES, correlation
 from training.loop import Stage

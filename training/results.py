@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from hellomeme.errors import HelloMemeError
-from hellomeme.face import FaceAnalyzer
+from hellomeme.face.detect import FaceAnalyzer
 from training.causal import causal
 from training.cross import crossed, identity_drift
 from training.curves import curves, read_logs

@@ -22,10 +22,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import CLIPTokenizer
 
-from hellomeme.autoencoder import PatchAutoencoder
-from hellomeme.control import HMControlNet, HMV2ControlNet
 from hellomeme.errors import HelloMemeError
-from hellomeme.networks import HMReferenceAdapter
+from hellomeme.models.adapters import HMReferenceAdapter
+from hellomeme.models.autoencoder import PatchAutoencoder
+from hellomeme.models.control import HMControlNet, HMV2ControlNet
 from training import dataset, own_clips
 from training.adapters import AdapterStage, start_by_copying, start_by_listening
 from training.autoencoder import AutoencoderStage, encode_all, scaling_factor

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from skimage.color import rgb2lab
 
 from hellomeme.pipeline import BLACK
-from hellomeme.sampling import guided, sample
+from hellomeme.sampling.image import guided, sample
 from training.autoencoder import to_images
 from training.dataset import FIRST_IDENTITY
 from training.evaluate import Bench

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hellomeme.arkit import ARKIT_NAMES, INDEX
+from hellomeme.face.arkit import ARKIT_NAMES, INDEX
 from training.toon.camera import Pose
 
 

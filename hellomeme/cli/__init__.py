@@ -1,0 +1,1 @@
+"""The command line, `python -m hellomeme`: a command a file, registered in `main`."""

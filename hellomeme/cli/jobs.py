@@ -1,0 +1,223 @@
+"""Many pictures from a table: one row, one picture.
+
+The table is a CSV file with a row of names first. `reference` and `driver` are paths, relative to the table's
+folder; `output` is a name in the output folder and may be left out or empty; any other column is a setting.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import io
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import HelloMemeError
+from ..io import metadata
+from ..settings import Settings
+
+if TYPE_CHECKING:
+    from ..reenactor import Reenactor, Result
+    from ..releases.table import Release
+
+LARGEST_TABLE = 1 << 24  # bytes: some 100,000 rows
+PATHS = ("reference", "driver", "output")
+FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
+UNSAFE = re.compile(r'[\x00-\x1f\x7f"*:<>?|\\]')  # not in names of files on every system
+
+
+@dataclass(frozen=True)
+class Job:
+    """A row: its number in the table, where the names are row 1, and the picture it asks for."""
+
+    row: int
+    reference: Path
+    driver: Path
+    output: Path
+    settings: Settings
+
+
+@dataclass
+class Plan:
+    """What a table asks for. bad: row -> the sentence that says what is wrong with it."""
+
+    jobs: list[Job] = field(default_factory=list)
+    bad: dict[int, str] = field(default_factory=dict)
+
+
+def read_table(path: str | Path, folder: str | Path, defaults: Settings = Settings()) -> Plan:
+    """Reads and checks every row of a table whose pictures are to be written to `folder`.
+
+    defaults: the settings of rows that leave them empty. Nothing is written and no picture is opened.
+    Raises HelloMemeError if the table as a whole cannot be used.
+    """
+    path, folder = Path(path), Path(folder).resolve()
+    plan, taken = Plan(), {}
+    for row, cells in _rows(path):
+        try:
+            job = _job(row, cells, path.parent, folder, defaults, taken)
+            earlier = taken.setdefault(str(job.output).casefold(), row)
+            if earlier != row:
+                raise HelloMemeError(
+                    f"The output {job.output.relative_to(folder)} is that of row {earlier} already: "
+                    "choose another name."
+                )
+            plan.jobs.append(job)
+        except HelloMemeError as error:
+            plan.bad[row] = str(error)
+    return plan
+
+
+def made_from(job: Job, options: str = "") -> str:
+    """Stands for what a picture is made from: the content of both files and the `options` of the whole batch.
+    16 hex digits of a SHA-256, from which nothing can be read back."""
+    try:
+        parts = [job.reference.read_bytes(), job.driver.read_bytes(), options.encode()]
+    except OSError as error:
+        raise HelloMemeError(f"The picture {error.filename} cannot be read: {error.strerror}.") from error
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:16]
+
+
+def is_done(job: Job, release: Release, options: str = "") -> bool:
+    """Whether the picture is there; HelloMemeError if something else has its name."""
+    if not job.output.exists():
+        return False
+    stamp = metadata.read(job.output)
+    wanted = metadata.Stamp(job.settings.resolved(release), release.name, made_from=made_from(job, options))
+    if stamp is None or dataclasses.replace(stamp, labelled=True) != wanted:
+        raise HelloMemeError(
+            f"The output {job.output} exists, but was not made from these pictures with this release, these "
+            "settings and options: choose another name or move it away."
+        )
+    return True
+
+
+def draw(reenactor: Reenactor, jobs: Iterable[Job]) -> Iterator[tuple[Job, Result | HelloMemeError]]:
+    """The jobs one after the other, each with its picture or with what was wrong with it.
+
+    The reference is set once for neighbours that share it.
+    """
+    reference = refused = None
+    for job in jobs:
+        try:
+            if reference != (job.reference, job.settings.reference_face):
+                reference, refused = (job.reference, job.settings.reference_face), None
+                try:
+                    reenactor.set_reference(job.reference, face=job.settings.reference_face)
+                except HelloMemeError as error:
+                    refused = error
+            if refused is not None:
+                raise refused
+            yield job, reenactor.image(job.driver, job.settings)
+        except HelloMemeError as error:
+            yield job, error
+        except (RuntimeError, MemoryError) as error:
+            # torch's own, such as a full GPU: the next may be smaller
+            yield (
+                job,
+                HelloMemeError(
+                    f"Drawing failed: {str(error).strip().partition(chr(10))[0][:200].rstrip('.')}."
+                ),
+            )
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """(number, cells by name) of the rows that are not empty; HelloMemeError for a table that is none."""
+    if not os.path.isfile(path):
+        raise HelloMemeError(f"There is no table {path}: check the path.")
+    try:
+        if path.stat().st_size > LARGEST_TABLE:
+            raise HelloMemeError(
+                f"The table {path.name} is larger than {LARGEST_TABLE >> 20} MB: cut it into parts."
+            )
+        text = path.read_text(encoding="utf-8-sig")
+        first = text.partition("\n")[0]
+        separator = max(",;\t", key=first.count)  # spreadsheets of some countries write semicolons
+        table = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise HelloMemeError(f"The table {path.name} cannot be read: save it as CSV in UTF-8.") from error
+    names = [name.strip().lower().replace("-", "_").replace(" ", "_") for name in table[0]] if table else []
+    known = [*PATHS, *FIELDS]
+    for name in PATHS[:2]:
+        if name not in names:
+            raise HelloMemeError(
+                f"The table {path.name} has no column {name}: its first row must name the columns."
+            )
+    for name in names:
+        if name not in known:
+            raise HelloMemeError(
+                f"The table {path.name} has a column {name[:40]!r}, which means nothing: choose from "
+                f"{', '.join(known)}."
+            )
+        if names.count(name) > 1:
+            raise HelloMemeError(f"The table {path.name} has two columns {name}: leave one out.")
+    filled = [(row, cells) for row, cells in enumerate(table[1:], 2) if any(cell.strip() for cell in cells)]
+    if not filled:
+        raise HelloMemeError(f"The table {path.name} has no rows: write one for each picture.")
+    for row, cells in filled:
+        # a cell too many gets no name, and is told with its row
+        yield (
+            row,
+            {
+                **dict.fromkeys(names, ""),
+                **dict(zip([*names, *[""] * len(cells)], map(str.strip, cells), strict=False)),
+            },
+        )
+
+
+def _job(row: int, cells: dict[str, str], home: Path, folder: Path, defaults: Settings, taken: dict) -> Job:
+    """A row as a job; HelloMemeError for the first thing wrong with it."""
+    if cells.get(""):
+        raise HelloMemeError(
+            "The row has more cells than there are columns: put a text with a comma in quotes."
+        )
+    settings = dataclasses.replace(
+        defaults,
+        **{name: _value(FIELDS[name], text) for name, text in cells.items() if name in FIELDS and text},
+    )
+    pictures = [home / cells[name] for name in PATHS[:2]]
+    for name, path in zip(PATHS[:2], pictures, strict=True):
+        if not cells[name]:
+            raise HelloMemeError(f"The row names no {name} picture: fill in its path.")
+        if not os.path.isfile(path):
+            raise HelloMemeError(f"The {name} picture {path} does not exist: check the path.")
+    name = cells.get("output") or _free_name(pictures, folder, taken)
+    return Job(row, *pictures, _output(name, folder), settings)
+
+
+def _value(field: dataclasses.Field, text: str):
+    """A cell as the setting's own type; `Settings` says what is wrong with a text that is not of it."""
+    try:
+        return field.metadata["kind"](text)
+    except ValueError:
+        return text
+
+
+def _free_name(pictures: Sequence[Path], folder: Path, taken: dict) -> str:
+    """reference-driver.png, or with -2, -3, ... where an earlier row of the table has that name."""
+    name = UNSAFE.sub("_", "-".join(path.stem.strip(". ")[:80] for path in pictures))
+    names = (f"{name}{number}.png" for number in ("", *(f"-{count}" for count in range(2, len(taken) + 3))))
+    return next(name for name in names if str(folder / name).casefold() not in taken)
+
+
+def _output(name: str, folder: Path) -> Path:
+    """The path of a name in the folder; HelloMemeError for one that is not in it, or not a picture's."""
+    path = Path(name)
+    if path.is_absolute() or ".." in path.parts or UNSAFE.search(name) or len(name) > 200:
+        raise HelloMemeError(f"The output {name[:60]!r} must be a plain name in the output folder.")
+    if path.suffix.lower() not in metadata.FORMATS:
+        raise HelloMemeError(f"The output {name} must end in one of {', '.join(metadata.FORMATS)}.")
+    try:
+        inside = (folder / path).parent.resolve().is_relative_to(folder)  # a link may lead out of it
+    except (OSError, RuntimeError):
+        inside = False
+    if not inside:
+        raise HelloMemeError(f"The output {name} leads out of the output folder: choose another name.")
+    if (folder / path).is_dir() or (folder / path).is_symlink():
+        raise HelloMemeError(f"The output {name} is a folder or a link: choose another name.")
+    return folder / path

@@ -1,0 +1,67 @@
+"""The command line, `python -m hellomeme`: its commands stand in a file each.
+
+Exit status 0: the picture is written and its path printed. 2: bad input, told in one line on standard
+error; no output file. 130: interrupted. Anything else is a fault of ours and ends with a traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+
+from ..errors import HelloMemeError
+from . import batch, image, video
+
+COMMANDS = (image, batch, video)  # in the order of the help; each adds what it knows to the parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command (default: the process's own arguments) and returns its exit status."""
+    options = _parser().parse_args(arguments)
+    with contextlib.nullcontext(sys.stderr) if options.verbose else _quiet() as standard_error:
+        try:
+            return options.command(options, standard_error) or 0
+        except HelloMemeError as error:
+            print(f"hellomeme: {' '.join(str(error).split())}", file=standard_error, flush=True)
+            return 2
+        except KeyboardInterrupt:
+            print("hellomeme: interrupted, nothing was written.", file=standard_error, flush=True)
+            return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _OneLineParser(prog="python -m hellomeme", description="One face drives another.")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        command.add(commands)
+    return parser
+
+
+class _OneLineParser(argparse.ArgumentParser):
+    """argparse, but a mistake is told in one line instead of a usage text and a line."""
+
+    def error(self, message: str):
+        self.exit(2, f"hellomeme: {message}; try {self.prog} --help\n")
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keeps libraries off standard error and yields it for our own words.
+
+    MediaPipe's native code writes to file descriptor 2 whatever its log level, so the descriptor itself
+    goes to the null device meanwhile.
+    """
+    sys.stderr.flush()
+    with (
+        os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace") as ours,
+        open(os.devnull, "w") as nowhere,
+    ):
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            with contextlib.redirect_stderr(nowhere):
+                yield ours
+        finally:
+            sys.stderr.flush()
+            os.dup2(ours.fileno(), 2)

@@ -1,0 +1,163 @@
+"""What the control nets see: the pose picture, and aligned faces for the expression encoders."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from .detect import BROWS, EYES, MOUTH, Face
+from .motion import FOCAL, FRAME, HALF_SIDE, Motion
+
+# The square on the head: corners in drawing order, and the colours (RGB) of the edges that begin at each.
+CORNERS = HALF_SIDE * np.array([(-1, -1, 0), (-1, 1, 0), (1, 1, 0), (1, -1, 0)], float)
+EDGES = ((0, 255, 0), (0, 0, 255), (255, 0, 0), (255, 0, 255))  # left, top, right, bottom
+LINE_WIDTH = 15  # px
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How the released weights' head model differs from MediaPipe's: a constant that has not been
+    measured."""
+
+    # degrees about x, taken off MediaPipe's rotation; MediaPipe reads a level head as about +9
+    tilt: float = 0.0
+    origin: tuple[float, float] = (0.0, 0.0)  # right and up, in half sides of the square
+
+
+def pose_corners(motion: Motion, calibration: Calibration = Calibration()) -> np.ndarray:
+    """(T, 4, 2) px: the corners of each head's square, seen by the pose camera on 512 x 512."""
+    tilt, _ = cv2.Rodrigues(np.array([-np.radians(calibration.tilt), 0, 0]))
+    shift = motion.translation + [*(HALF_SIDE * np.array(calibration.origin)), 0]
+    shift[:, 2] *= HALF_SIDE
+    points = np.einsum("tij,cj->tci", motion.rotation @ tilt, CORNERS) + shift[:, None]
+    depth = np.maximum(-points[..., 2:], HALF_SIDE / 5)  # corners of a very near face stay before the camera
+    return FRAME / 2 + FOCAL * points[..., :2] * [1, -1] / depth
+
+
+def pose_picture(motion: Motion, calibration: Calibration = Calibration()) -> np.ndarray:
+    """(T, 512, 512, 3) uint8 RGB: on black, the outline of a square fixed to the head."""
+    pictures = np.zeros((len(motion), FRAME, FRAME, 3), np.uint8)
+    for picture, corners in zip(
+        pictures, np.round(pose_corners(motion, calibration)).astype(int).tolist(), strict=True
+    ):
+        for start, end, colour in zip(corners, corners[1:] + corners[:1], EDGES, strict=True):
+            cv2.line(picture, start, end, colour, LINE_WIDTH)
+    return pictures
+
+
+def pose_tensor(motion: Motion, size: int = FRAME, calibration: Calibration = Calibration()):
+    """torch.Tensor (3, T, size, size) float32 in [-1, 1]: the pose picture, averaged over areas if
+    smaller."""
+    import torch
+
+    pictures = torch.from_numpy(pose_picture(motion, calibration)).permute(0, 3, 1, 2) / 127.5 - 1
+    if size != FRAME:
+        pictures = torch.nn.functional.interpolate(pictures, size=(size, size), mode="area")
+    return pictures.transpose(0, 1).contiguous()
+
+
+@dataclass(frozen=True)
+class Template:
+    """Where an aligned face has its landmarks: MediaPipe's indices and fractions of a size x size picture."""
+
+    size: int
+    points: dict[int, tuple[float, float]]
+
+
+EMOTION_TEMPLATE = Template(
+    224,
+    {
+        468: (0.3843, 0.27),
+        473: (0.62, 0.2668),  # pupils, image-left first
+        1: (0.503, 0.4185),  # nose tip
+        61: (0.406, 0.5273),
+        291: (0.5977, 0.525),  # mouth corners
+    },
+)
+PARTS_TEMPLATE = Template(
+    512,
+    {
+        168: (0.5095, 0.4013),  # between the eyes
+        33: (0.2926, 0.4020),
+        263: (0.7220, 0.4086),  # outer corners of the eyes, image-left first
+        291: (0.6342, 0.7168),
+        61: (0.3844, 0.7172),  # mouth corners
+    },
+)
+# image-left eye with brow, image-right eye with brow, mouth: first halves of EYES and BROWS are image-left
+PARTS = (EYES[:16] + BROWS[:10], EYES[16:] + BROWS[10:], MOUTH)
+PART_SIDE, PART_SIZE, PART_BLUR, CLIP_SIZE = 1.2, 256, 5, 224
+
+
+def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """(2, 3) matrix of the turn, scale and shift that bring points (N, 2) closest to others
+    (least squares)."""
+    z, w = source @ [1, 1j], target @ [1, 1j]
+    turn = np.vdot(z - z.mean(), w - w.mean()) / np.vdot(z - z.mean(), z - z.mean())
+    shift = w.mean() - turn * z.mean()
+    return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
+
+
+def to_template(face: Face, template: Template) -> np.ndarray:
+    """(2, 3) matrix from pixels of the face's picture to those of the aligned picture."""
+    target = template.size * np.array(list(template.points.values()))
+    return similarity(face.landmarks[list(template.points)].astype(float), target)
+
+
+def warp(frame: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+    """(H, W, 3) uint8 -> (size, size, 3) uint8, bicubic; black outside the frame."""
+    shrink = int(1 / np.hypot(*matrix[:, 0]))
+    if shrink > 1:  # bicubic sampling alone would skip pixels
+        height, width = (max(round(side / shrink), 1) for side in frame.shape[:2])
+        factors = np.array([frame.shape[1] / width, frame.shape[0] / height, 1])
+        frame, matrix = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA), matrix * factors
+    return cv2.warpAffine(frame, matrix, (size, size), flags=cv2.INTER_CUBIC)
+
+
+def align(frame: np.ndarray, face: Face, template: Template) -> np.ndarray:
+    """(template.size, template.size, 3) uint8: the face of a (H, W, 3) uint8 frame, brought to the
+    template."""
+    return warp(frame, to_template(face, template), template.size)
+
+
+def emotion_input(frame: np.ndarray, face: Face) -> np.ndarray:
+    """(3, 224, 224) float32 in [-1, 1]: what the emotion encoder of `pd_fpg` looks at."""
+    return align(frame, face, EMOTION_TEMPLATE).transpose(2, 0, 1).astype(np.float32) / 127.5 - 1
+
+
+def face_parts(frames: Sequence[np.ndarray], faces: Sequence[Face]) -> np.ndarray:
+    """(T, 3, 256, 256, 3) uint8: image-left eye with brow, image-right eye with brow and mouth of each
+    aligned face. Squares of 1.2 times the largest extent that the part has in any frame, blurred 5 x 5."""
+    matrices = [to_template(face, PARTS_TEMPLATE) for face in faces]
+    aligned = [
+        face.landmarks @ matrix[:, :2].T + matrix[:, 2] for face, matrix in zip(faces, matrices, strict=True)
+    ]
+    pictures = np.empty((len(faces), len(PARTS), PART_SIZE, PART_SIZE, 3), np.uint8)
+    for part, indices in enumerate(PARTS):
+        low = np.stack([points[list(indices)].min(0) for points in aligned])
+        high = np.stack([points[list(indices)].max(0) for points in aligned])
+        side = PART_SIDE * (high - low).max()
+        zoom = PART_SIZE / side
+        for t, corner in enumerate((low + high - side) / 2):
+            matrix = zoom * matrices[t] - np.array([[0, 0, zoom * corner[0]], [0, 0, zoom * corner[1]]])
+            pictures[t, part] = cv2.blur(warp(frames[t], matrix, PART_SIZE), (PART_BLUR, PART_BLUR))
+    return pictures
+
+
+def clip_input(pictures: np.ndarray) -> np.ndarray:
+    """(..., H, W, 3) uint8 -> (..., 3, 224, 224) float32, as CLIP's vision model takes it."""
+    from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+
+    flat = pictures.reshape(-1, *pictures.shape[-3:])
+    small = np.stack(
+        [
+            np.asarray(Image.fromarray(picture).resize((CLIP_SIZE, CLIP_SIZE), Image.Resampling.BICUBIC))
+            for picture in flat
+        ]
+    )
+    values = (small / 255 - OPENAI_CLIP_MEAN) / OPENAI_CLIP_STD
+    return (
+        values.transpose(0, 3, 1, 2).astype(np.float32).reshape(*pictures.shape[:-3], 3, CLIP_SIZE, CLIP_SIZE)
+    )

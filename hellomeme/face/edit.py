@@ -1,0 +1,219 @@
+"""A face without a driver: sliders with ARKit names, presets, and a turn of the head.
+
+>>> reenactor.expression({"jawOpen": 0.7, "browInnerUp": 0.4}, Turn(yaw=20))
+>>> reenactor.expression(preset("laugh"))
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ..errors import HelloMemeError
+from ..settings import check, number
+from .arkit import ARKIT_NAMES, INDEX
+from .motion import Motion
+
+MOST, STEP = 1.0, 0.01  # of a slider; all begin at 0
+
+
+def _beginning(*starts: str) -> tuple[str, ...]:
+    return tuple(name for name in ARKIT_NAMES if name.startswith(starts))
+
+
+GROUPS: dict[str, tuple[str, ...]] = {  # each of the 51 names is in one
+    "brows": _beginning("brow"),
+    "eyes": _beginning("eye"),  # lids and gaze
+    "mouth": _beginning("mouth"),
+    "jaw": _beginning("jaw"),
+    "cheeks": _beginning("cheek", "nose"),
+}
+
+
+def _both(**values: float) -> dict[str, float]:
+    return {f"{name}{side}": value for name, value in values.items() for side in ("Left", "Right")}
+
+
+# What differs from a face at rest. "Left" is the person's own left, which is on the right of the picture.
+PRESETS: dict[str, dict[str, float]] = {
+    "laugh": {
+        "jawOpen": 0.6,
+        "browInnerUp": 0.2,
+        **_both(
+            mouthSmile=0.95,
+            mouthUpperUp=0.5,
+            mouthLowerDown=0.4,
+            cheekSquint=0.6,
+            eyeSquint=0.6,
+            eyeBlink=0.25,
+        ),
+    },
+    "wink": {
+        "eyeBlinkLeft": 0.95,
+        "eyeSquintLeft": 0.7,
+        "cheekSquintLeft": 0.6,
+        "browDownLeft": 0.4,
+        "mouthSmileLeft": 0.8,
+        "mouthSmileRight": 0.4,
+        "browOuterUpRight": 0.3,
+    },
+    "shocked": {
+        "jawOpen": 0.75,
+        "browInnerUp": 0.9,
+        "mouthFunnel": 0.3,
+        **_both(eyeWide=0.9, browOuterUp=0.85),
+    },
+    "kiss": {"mouthPucker": 0.95, "mouthFunnel": 0.2, "browInnerUp": 0.2, **_both(eyeBlink=0.8)},
+    "sad": {
+        "browInnerUp": 0.85,
+        "mouthShrugLower": 0.6,
+        **_both(mouthFrown=0.85, eyeLookDown=0.4, eyeSquint=0.3, eyeBlink=0.2),
+    },
+    "sceptical": {
+        "browOuterUpLeft": 0.95,
+        "browInnerUp": 0.2,
+        "browDownRight": 0.8,
+        "eyeSquintRight": 0.5,
+        "eyeWideLeft": 0.2,
+        "mouthLeft": 0.4,
+        "mouthFrownRight": 0.3,
+        **_both(mouthPress=0.5),
+    },
+}
+
+
+@dataclass(frozen=True)
+class Turn:
+    """How the head turns from the reference's own pose, in degrees, as seen from the camera. Checked when
+    made."""
+
+    yaw: float = number(
+        float, 0.0, -60.0, 60.0, 1.0, "Yaw", "Above 0 the head turns to the right of the picture."
+    )
+    pitch: float = number(float, 0.0, -40.0, 40.0, 1.0, "Pitch", "Above 0 the head looks down.")
+    roll: float = number(float, 0.0, -45.0, 45.0, 1.0, "Roll", "Above 0 the head tilts counter-clockwise.")
+
+    def __post_init__(self):
+        check(self)
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """(3, 3): Rz(roll) Ry(yaw) Rx(pitch)."""
+        import cv2
+
+        x, y, z = (
+            cv2.Rodrigues(np.radians(angle) * axis)[0]
+            for angle, axis in zip((self.pitch, self.yaw, self.roll), np.eye(3), strict=True)
+        )
+        return z @ y @ x
+
+
+TURNS = {field.name: field.metadata for field in dataclasses.fields(Turn)}  # name -> its reach and its words
+
+
+@dataclass(frozen=True)
+class Edit:
+    """An edited face in full, so that it can be drawn again. Checked when made: coefficients left out are 0.
+
+    >>> reenactor.expression(edit.coefficients, edit.turn)
+    """
+
+    turn: Turn = Turn()
+    coefficients: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self):
+        checked = {name: _coefficient(name, value) for name, value in self.coefficients.items()}
+        object.__setattr__(self, "coefficients", dict.fromkeys(ARKIT_NAMES, 0.0) | checked)
+
+    @classmethod
+    def of(cls, motion: Motion, turn: Turn) -> Edit:
+        """The edit of a motion made by `edited`, with the reference's own coefficients where none were
+        given."""
+        # 0.7, not 0.699999988079071
+        shortest = (float(str(value)) for value in np.clip(motion.blendshapes[0], 0, MOST))
+        return cls(turn, dict(zip(ARKIT_NAMES, shortest, strict=True)))
+
+    @classmethod
+    def parse(cls, values: Mapping[str, float]) -> Edit:
+        """The edit of turns and coefficients by name; HelloMemeError for other names or values."""
+        return cls(
+            Turn(**{name: value for name, value in values.items() if name in TURNS}),
+            {name: value for name, value in values.items() if name not in TURNS},
+        )
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Yaw, pitch, roll and the 51 coefficients by name, as the sliders stand."""
+        return vars(self.turn) | self.coefficients
+
+
+def preset(name: str) -> dict[str, float]:
+    """All 51 coefficients of a preset; HelloMemeError for a name that is none."""
+    if name not in PRESETS:
+        raise HelloMemeError(f"There is no preset called {name}: choose from {', '.join(PRESETS)}.")
+    return dict.fromkeys(ARKIT_NAMES, 0.0) | PRESETS[name]
+
+
+def start(motion: Motion) -> dict[str, float]:
+    """The 51 coefficients of a portrait's motion (its first frame), for the sliders to begin at."""
+    return {
+        name: round(float(value), 2) for name, value in zip(ARKIT_NAMES, motion.blendshapes[0], strict=True)
+    }
+
+
+def turn(driver: Motion, reference: Motion) -> Turn:
+    """The turn that brings the reference's head to the driver's, as far as the sliders reach."""
+    matrix = driver.rotation[0] @ reference.rotation[0].T
+    angles = {
+        "yaw": np.arcsin(np.clip(-matrix[2, 0], -1, 1)),
+        "pitch": np.arctan2(matrix[2, 1], matrix[2, 2]),
+        "roll": np.arctan2(matrix[1, 0], matrix[0, 0]),
+    }
+    return Turn(
+        **{
+            name: float(np.clip(round(np.degrees(angle), 1), TURNS[name]["min"], TURNS[name]["max"]))
+            for name, angle in angles.items()
+        }
+    )
+
+
+def edited(
+    reference: Motion, coefficients: Mapping[str, float] | np.ndarray | None = None, turn: Turn = Turn()
+) -> Motion:
+    """The reference's motion (one frame) with other coefficients and the head turned.
+
+    coefficients: values 0..1 by ARKit name, names left out stay as they are; or an array (51,).
+    """
+    if coefficients is None:
+        coefficients = {}
+    if not isinstance(coefficients, Mapping):
+        array = np.asarray(coefficients)
+        if array.shape != (len(ARKIT_NAMES),):
+            raise HelloMemeError(
+                f"The coefficients are an array of shape {array.shape}: give {len(ARKIT_NAMES)} "
+                "numbers, or values by their ARKit names."
+            )
+        coefficients = dict(zip(ARKIT_NAMES, array.tolist(), strict=True))
+    blendshapes = reference.blendshapes.copy()
+    for name, value in coefficients.items():
+        blendshapes[0, INDEX[name]] = _coefficient(name, value)
+    return replace(reference, blendshapes=blendshapes, rotation=turn.matrix @ reference.rotation)
+
+
+def _coefficient(name: str, value) -> float:
+    """The value as a float; HelloMemeError if the name is none of the 51 or the value out of range."""
+    if name not in INDEX:
+        raise HelloMemeError(
+            f"There is no ARKit coefficient called {str(name)[:40]}: names are like jawOpen or "
+            "mouthSmileLeft."
+        )
+    try:
+        value_is_one = not isinstance(value, (str, bytes, bool)) and 0 <= float(value) <= MOST
+    except (TypeError, ValueError, OverflowError):
+        value_is_one = False
+    if not value_is_one:
+        raise HelloMemeError(f"{name} must be a number from 0 to 1, not {str(value)[:40]}.")
+    return float(value)

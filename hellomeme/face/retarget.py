@@ -1,0 +1,88 @@
+"""Which of the driver's motion the reference takes over: absolute or relative, and of which part of the
+face."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ..errors import HelloMemeError
+from ..settings import ClipSettings, Settings
+from .arkit import ARKIT_NAMES
+from .motion import Motion
+from .smooth import rotation_vectors
+
+EYES = np.array([name.startswith(("eye", "brow")) for name in ARKIT_NAMES])
+MOUTH = np.array([name.startswith(("mouth", "jaw", "cheekPuff", "nose")) for name in ARKIT_NAMES])
+EMOTION_EYES, EMOTION_MOUTH = slice(0, 6), slice(36, 548)  # of FanEncoder's code; between them is the mood
+
+
+def retarget(driver: Motion, reference: Motion, settings: Settings, clip: ClipSettings) -> Motion:
+    """The driver's T frames as `reference` (one frame) should perform them: strengths, relative motion,
+    region.
+
+    Relative motion replaces the driver by reference + (driver - driver's neutral frame). Raises
+    HelloMemeError for a neutral frame beyond the clip.
+    """
+    neutral = 0
+    if clip.relative:
+        neutral = neutral_frame(driver) if clip.neutral is None else clip.neutral
+        if neutral >= len(driver):
+            raise HelloMemeError(
+                f"Neutral frame {neutral} was asked for, but the clip has {len(driver)} frames: "
+                f"choose a number from 0 to {len(driver) - 1}."
+            )
+        driver = relative(driver, reference, neutral)
+    motion = driver.onto(reference, settings.expression, settings.head, settings.translation, since=neutral)
+    return within(motion, reference, clip.region)
+
+
+def neutral_frame(motion: Motion) -> int:
+    """The frame with the calmest and most frontal face, among those with a face."""
+    activity = motion.blendshapes.sum(1)
+    angle = np.linalg.norm(rotation_vectors(motion.rotation), axis=1)
+    score = sum(value / max(value.max(), 1e-6) for value in (activity, angle))
+    return int(np.where(motion.valid, score, np.inf).argmin())
+
+
+def relative(driver: Motion, reference: Motion, neutral: int) -> Motion:
+    """The driver as if its neutral frame had the reference's face and head pose. Coefficients may leave [0,
+    1]."""
+
+    def moved(values: np.ndarray, start: np.ndarray) -> np.ndarray:
+        return start + (values - values[neutral : neutral + 1])
+
+    return replace(
+        driver,
+        blendshapes=moved(driver.blendshapes, reference.blendshapes),
+        # the turn since the neutral frame, as seen from the camera: a shake of the head stays level
+        rotation=driver.rotation @ driver.rotation[neutral].T @ reference.rotation[0],
+        emotion=None if driver.emotion is None else moved(driver.emotion, reference.emotion),
+    )
+
+
+def within(motion: Motion, reference: Motion, region: str) -> Motion:
+    """The motion in one region ("all", "expression", "head", "eyes" or "mouth"), the reference elsewhere."""
+    if region == "all":
+        return motion
+
+    def still(name: str) -> np.ndarray | None:
+        value = getattr(reference, name)
+        return None if value is None else np.repeat(value, len(motion), 0)
+
+    place = {name: still(name) for name in ("rotation", "origin", "scale")}
+    if region == "head":
+        return replace(motion, blendshapes=still("blendshapes"), emotion=still("emotion"))
+    if region == "expression":
+        return replace(motion, **place)
+    moving, part = (EYES, EMOTION_EYES) if region == "eyes" else (MOUTH, EMOTION_MOUTH)
+    emotion = still("emotion")
+    if emotion is not None:
+        emotion[:, part] = motion.emotion[:, part]
+    return replace(
+        motion,
+        blendshapes=np.where(moving, motion.blendshapes, still("blendshapes")),
+        emotion=emotion,
+        **place,
+    )

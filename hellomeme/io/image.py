@@ -1,0 +1,148 @@
+"""Reading pictures of every kind that people have, as 8-bit RGB."""
+
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps
+
+from ..errors import HelloMemeError
+
+LONGEST = 4096  # px: larger pictures are reduced to this on reading; the networks see 512 at most
+SHORTEST = 32  # px: less cannot show a face
+MOST_PIXELS = 150_000_000  # of a file; decoded, that is half a gigabyte. PIL itself refuses 179 million
+# What shows through: stickers and cut-out portraits are mostly made to stand on white
+BACKGROUND = (255, 255, 255)
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "TGA", "PPM", "ICO")
+# not all that PIL knows: EPS, for one, would start another program
+
+
+def read_picture(source, name: str = "reference") -> np.ndarray:
+    """A picture as (H, W, 3) uint8 RGB, upright, its longer side at most 4096 px.
+
+    source: a path, a PIL picture, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4): uint8, uint16, bool,
+    or floats in [0, 1]. Transparent parts become white; of an animation the first frame counts.
+    Raises HelloMemeError, one sentence that calls the picture by `name`, for whatever cannot be read.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        with _open(Path(source), name) as picture:
+            _check_size(picture.size, name)
+            # JPEG decodes to a half, a quarter or an eighth of its size; the others ignore this
+            picture.draft(None, (LONGEST, LONGEST))
+            return _decoded(picture, name)
+    if isinstance(source, np.ndarray):
+        source = _from_array(source, name)
+    if not isinstance(source, Image.Image):
+        raise HelloMemeError(
+            f"The {name} picture is of type {type(source).__name__}: give a path, a PIL picture or "
+            "a numpy array."
+        )
+    _check_size(source.size, name)
+    return _decoded(source, name)
+
+
+def _open(path: Path, name: str) -> Image.Image:
+    if os.path.isdir(path):  # not Path's own, which raises for names that are too long
+        raise HelloMemeError(f"The {name} picture {path} is a folder: choose a picture in it.")
+    if not os.path.isfile(path):
+        raise HelloMemeError(f"The {name} picture {path} does not exist: check the path.")
+    Image.init()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # _check_size has the limit
+            return Image.open(path, formats=[kind for kind in FORMATS if kind in Image.OPEN])
+    except Image.DecompressionBombError as error:
+        raise HelloMemeError(_too_large(name)) from error
+    except PermissionError as error:
+        raise HelloMemeError(f"The {name} picture {path} may not be read: change its permissions.") from error
+    except Exception as error:  # decoders of damaged files raise nearly anything
+        raise HelloMemeError(
+            f"The {name} picture {path.name} is not a picture that can be read: choose a PNG, "
+            "JPEG or WebP file."
+        ) from error
+
+
+def _decoded(picture: Image.Image, name: str) -> np.ndarray:
+    try:
+        orientation = picture.getexif().get(ExifTags.Base.Orientation)
+        if picture.mode in ("RGBA", "LA"):  # before a background of half a gigabyte is laid behind it
+            picture = _reduced(picture)
+        picture = _reduced(_rgb(picture))
+        if orientation:  # turned last, when the picture is small; by then its tag may have been lost
+            picture.getexif()[ExifTags.Base.Orientation] = orientation
+            picture = ImageOps.exif_transpose(picture)
+        return np.array(picture)
+    except Exception as error:
+        raise HelloMemeError(
+            f"The {name} picture is damaged or cut off: save or download it again."
+        ) from error
+
+
+def _reduced(picture: Image.Image) -> Image.Image:
+    if max(picture.size) <= LONGEST:
+        return picture
+    return ImageOps.contain(picture, (LONGEST, LONGEST), Image.Resampling.BICUBIC)
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    """Any mode to RGB, transparent parts on white."""
+    if picture.mode == "F" or picture.mode.startswith("I"):  # PIL would cut these off at 255
+        values = np.asarray(picture)
+        top = values.max() if picture.mode in "FI" else 65535
+        full = 1 if picture.mode == "F" and top <= 1 else 255 if top <= 255 else 65535
+        picture = Image.fromarray(_to_bytes(values, full))
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, BACKGROUND), picture)
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def _from_array(array: np.ndarray, name: str) -> Image.Image:
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.ndim != 2 and not (array.ndim == 3 and array.shape[2] in (3, 4)):
+        raise HelloMemeError(
+            f"The {name} picture is an array of shape {array.shape}: give height x width x 3."
+        )
+    _check_size(array.shape[1::-1], name)
+    full = {"uint8": 255, "uint16": 65535, "bool": 1}.get(
+        array.dtype.name, 1 if array.dtype.kind == "f" else None
+    )
+    if full is None:
+        raise HelloMemeError(
+            f"The {name} picture is an array of {array.dtype}: give bytes (uint8), or floats from 0 to 1."
+        )
+    if not np.isfinite(array).all():
+        raise HelloMemeError(
+            f"The {name} picture holds values that are not numbers: give bytes, or floats from 0 to 1."
+        )
+    if array.max() > full + 1e-3 or array.min() < -1e-3:  # resampling overshoots a little
+        raise HelloMemeError(
+            f"The {name} picture holds floats from {array.min():.3g} to {array.max():.3g}: give "
+            "floats from 0 to 1, or bytes."
+        )
+    return Image.fromarray(_to_bytes(array, full))
+
+
+def _to_bytes(values: np.ndarray, full: int) -> np.ndarray:
+    """0..full -> 0..255 uint8, rounded."""
+    if values.dtype == np.uint8:
+        return np.ascontiguousarray(values)
+    scaled = np.multiply(values, 255 / full, dtype=np.float32)
+    return np.clip(np.round(scaled, out=scaled), 0, 255, out=scaled).astype(np.uint8)
+
+
+def _check_size(size: tuple[int, int], name: str) -> None:
+    width, height = size
+    if min(width, height) < SHORTEST:
+        raise HelloMemeError(
+            f"The {name} picture is only {width} x {height} pixels: choose one of at least "
+            f"{SHORTEST} x {SHORTEST}."
+        )
+    if width * height > MOST_PIXELS:
+        raise HelloMemeError(_too_large(name))
+
+
+def _too_large(name: str) -> str:
+    return f"The {name} picture has more than {MOST_PIXELS // 1_000_000} million pixels: reduce it first."

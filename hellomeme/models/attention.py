@@ -1,0 +1,208 @@
+"""Spatial Knitting Attention: along rows, then along columns, so that a 2-D map keeps its 2-D sense.
+
+`SKReferenceAttention` knits two maps together (Figure 3 of the paper), `SKCrossAttention` knits a map with
+tokens (Figure 2). Shapes in comments: `B` batch, `T` frames, `C h w` a map, `N` tokens, `D` their width.
+
+What the paper compares it with, plain attention, is a setting of both (`knitted=False`). It keeps the two
+attentions, one after the other, every tensor and its name: the number of parameters is the same, and so is
+the depth. Only where a query looks differs: at all positions of the map, both times, and it is told row and
+column at once (`grid`).
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.attention import FeedForward
+from diffusers.models.embeddings import SinusoidalPositionalEmbedding
+from torch import Tensor, nn
+
+from ..errors import HelloMemeError
+
+
+class KeysValues(NamedTuple):
+    """What a reference map contributes to the two passes of `SKReferenceAttention`: it depends on nothing
+    else.
+
+    Plain attention, whose passes both see all positions, has (B, 1, h*w, C) in every field.
+    """
+
+    row_keys: Tensor  # (B, h, w, C)
+    row_values: Tensor
+    column_keys: Tensor  # (B, w, h, C)
+    column_values: Tensor
+
+
+def grid(rows: Tensor, columns: Tensor) -> Tensor:
+    """Positions of the rows (h, C) and of the columns (w, C), interleaved sines and cosines -> of a map,
+    (h, w, C).
+
+    Every other pair of a sine and a cosine tells the column, the others the row: half of the frequencies
+    each.
+    """
+    tells_column = torch.arange(rows.shape[-1], device=rows.device) // 2 % 2 == 0
+    return torch.where(tells_column, columns, rows.unsqueeze(1))
+
+
+class Attention(nn.Module):
+    """Multi-head attention with the tensor names of diffusers' `Attention`, and keys and values as a separate
+    step."""
+
+    def __init__(self, dim: int, heads: int, token_dim: int | None = None):
+        super().__init__()
+        self.heads = heads
+        self.to_q = nn.Linear(dim, dim, bias=False)
+        self.to_k = nn.Linear(token_dim or dim, dim, bias=False)
+        self.to_v = nn.Linear(token_dim or dim, dim, bias=False)
+        self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
+
+    def keys_values(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """(..., N, D) -> keys and values, (..., N, C) each."""
+        return self.to_k(tokens), self.to_v(tokens)
+
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Queries x (L, M, C), keys and values (L, N, C) -> (L, M, C)."""
+        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (self.to_q(x), keys, values))
+        out = F.scaled_dot_product_attention(q, k, v)  # (L, heads, M, C / heads)
+        return self.to_out[0](out.transpose(1, 2).flatten(2))
+
+
+class SKReferenceAttention(nn.Module):
+    """Figure 3: hidden + conv(columns(rows(hidden | reference))), where only the hidden half of each pass is
+    kept.
+
+    The output of attention at one query does not depend on the other queries, so the reference half is never
+    queried. It enters as keys and values only, which `prepare` computes once per reference: all steps and all
+    frames share them. Plain (not `knitted`), both passes attend from all h*w positions to all 2*h*w.
+    """
+
+    def __init__(self, in_channels: int, num_attention_heads: int = 8, knitted: bool = True):
+        super().__init__()
+        self.knitted = knitted
+        self.pos_embed = SinusoidalPositionalEmbedding(in_channels, 128)  # two sides of at most 64 each
+        self.attn1 = Attention(in_channels, num_attention_heads)  # rows
+        self.attn2 = Attention(in_channels, num_attention_heads)  # columns
+        self.norm = nn.LayerNorm(in_channels)
+        self.proj = nn.Conv2d(in_channels, in_channels, 3, padding=1)
+
+    def prepare(self, reference: Tensor) -> KeysValues:
+        """Reference map (B, C, h, w), h and w at most 64 -> the keys and values it adds to rows and to
+        columns.
+
+        Raises HelloMemeError when a side of the map is longer than the table of positions allows.
+        """
+        height, width = reference.shape[-2:]
+        if 2 * max(height, width) > self.pos_embed.pe.shape[1]:
+            raise HelloMemeError(
+                f"A reference map of {width} x {height} is too large (64 x 64 at most): "
+                "use a smaller picture size."
+            )
+        # In the concatenation the reference tokens follow the hidden ones: positions n .. 2n - 1.
+        along_h, along_w = (self.pos_embed.pe[0, n : 2 * n] for n in (height, width))
+        if self.knitted:
+            rows = self.norm(reference.permute(0, 2, 3, 1) + along_w)
+            columns = self.norm(reference.permute(0, 3, 2, 1) + along_h)
+        else:
+            rows = columns = self.norm(self._one_line(reference) + grid(along_h, along_w).flatten(0, 1))
+        return KeysValues(*self.attn1.keys_values(rows), *self.attn2.keys_values(columns))
+
+    def forward(self, hidden: Tensor, reference: KeysValues) -> Tensor:
+        """Hidden map (B*T, C, h, w) and the prepared reference of batch B -> (B*T, C, h, w)."""
+        size = hidden.shape[-2:]
+        along_h, along_w = (self.pos_embed.pe[0, :n] for n in size)
+        if self.knitted:
+            x = self._knit(self.attn1, hidden.permute(0, 2, 3, 1), along_w, *reference[:2])
+            x = self._knit(self.attn2, x.transpose(1, 2), along_h, *reference[2:])
+            x = x.permute(0, 3, 2, 1)  # (B*T, w, h, C) -> (B*T, C, h, w)
+        else:
+            positions = grid(along_h, along_w).flatten(0, 1)
+            x = self._knit(self.attn1, self._one_line(hidden), positions, *reference[:2])
+            x = self._knit(self.attn2, x, positions, *reference[2:])
+            x = x.squeeze(1).mT.unflatten(2, size)
+        return hidden + self.proj(x)
+
+    @staticmethod
+    def _one_line(x: Tensor) -> Tensor:
+        """Map (B, C, h, w) -> (B, 1, h*w, C): plain attention is the knitting of a single line of all
+        positions."""
+        return x.flatten(2).mT.unsqueeze(1)
+
+    def _knit(
+        self, attn: Attention, x: Tensor, positions: Tensor, ref_keys: Tensor, ref_values: Tensor
+    ) -> Tensor:
+        """Each of the m lines of x (B*T, m, n, C) attends to itself and to the reference's line
+        (B, m, n, C)."""
+        x = self.norm(x + positions)
+        frames = x.shape[0] // ref_keys.shape[0]
+
+        def join(own: Tensor, ref: Tensor) -> Tensor:  # -> (B*T*m, 2n, C)
+            ref = ref.unsqueeze(1).expand(-1, frames, -1, -1, -1)
+            return torch.cat([own.unflatten(0, (-1, frames)), ref], dim=-2).flatten(0, 2)
+
+        keys, values = map(join, attn.keys_values(x), (ref_keys, ref_values))
+        return attn(x.flatten(0, 1), keys, values).view_as(x)
+
+
+class BasicBlock(nn.Module):
+    """The ResNet block that halves a map, with instance normalisation: (B, C_in, h, w) ->
+    (B, C_out, h/2, w/2)."""
+
+    def __init__(self, channel_in: int, channel_out: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channel_in, channel_out, 3, stride=2, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(channel_out, channel_out, 3, padding=1, bias=False)
+        shortcut = nn.Conv2d(channel_in, channel_out, 1, stride=2, bias=False)
+        self.downsample = nn.Sequential(shortcut, nn.InstanceNorm2d(channel_out), nn.SiLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(F.instance_norm(self.conv1(x)))
+        return F.relu(F.instance_norm(self.conv2(y)) + self.downsample(x))
+
+
+class SKCrossAttention(nn.Module):
+    """Figure 2: halve the map, then rows and columns of it query the tokens in turn, then feed forward and
+    convolve.
+
+    There are no residual connections. Positions differ between the passes (along w, then along h); tokens are
+    the same for every row and column, so one attention over all h*w queries serves a pass. Plain
+    (not `knitted`), both get the positions along w and h at once: as the tokens are the same anyway, that is
+    all there is to knit here. Maps of 1 x 1 cannot be normalised: the input must be at least 4 x 4.
+    """
+
+    def __init__(
+        self,
+        channel_in: int,
+        channel_out: int,
+        heads: int,
+        cross_attention_dim: int,
+        max_tokens: int = 64,
+        knitted: bool = True,
+    ):
+        super().__init__()
+        self.knitted = knitted
+        self.conv = BasicBlock(channel_in, channel_out)
+        self.pos_embed = SinusoidalPositionalEmbedding(channel_out, 64)
+        self.pos_embed_hidden = SinusoidalPositionalEmbedding(cross_attention_dim, max_tokens)
+        self.norm1 = nn.LayerNorm(channel_out)
+        self.attn1 = Attention(channel_out, heads, cross_attention_dim)  # rows
+        self.norm2 = nn.LayerNorm(channel_out)
+        self.attn2 = Attention(channel_out, heads, cross_attention_dim)  # columns
+        self.ff = FeedForward(channel_out, mult=2, activation_fn="geglu")
+        self.proj = nn.Conv2d(channel_out, channel_out, 3, padding=1)
+
+    def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
+        """Map (B, C_in, H, W) and tokens (B, N, D) -> (B, C_out, H/2, W/2)."""
+        x = self.conv(x).permute(0, 2, 3, 1)  # (B, h, w, C)
+        size = x.shape[1:3]
+        along_h, along_w = (self.pos_embed.pe[0, :n] for n in size)
+        first, second = along_w, along_h.unsqueeze(1)
+        if not self.knitted:
+            first = second = grid(along_h, along_w)
+        tokens = self.pos_embed_hidden(tokens)
+
+        x = self.norm1(x + first).flatten(1, 2)
+        x = self.attn1(x, *self.attn1.keys_values(tokens)).unflatten(1, size)
+        x = self.norm2(x + second).flatten(1, 2)
+        x = self.attn2(x, *self.attn2.keys_values(tokens))
+        x = self.ff(x).unflatten(1, size)
+        return self.proj(x.permute(0, 3, 1, 2))

@@ -1,0 +1,15 @@
+"""The names that our networks' modules had before: folders saved then go on naming them.
+
+A pipeline's `save_pretrained` writes each network's module into model_index.json, and `from_pretrained`
+takes only classes of modules that are imported already. Importing this module sees to that, for old names and
+new ones.
+"""
+
+import sys
+
+from . import adapters, autoencoder, control, fan_encoder
+
+MOVED = {"autoencoder": autoencoder, "control": control, "emotion": fan_encoder, "networks": adapters}
+
+for old, module in MOVED.items():
+    sys.modules.setdefault(f"hellomeme.{old}", module)

@@ -1,0 +1,265 @@
+"""Folders from the model hub: cached, gone on with after a cut, and checked when they have come.
+
+huggingface_hub's own cache holds them, so that other programs share it; but huggingface_hub starts a large
+file over when its last attempt was given up, and trusts what arrives. Here a large file grows under the name
+of its SHA-256 and moves to its place when it has that sum.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from ..errors import HelloMemeError
+
+WEIGHTS = ("diffusion_pytorch_model.safetensors", "model.safetensors")
+HALF_WEIGHTS = tuple(name.replace(".safetensors", ".fp16.safetensors") for name in WEIGHTS)
+CONFIG_FILES = (
+    "model_index.json",
+    "*/config.json",
+    "scheduler/*.json",
+    "tokenizer/*.json",
+    "tokenizer/*.txt",
+)
+PARTS = ("unet", "vae", "text_encoder")
+BASE_FILES = CONFIG_FILES + tuple(f"{part}/{name}" for part in PARTS for name in WEIGHTS)
+HALF_BASE_FILES = CONFIG_FILES + tuple(f"{part}/{name}" for part in PARTS for name in HALF_WEIGHTS)
+NETWORK_FILES = ("config.json", *WEIGHTS)
+# Not ./a, ../a or a/b.safetensors: those are paths
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(?<!\.safetensors)")
+REMAINS = "the bundled demo model needs no network"
+OTHERWISE = f"give a local folder, or choose another model ({REMAINS})"
+# Faults of the disk, not of the hub.
+UNSAVED = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EEXIST,
+    errno.ENOTDIR,
+    errno.EIO,
+)
+
+Progress = Callable[[str, int, int], None]  # called with a source, bytes that are here, and bytes in all
+
+
+def fetch(source: str, files: tuple[str, ...] = NETWORK_FILES, progress: Progress | None = None) -> Path:
+    """A local folder as it is, or the named files of a hub repository, downloaded unless they are cached.
+
+    The hub is huggingface_hub's (HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE and tokens count), and is not asked for
+    what is cached whole. A download that was cut off, by whatever, goes on where it stopped. progress: told
+    of large files; without, huggingface_hub draws its bars on standard error. What it raises ends the
+    download, which can go on later.
+    Raises HelloMemeError where there is no such folder or repository, no network to ask, no space, or what
+    arrives is not what the hub announced.
+    """
+    if os.path.isdir(local(source)):
+        return local(source)
+    if not HUB_ID.fullmatch(source):
+        raise HelloMemeError(
+            f"There is no folder or file {source}: check the path, or give the id of a repository."
+        )
+    if (folder := _cached(source, files)) is not None:
+        return folder
+    from huggingface_hub import errors
+
+    try:
+        return _download(source, files, progress)
+    except (errors.HTTPError, errors.HFValidationError, OSError, ValueError) as error:
+        if isinstance(error, HelloMemeError):
+            raise
+        raise HelloMemeError(_sentence(source, error)) from error
+
+
+def local(source: str | Path) -> Path:
+    """A source as a path. Ask `os.path` whether it exists: Path's own methods raise for names that no file
+    can have."""
+    if not isinstance(source, (str, Path)):
+        kind = type(source).__name__
+        raise HelloMemeError(
+            f"A model is named by a text, not {kind}: give a path or the id of a repository."
+        )
+    return Path(os.path.expanduser(source))
+
+
+def cached(source: str, files: tuple[str, ...] = NETWORK_FILES) -> bool:
+    """Whether the named files of a hub repository lie in the local cache already, all of them."""
+    return _cached(source, files) is not None
+
+
+def anew(path: Path, them: str = "it") -> str:
+    """What to do about a damaged file of a model (or "them", its weights), as the end of a sentence."""
+    from huggingface_hub import constants
+
+    # The file itself, not the link to it: with only the link gone, the damaged file would be linked again.
+    file = Path(os.path.realpath(path))
+    if file.is_relative_to(os.path.realpath(constants.HF_HUB_CACHE)):
+        return f"delete {file} and try again, it will be downloaded anew"
+    return f"download {them} again"
+
+
+def _cached(source: str, files: tuple[str, ...]) -> Path | None:
+    """The cached folder, if nothing of it is missing: the weights of every part, which are downloaded last,
+    or else the index of a base model, which comes after its small files."""
+    from huggingface_hub import errors, snapshot_download
+
+    try:  # refuses a folder that huggingface_hub itself left unfinished
+        folder = Path(snapshot_download(source, allow_patterns=list(files), local_files_only=True))
+    except (errors.LocalEntryNotFoundError, errors.HFValidationError, OSError):
+        return None
+    parts = {os.path.dirname(name) for name in files if os.path.basename(name) in WEIGHTS + HALF_WEIGHTS}
+    if not parts:
+        whole = any(path.is_file() for path in folder.glob(files[0]))
+    else:
+        whole = all(
+            (folder / part / "config.json").is_file() and _has_weights(folder / part) for part in parts
+        )
+    return folder if whole else None
+
+
+def _has_weights(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in WEIGHTS + HALF_WEIGHTS)
+
+
+def _download(source: str, files: tuple[str, ...], progress: Progress | None) -> Path:
+    from huggingface_hub import HfApi, constants, hf_hub_download
+    from huggingface_hub.file_download import repo_folder_name
+    from huggingface_hub.utils import filter_repo_objects
+
+    # The time-out is ours to give: without, a hub that says nothing would be waited for without end.
+    facts = HfApi().model_info(source, files_metadata=True, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+    there = facts.siblings or ()
+    wanted = list(filter_repo_objects(there, allow_patterns=list(files), key=lambda file: file.rfilename))
+    if not wanted:
+        raise HelloMemeError(f"The hub's {source} holds no safetensors model: choose another.")
+    name = repo_folder_name(repo_id=source, repo_type="model")
+    cache = Path(os.path.expanduser(constants.HF_HUB_CACHE))
+    blobs, locks = cache / name / "blobs", cache / ".locks" / name
+    for folder in (blobs, locks):
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def part(file) -> Path:
+        return blobs / f"{file.lfs.sha256}.incomplete"
+
+    missing = [file for file in wanted if file.lfs and not (blobs / file.lfs.sha256).exists()]
+    here = {file.rfilename: part(file).stat().st_size if part(file).exists() else 0 for file in missing}
+    needed, free = sum(file.lfs.size for file in missing) - sum(here.values()), shutil.disk_usage(blobs).free
+    if needed > free:
+        raise HelloMemeError(
+            f"{source} needs {needed / 1e9:.1f} GB more, and {cache} has {free / 1e9:.1f} GB left: "
+            "make room, or set "
+            "HF_HOME to another disk."
+        )
+    total, done = sum(file.lfs.size for file in missing), sum(here.values())
+    for file in sorted(
+        wanted, key=lambda file: (bool(file.lfs), file.rfilename == "model_index.json", file.rfilename)
+    ):
+        if file in missing:
+            done -= here[file.rfilename]
+            bar = progress and functools.partial(_Bar, progress, source, done, total)
+            _download_large(source, facts.sha, file, part(file), locks / f"{file.lfs.sha256}.lock", bar)
+            done += file.lfs.size
+        path = Path(hf_hub_download(source, file.rfilename))
+    return path.parents[file.rfilename.count("/")]
+
+
+def _download_large(source: str, revision: str, file, part: Path, lock: Path, bar) -> None:
+    """Downloads a file, or the rest of it, under `part`, and gives it its own name when its SHA-256 is
+    right."""
+    from huggingface_hub import errors, hf_hub_url
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import WeakFileLock, build_hf_headers
+    from huggingface_hub.utils.sha import sha_fileobj
+
+    whole, size = part.with_suffix(""), file.lfs.size
+    damaged = f"{file.rfilename} of {source} arrived damaged and was thrown away: try again, or {OTHERWISE}."
+    with WeakFileLock(lock):
+        if whole.exists():  # another process was quicker
+            return
+        with part.open("ab") as stream:
+            if stream.tell() > size:
+                _empty(stream)
+            url = hf_hub_url(source, file.rfilename, revision=revision)
+            own = {"headers": build_hf_headers(), "expected_size": size, "displayed_filename": file.rfilename}
+            while (here := stream.tell()) < size:
+                try:
+                    http_get(url, stream, resume_size=here, tqdm_class=bar, **own)
+                except errors.HTTPError as error:
+                    response = getattr(error, "response", None)
+                    if response is None and stream.tell() > here:
+                        continue  # cut off, but something came: ask for the rest
+                    if response is None and here:
+                        raise HelloMemeError(
+                            f"The download of {source} was cut off at {here / size:.0%} of {file.rfilename}: "
+                            f"try again, it goes on from there, or {OTHERWISE}."
+                        ) from error
+                    if response is not None and response.status_code == 416:  # there is no such rest
+                        _empty(stream)
+                    raise
+                except OSError as error:
+                    if error.errno is None:  # the hub sent another number of bytes than it announced
+                        _empty(stream)
+                        raise HelloMemeError(damaged) from error
+                    raise
+        with part.open("rb") as stream:
+            right = sha_fileobj(stream).hex() == file.lfs.sha256
+        if not right:
+            part.unlink()
+            raise HelloMemeError(damaged)
+        part.replace(whole)
+
+
+def _empty(stream: BinaryIO) -> None:
+    stream.seek(0)
+    stream.truncate()
+
+
+class _Bar:
+    """Has the little of tqdm that `http_get` asks for, and tells a callback."""
+
+    def __init__(self, progress: Progress, source: str, before: int, of_all: int, initial: int = 0, **_):
+        self.tell = functools.partial(progress, source)
+        self.done, self.of_all = before + initial, of_all
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *_) -> None:
+        pass
+
+    def update(self, count: int) -> None:
+        self.done += count
+        self.tell(self.done, self.of_all)
+
+
+def _sentence(source: str, error: Exception) -> str:
+    """What went wrong between us and the hub, and the choice that remains."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
+        error = error.__cause__  # huggingface_hub tells of the cache first, and of the hub only behind it
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, errors.GatedRepoError):
+        return f"{source} asks for a login: accept its terms on the hub and run `hf auth login`."
+    if isinstance(error, (errors.RepositoryNotFoundError, errors.HFValidationError)):
+        return f"There is no folder and no public hub repository {source}: check the name."
+    if status in (401, 403):
+        return (
+            f"The hub refuses {source} to you: run `hf auth login` with a token that may read it, "
+            f"or {OTHERWISE}."
+        )
+    if status is not None:
+        return f"The hub answered the request for {source} with error {status}: try again later, {OTHERWISE}."
+    if getattr(error, "errno", None) in UNSAVED:
+        why = f"{source} could not be saved to the cache of the hub: {error.strerror}"
+        return f"{why}; make room, or set HF_HOME to another folder."
+    return (
+        f"{source} is not on this computer and the hub cannot be reached: connect to a network, {OTHERWISE}."
+    )

@@ -1,0 +1,1 @@
+"""From noise to a picture (`image`) and to a clip of any length (`windows`)."""
