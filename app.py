@@ -22,7 +22,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # the page asks noth
 import gradio as gr
 
 from hellomeme.errors import HelloMemeError
-from page import blocks, common, expression_tab, gallery_tab, image_tab, parts, studio, video_tab
+from page import blocks, common, drawing, expression_tab, gallery_tab, image_tab, parts, studio, video_tab
 from page.i18n import say
 from page.spaces_gpu import ON_SPACES
 from page.theme import LOOKS, header
@@ -154,7 +154,7 @@ def warm_up() -> None:
     references, drivers = parts.examples("references"), parts.examples("drivers")
     studio.STUDIO.warm_up()
     if references and drivers:
-        studio.STUDIO.try_out(references[0], drivers[0])
+        drawing.try_out(references[0], drivers[0])
 
 
 def has_screen() -> bool:

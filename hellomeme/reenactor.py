@@ -4,8 +4,8 @@ of times."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,78 +18,22 @@ from .face.crop import Crop
 from .face.detect import Face, FaceAnalyzer
 from .face.edit import Edit, Turn, edited
 from .face.motion import Motion
-from .face.paste import paste
 from .io.image import read_picture
-from .io.metadata import Stamp
 from .memory import attempts
 from .models.fan_encoder import FanEncoder
 from .pipeline import HelloMemePipeline, Reference
-from .releases.load import load
+from .portrait import Portrait, ReferencePortrait, Result, pixels
+from .releases.load import add_motion, load
 from .releases.table import Release
 from .sampling.image import Stopped
+from .sampling.windows import ClipPlan, draw_clip
 from .settings import ClipSettings, Settings
+from .video import Report, make_clip
 
 __all__ = ["Portrait", "ReferencePortrait", "Reenactor", "Result", "Stopped"]
 
 PictureSource = str | Path | Image.Image | np.ndarray
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Portrait:
-    """A face as the networks are told of it: the cropped picture, the face in pixels of the whole frame, its
-    motion.
-
-    frame: (H, W, 3) uint8, the whole picture as it was read. crop: where in it the cropped picture lies.
-    """
-
-    picture: Image.Image
-    face: Face
-    motion: Motion
-    crop: Crop
-    frame: np.ndarray = field(repr=False)
-
-
-@dataclass(frozen=True)
-class ReferencePortrait(Portrait):
-    """A portrait with all that depends on it alone: latents, and the keys and values for the prompts last
-    used."""
-
-    latents: torch.Tensor
-    prepared: dict[tuple[str, str], Reference] = field(default_factory=dict, repr=False)
-
-
-@dataclass(frozen=True)
-class Result:
-    """picture: what was drawn. reference, driver: the crops it was drawn from. pose: the pose picture that
-    steered it, 512 px. settings: those used, with every choice made. release: by name. driver is None for an
-    edited face.
-    frame, crop: the whole reference picture (H, W, 3) uint8, and where in it the face was. edit: of an edited
-    face."""
-
-    picture: Image.Image
-    reference: Image.Image
-    driver: Image.Image | None
-    pose: Image.Image
-    settings: Settings
-    release: str
-    frame: np.ndarray = field(repr=False)
-    crop: Crop
-    edit: Edit | None = None
-
-    @property
-    def seed(self) -> int:
-        return self.settings.seed
-
-    @property
-    def stamp(self) -> Stamp:
-        """What a file of this result should carry; see `metadata.save`."""
-        return Stamp(self.settings, self.release, edit=self.edit)
-
-    def original_size(self, feather: float | None = None) -> Image.Image:
-        """The whole reference picture with what was drawn pasted back; feather 0..1 as in the settings."""
-        feather = self.settings.feather if feather is None else feather
-        return Image.fromarray(paste(self.frame, self.crop, np.asarray(self.picture), feather))
 
 
 class Reenactor:
@@ -142,7 +86,7 @@ class Reenactor:
         for _ in attempts():
             with contextlib.suppress(torch.OutOfMemoryError):
                 # The mean of the encoder's Gaussian, not a draw: one reference then serves every seed.
-                latents = self.pipeline.encode(_pixels(np.asarray(portrait.picture)))
+                latents = self.pipeline.encode(pixels(np.asarray(portrait.picture)))
                 self.reference = ReferencePortrait(**vars(portrait), latents=latents)
                 return self.reference
 
@@ -205,16 +149,64 @@ class Reenactor:
         settings: Settings = Settings(),
         clip: ClipSettings = ClipSettings(),
         progress: Callable[[str, int, int], None] | None = None,
-        reference: ReferencePortrait | None = None,
+        reference: Portrait | None = None,
         labelled: bool = True,
-    ):
+        draw: Callable[..., Iterable[np.ndarray]] | None = None,
+    ) -> Report:
         """Draw the reference moved by a driver clip or motion file, as an MP4 file with the driver's sound.
 
-        Returns a `video.Report`; see `video.make_clip` for the arguments and what is raised.
+        driver: path of a clip or of a motion file (.npz), or a Motion. output: the new file; it appears when
+        all is done.
+        progress: called as `progress(phase, done, total)` in frames, after every frame of the phase
+        "analysing" and every step of the phase "drawing"; raise `Stopped` in it to give up. reference: a
+        portrait other than the one set last.
+        labelled: whether the file says that it was AI-generated; its settings it carries in any case.
+        draw: does what `frames` does, elsewhere: in a process that has a GPU, say.
+        Raises HelloMemeError, or NoFaceError where the driver does not show a face in its first second or in
+        most frames.
         """
-        from .video import make_clip
+        reference = self.chosen(reference)
+        settings = settings.resolved(self.release)
+        progress = progress or (lambda *_: None)
+        return make_clip(
+            driver,
+            output,
+            settings,
+            clip,
+            release=self.release,
+            analyzer=self.analyzer,
+            emotion=None if self.emotion_encoder is None else self.emotion,
+            reference=reference.motion,
+            draw=lambda motion: (draw or self.frames)(reference, motion, settings, clip, progress),
+            progress=progress,
+            labelled=labelled,
+        )
 
-        return make_clip(self, driver, output, settings, clip, progress, reference, labelled)
+    def frames(
+        self,
+        reference: ReferencePortrait,
+        motion: Motion,
+        settings: Settings,
+        clip: ClipSettings,
+        progress: Callable[[str, int, int], None],
+    ) -> Iterator[np.ndarray]:
+        """The frames of a clip, (size, size, 3) uint8; settings are resolved ones. Where the memory of the
+        GPU runs out they are drawn in smaller portions from there on; NoMemoryError if it does so again."""
+        done = 0
+        for sparing in attempts():
+            with contextlib.suppress(torch.OutOfMemoryError):
+                together = clip.motion and add_motion(self.pipeline, self.release)
+                first_pass, size = self.release.first_pass, len(motion)
+                plan = ClipPlan(
+                    size, settings.steps, settings.guidance, together, first_pass, clip.overlap, clip.fast
+                )
+                if sparing:
+                    plan = plan.in_less_memory(begun=done > 0)
+                frames = self._clip_frames(reference, motion, settings, plan, progress)
+                for frame in itertools.islice(frames, done, None):
+                    yield frame
+                    done += 1
+                return
 
     def chosen(self, reference: ReferencePortrait | None) -> ReferencePortrait:
         """The given portrait, or the one set last; HelloMemeError if there is neither."""
@@ -289,6 +281,29 @@ class Reenactor:
             **self.code(motion),
         ).frames
 
+    def _clip_frames(
+        self, reference: ReferencePortrait, motion: Motion, settings: Settings, plan: ClipPlan, progress
+    ) -> Iterator[np.ndarray]:
+        def tell(frames: np.ndarray) -> dict:
+            told = motion.at(frames)
+            return {"condition": pose_tensor(told, self.release.condition_size)[None], **self.code(told)}
+
+        def on_work(share: float) -> None:
+            progress("drawing", int(share * len(motion)), len(motion))
+
+        clip_latents = draw_clip(
+            self.pipeline,
+            self.prepared(reference, settings),
+            tell,
+            plan,
+            self.pipeline.encode_prompt(*self.prompts(settings)),
+            self.generator(reference, settings),
+            on_work,
+        )
+        for latents in clip_latents:
+            pictures = self.pipeline.decode(latents)[0].permute(1, 2, 3, 0)  # (T, H, W, 3) in [0, 1]
+            yield from (pictures * 255).round().byte().cpu().numpy()
+
     # What a picture and a clip have in common
 
     def prompts(self, settings: Settings) -> tuple[str, str]:
@@ -332,8 +347,3 @@ class Reenactor:
                     torch.from_numpy(emotion_input(frame, face))[None].to(encoder.device, encoder.dtype)
                 )
                 return codes.float().cpu().numpy()
-
-
-def _pixels(picture: np.ndarray) -> torch.Tensor:
-    """(H, W, 3) uint8 -> (1, 3, H, W) in [-1, 1]."""
-    return torch.from_numpy(picture.copy()).permute(2, 0, 1)[None] / 127.5 - 1

@@ -7,8 +7,6 @@ to be shown beside the result. Frames are drawn, decoded and written a few at a 
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import math
 import os
 import time
@@ -16,14 +14,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image
 
 from .errors import HelloMemeError, NoFaceError
-from .face.conditions import pose_picture, pose_tensor
+from .face.conditions import pose_picture
 from .face.crop import Crop
 from .face.detect import FaceAnalyzer
 from .face.motion import Motion
@@ -32,13 +28,8 @@ from .face.smooth import bridged, smoothed
 from .face.track import Emotion, analyse
 from .io.ffmpeg import ClipWriter, Sound, probe, read_frames
 from .io.metadata import Stamp
-from .memory import attempts
-from .releases.load import add_motion
-from .sampling.windows import ClipPlan, draw_clip
+from .releases.table import Release
 from .settings import ClipSettings, Settings
-
-if TYPE_CHECKING:
-    from .reenactor import Reenactor, ReferencePortrait
 
 Progress = Callable[[str, int, int], None]
 MOTION_RATE = Fraction(25)  # frames a second of a motion file that does not say
@@ -101,62 +92,54 @@ class Selection:
 
 
 def make_clip(
-    reenactor: Reenactor,
     driver: str | Path | Motion,
     output: str | Path,
-    settings: Settings = Settings(),
-    clip: ClipSettings = ClipSettings(),
-    progress: Progress | None = None,
-    reference: ReferencePortrait | None = None,
+    settings: Settings,
+    clip: ClipSettings,
+    *,
+    release: Release,
+    analyzer: FaceAnalyzer,
+    emotion: Emotion | None,
+    reference: Motion,
+    draw: Callable[[Motion], Iterable[np.ndarray]],
+    progress: Progress,
     labelled: bool = True,
-    draw: Callable[..., Iterable[np.ndarray]] | None = None,
 ) -> Report:
-    """Draw the reference with the driver's expression and head pose, frame by frame, and write an MP4 file.
+    """What `Reenactor.video` does, given what it knows: settings are resolved ones.
 
-    driver: path of a clip or of a motion file (.npz), or a Motion. output: the new file; it appears when all
-    is done.
-    progress: called as `progress(phase, done, total)` in frames, after every frame of the phase "analysing"
-    and every step of the phase "drawing"; raise `Stopped` in it to give up. reference: a portrait other than
-    the one set last.
-    labelled: whether the file says that it was AI-generated; its settings it carries in any case.
-    draw: does what `drawn` does, elsewhere: in a process that has a GPU, say.
-    Raises HelloMemeError, or NoFaceError where the driver does not show a face in its first second or in most
-    frames.
+    emotion: reads the code of a face for releases that take one, see `face.track.analyse`. reference: the
+    reference's own motion, of one frame. draw: the reference moved by a motion -> its frames, (size, size, 3)
+    uint8. The other arguments, and what is raised, are those of `Reenactor.video`.
     """
     began = time.monotonic()
-    progress = progress or (lambda *_: None)
-    reference = reenactor.chosen(reference)
-    settings = settings.resolved(reenactor.release)
     output = _checked_output(output, driver)
 
     # 1. What the driver does
-    emotion = reenactor.emotion if reenactor.emotion_encoder is not None else None
-    scale = reenactor.release.crop_scale
-    motion, crop, selection = read_motion(
-        driver, settings, clip, reenactor.analyzer, scale, emotion, progress
-    )
+    scale = release.crop_scale
+    motion, crop, selection = read_motion(driver, settings, clip, analyzer, scale, emotion, progress)
     lost = int((~motion.valid).sum())
     if emotion is None:
         motion = replace(motion, emotion=None)
     elif motion.emotion is None:
         raise HelloMemeError(
-            f"The motion file holds no emotion codes, which {reenactor.release.name} needs: make it "
+            f"The motion file holds no emotion codes, which {release.name} needs: make it "
             "again from the driver with this release."
         )
     motion = smoothed(bridged(motion), float(selection.taken), clip.smoothing)
-    motion = retarget(motion, reference.motion, settings, clip)
+    motion = retarget(motion, reference, settings, clip)
 
     # 2. Drawing and writing, a few frames at a time
     sound = None
     if crop is not None and selection.in_time:
         sound = Sound(Path(driver), selection.start, len(motion) / selection.taken)
-    strip = _beside(driver, crop, selection, motion, reenactor.release.size) if clip.side_by_side else None
-    frames = (draw or drawn)(reenactor, reference, motion, settings, clip, progress)
-    stamp = Stamp(settings, reenactor.release.name, clip, labelled)
+    strip = _beside(driver, crop, selection, motion, release.size) if clip.side_by_side else None
+    frames = draw(motion)
+    stamp = Stamp(settings, release.name, clip, labelled)
     with ClipWriter(output, selection.played, sound, stamp.clip_arguments()) as writer:
         for frame in frames:
             writer.write(frame if strip is None else np.concatenate([*next(strip), frame], axis=1))
-    return Report(output, writer.frames, lost, selection.played, time.monotonic() - began, settings, clip)
+    seconds = time.monotonic() - began
+    return Report(output, writer.frames, lost, selection.played, seconds, settings, clip)
 
 
 def read_motion(
@@ -203,58 +186,6 @@ def read_motion(
 
 def _array(rate: Fraction) -> np.ndarray:
     return np.array([rate.numerator, rate.denominator], np.int64)
-
-
-def drawn(
-    reenactor, reference, motion: Motion, settings, clip: ClipSettings, progress
-) -> Iterator[np.ndarray]:
-    """The frames of the result, (size, size, 3) uint8. Where the memory of the GPU runs out they are drawn in
-    smaller portions from there on; NoMemoryError if it does so again."""
-    release, done = reenactor.release, 0
-    for sparing in attempts():
-        with contextlib.suppress(torch.OutOfMemoryError):
-            together = clip.motion and add_motion(reenactor.pipeline, release)
-            plan = ClipPlan(
-                len(motion),
-                settings.steps,
-                settings.guidance,
-                together,
-                release.first_pass,
-                clip.overlap,
-                clip.fast,
-            )
-            if sparing:
-                plan = plan.in_less_memory(begun=done > 0)
-            for frame in itertools.islice(
-                _frames(reenactor, reference, motion, settings, plan, progress), done, None
-            ):
-                yield frame
-                done += 1
-            return
-
-
-def _frames(reenactor, reference, motion: Motion, settings, plan: ClipPlan, progress) -> Iterator[np.ndarray]:
-    release, pipeline = reenactor.release, reenactor.pipeline
-
-    def tell(frames: np.ndarray) -> dict:
-        told = motion.at(frames)
-        return {"condition": pose_tensor(told, release.condition_size)[None], **reenactor.code(told)}
-
-    def on_work(share: float) -> None:
-        progress("drawing", int(share * len(motion)), len(motion))
-
-    clip_latents = draw_clip(
-        pipeline,
-        reenactor.prepared(reference, settings),
-        tell,
-        plan,
-        pipeline.encode_prompt(*reenactor.prompts(settings)),
-        reenactor.generator(reference, settings),
-        on_work,
-    )
-    for latents in clip_latents:
-        pictures = pipeline.decode(latents)[0].permute(1, 2, 3, 0)  # (T, H, W, 3) in [0, 1]
-        yield from (pictures * 255).round().byte().cpu().numpy()
 
 
 def _beside(

@@ -3,6 +3,7 @@ process and back; faces are found before, clips and files are coded after."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
+from hellomeme.errors import HelloMemeError
 from hellomeme.releases.load import find
 from hellomeme.settings import ClipSettings, Settings
 
@@ -108,6 +110,18 @@ def _one(
     return result
 
 
+def try_out(reference: str, driver: str) -> None:
+    """Draws one picture, so that the first visitor does not wait for what is done once, and the pace is
+    known."""
+    own = studio.STUDIO
+    with contextlib.suppress(HelloMemeError, gr.Error), own.stoppable(None) as flag:
+        faces = (
+            own.portrait(own.release, path, name, None)
+            for path, name in ((reference, "reference"), (driver, "driver"))
+        )
+        picture(own.release, *faces, Settings(steps=2), flag)
+
+
 def predictions(release: str, frames: int, settings: Settings, clip: ClipSettings) -> int:
     """How many frames the network predicts for a clip, all steps and overlaps counted."""
     from hellomeme.sampling.windows import FIRST_STEPS, WINDOW, ClipPlan
@@ -158,7 +172,6 @@ def clip(
 ) -> Report | None:
     """Makes the clip `output`, or returns None if the file `flag` appeared meanwhile."""
     from hellomeme.reenactor import Stopped
-    from hellomeme.video import make_clip
 
     own, told = studio.STUDIO, ToldInFrames()
     with own.turn:
@@ -168,7 +181,7 @@ def clip(
         else:
             where = {"reference": own.reference(release, reference)}
         try:
-            report = make_clip(reenactor, driver, output, settings, clip, studio.stopper(flag, told), **where)
+            report = reenactor.video(driver, output, settings, clip, studio.stopper(flag, told), **where)
         except Stopped:
             return None
     if "drawing" in told.began:  # not where another process draws
@@ -178,7 +191,7 @@ def clip(
 
 
 def _lent(
-    release: str, flag: str, reenactor, reference: Portrait, motion, settings, clip, progress
+    release: str, flag: str, reference: Portrait, motion, settings, clip, progress
 ) -> Sequence[np.ndarray]:
     """The frames of a clip, drawn in another process while that has the GPU."""
     frames = _frames(release, reference, motion, settings, clip, flag)
@@ -196,15 +209,11 @@ def _lent(
 )
 def _frames(release: str, reference: Portrait, motion, settings, clip, flag: str) -> list[np.ndarray] | None:
     from hellomeme.reenactor import Stopped
-    from hellomeme.video import drawn
 
     own, progress = studio.STUDIO, studio.stopper(flag, ToldInFrames())
     with studio.told_to_the_visitor():
         try:
-            return list(
-                drawn(
-                    own.drawing(release), own.reference(release, reference), motion, settings, clip, progress
-                )
-            )
+            reenactor, ready = own.drawing(release), own.reference(release, reference)
+            return list(reenactor.frames(ready, motion, settings, clip, progress))
         except Stopped:
             return None

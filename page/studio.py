@@ -23,7 +23,6 @@ from gradio.context import LocalContext
 
 from hellomeme.errors import HelloMemeError, NoMemoryError
 from hellomeme.releases.load import add_motion, available, choose_device, choose_dtype, find
-from hellomeme.settings import Settings
 
 from .spaces_gpu import ON_SPACES
 
@@ -119,18 +118,6 @@ class Studio:
         with contextlib.suppress(HelloMemeError):
             self.reenactor(self.release)
 
-    def try_out(self, reference: str, driver: str) -> None:
-        """Draws one picture, so that the first visitor does not wait for what is done once, and the pace is
-        known."""
-        from . import drawing
-
-        with contextlib.suppress(HelloMemeError, gr.Error), self.stoppable(None) as flag:
-            faces = (
-                self.portrait(self.release, path, name, None)
-                for path, name in ((reference, "reference"), (driver, "driver"))
-            )
-            drawing.picture(self.release, *faces, Settings(steps=2), flag)
-
     def portrait(
         self, release: str, path: str, name: str, face: int | None, code: str | None = None
     ) -> Portrait:
@@ -211,7 +198,7 @@ def import_networks() -> None:
     its import, and a thread that came in the middle is left with the first one, which is empty.
     """
     with _importing:
-        import hellomeme.video  # noqa: F401
+        import hellomeme.reenactor  # noqa: F401
 
 
 @functools.cache

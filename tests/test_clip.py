@@ -12,7 +12,6 @@ from clips import H264, KINDS, NTSC, clip as recorded, ffmpeg, has_sound, stamps
 from conftest import WIDTHS
 from diffusers import MotionAdapter
 
-from hellomeme import video
 from hellomeme.errors import HelloMemeError, NoFaceError
 from hellomeme.face.detect import Face
 from hellomeme.face.motion import Motion
@@ -190,7 +189,7 @@ def test_every_kind_of_clip_drives(plain, tmp_path, monkeypatch, kind):
     else:
         angle = int(kind.split()[-1])
         path, size, there = turned(tmp_path / "a.mp4", angle), (64, 96) if angle == 180 else (96, 64), 25
-    report = video.make_clip(plain, path, tmp_path / "out.mp4", QUICK, ClipSettings(frames=2))
+    report = plain.video(path, tmp_path / "out.mp4", QUICK, ClipSettings(frames=2))
     assert report.path.is_file() and (report.frames, report.without_face) == (min(2, there), 0)
     assert pictures(report.path, report.rate).shape == (min(2, there), 128, 128, 3)
     assert seen.sizes == {size}
@@ -235,7 +234,7 @@ def test_a_motion_file_drives_like_the_clip_itself(plain, driver, tmp_path):
 
 def test_the_motion_module_counts_and_the_settings_reach_the_plan(moving, driver, tmp_path, monkeypatch):
     plans = []
-    monkeypatch.setattr(video, "draw_clip", lambda *a: plans.append(a[3]) or draw_clip(*a))
+    monkeypatch.setattr("hellomeme.reenactor.draw_clip", lambda *a: plans.append(a[3]) or draw_clip(*a))
 
     def made(name, **chosen):
         chosen = ClipSettings(frames=5, start=0, **chosen)
