@@ -12,12 +12,13 @@ from diffusers.utils import BaseOutput
 from torch import Tensor
 
 from .errors import HelloMemeError
+from .io.image import to_pictures
 from .models import old_names  # noqa: F401  (from_pretrained finds our networks by the modules it imports)
 from .models.adapters import HMReferenceAdapter
 from .models.control import HMControlNet, HMControlNet2, HMV2ControlNet, HMV2ControlNet2
 from .models.motion_module import with_motion
 from .models.unet import HMDenoisingNet, HMReferenceNet
-from .sampling.image import Denoise, guided, sample
+from .sampling.image import Denoise, OnStep, guided, sample
 
 ControlNet = HMControlNet | HMControlNet2 | HMV2ControlNet | HMV2ControlNet2
 BLACK = -1.0  # the condition picture of the negative half
@@ -198,37 +199,40 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         """
         # 1. Text, and what the two halves of the batch are told about pose and expression
         text = self.encode_prompt(prompt, negative_prompt)
-        expression = {"drive_coeff": drive_coeff, "face_parts": face_parts, "emotion": emotion}
+        expression = {"drive_coeff": drive_coeff, "face_parts": face_parts}
+        expression |= {"emotion": emotion, "negative_emotion": negative_emotion}
         denoise = self.denoiser(
-            reference,
-            text,
-            guidance_scale,
-            condition=condition,
-            negative_emotion=negative_emotion,
-            **expression,
-            sparing=sparing,
+            reference, text, guidance_scale, condition=condition, **expression, sparing=sparing
         )
 
-        # 2. Noise: after the draw for the reference, from the same generator, as the released pipelines do
-        batch, channels, height, width = reference.latents.shape
+        # 2. Noise, and denoising
         if noise is None:
-            shape = (batch, channels, condition.shape[2], height, width)
-            noise = torch.randn(shape, generator=generator, device=generator.device if generator else "cpu")
+            noise = self._noise(reference, condition.shape[2], generator)
         noise = noise.to(self.unet.device, self.unet.dtype)
-
-        # 3. Denoising
-        def on_step(i: int, timestep: Tensor, latents: Tensor) -> Tensor | None:
-            if callback_on_step_end is not None:
-                changed = callback_on_step_end(self, i, timestep, {"latents": latents}) or {}
-                return changed.get("latents")
-
+        on_step = self._on_step(callback_on_step_end)
         latents = sample(denoise, self.scheduler, noise, num_inference_steps, generator, on_step)
 
-        # 4. Decoding
+        # 3. Decoding
         if output_type == "latent":
             return HelloMemeOutput(frames=None, latents=latents)
         frames = self.decode(latents)
         return HelloMemeOutput(frames=frames if output_type == "pt" else to_pictures(frames), latents=latents)
+
+    def _noise(self, reference: Reference, frames: int, generator: torch.Generator | None) -> Tensor:
+        """Drawn after the draw for the reference, from the same generator, as the released pipelines do."""
+        batch, channels, height, width = reference.latents.shape
+        device = generator.device if generator else "cpu"
+        return torch.randn((batch, channels, frames, height, width), generator=generator, device=device)
+
+    def _on_step(self, callback: Callable | None) -> OnStep | None:
+        """A callback as diffusers' pipelines take it, as one that the samplers take."""
+        if callback is None:
+            return None
+
+        def on_step(i: int, timestep: Tensor, latents: Tensor) -> Tensor | None:
+            return (callback(self, i, timestep, {"latents": latents}) or {}).get("latents")
+
+        return on_step
 
     def denoiser(
         self,
@@ -343,11 +347,3 @@ def _parts(use_guidance: bool, sparing: bool) -> list[slice]:
 
 def _rows(maps: dict[str, Tensor], rows: slice) -> dict[str, Tensor]:
     return {key: tensor[rows] for key, tensor in maps.items()}
-
-
-def to_pictures(frames: Tensor) -> list:
-    """(1, 3, T, H, W) in [0, 1] -> T PIL pictures."""
-    from PIL import Image
-
-    pixels = (frames[0].permute(1, 2, 3, 0).cpu() * 255).round().to(torch.uint8).numpy()
-    return [Image.fromarray(frame) for frame in pixels]

@@ -1,4 +1,4 @@
-"""Reading pictures of every kind that people have, as 8-bit RGB."""
+"""Reading pictures of every kind that people have, as 8-bit RGB, and making pictures of tensors."""
 
 import os
 import warnings
@@ -40,6 +40,12 @@ def read_picture(source, name: str = "reference") -> np.ndarray:
         )
     _check_size(source.size, name)
     return _decoded(source, name)
+
+
+def to_pictures(frames) -> list[Image.Image]:
+    """A torch.Tensor (1, 3, T, H, W) in [0, 1] -> T PIL pictures."""
+    pixels = (frames[0].permute(1, 2, 3, 0).cpu() * 255).round().byte().numpy()
+    return [Image.fromarray(frame) for frame in pixels]
 
 
 def _open(path: Path, name: str) -> Image.Image:

@@ -49,10 +49,7 @@ def walk(unet, sample, timestep, text, adapter=None, reference=None, control=Non
             kwargs["encoder_hidden_states"] = text
         return block(*states, **kwargs)
 
-    timestep = torch.as_tensor(timestep, device=sample.device)
-    if timestep.dim() < 2:  # one for all frames
-        timestep = timestep.expand(batch).unsqueeze(1).expand(-1, frames)
-    temb = unet.time_embedding(unet.time_proj(timestep.flatten()).to(sample.dtype))
+    temb = _time_embedding(unet, timestep, sample)
     text = text.repeat_interleave(frames, dim=0)
     x = unet.conv_in(sample.transpose(1, 2).flatten(0, 1))  # (B*T, C, h, w)
 
@@ -79,6 +76,14 @@ def walk(unet, sample, timestep, text, adapter=None, reference=None, control=Non
 
     x = unet.conv_out(unet.conv_act(unet.conv_norm_out(x)))
     return x.unflatten(0, (batch, frames)).transpose(1, 2), features
+
+
+def _time_embedding(unet, timestep, sample: Tensor) -> Tensor:
+    """(B*T, D): the UNet's embedding of a timestep (), (B,) or (B, T), for every frame of the sample."""
+    timestep = torch.as_tensor(timestep, device=sample.device)
+    if timestep.dim() < 2:  # one for all frames
+        timestep = timestep.expand(len(sample)).unsqueeze(1).expand(-1, sample.shape[2])
+    return unet.time_embedding(unet.time_proj(timestep.flatten()).to(sample.dtype))
 
 
 class HMReferenceNet(nn.Module):

@@ -136,19 +136,8 @@ def load(
     uses_emotion = code == "pd_fpg" and row.emotion is not None
     emotion = load_module(FanEncoder, get(locate(row, row.emotion)), dtype) if uses_emotion else None
 
-    def base_model(source: str) -> dict:
-        widths = list(adapter.config.block_out_channels)
-        return load_base(source, dtype, locate(row, row.base), widths, row.text_width, progress)
-
-    parts = base_model(base or locate(row, row.base))
-    if row.scheduler is not None:
-        from diffusers import EulerDiscreteScheduler
-
-        parts["scheduler"] = EulerDiscreteScheduler(**row.scheduler)
-    if reference_base is not None:
-        official = base_model(reference_base)
-        parts["text_encoder"] = official["text_encoder"]
-        parts |= {"reference_unet": official["unet"], "reference_vae": official["vae"]}
+    widths = list(adapter.config.block_out_channels)
+    parts = _load_bases(row, base, reference_base, widths, dtype, progress)
     pipeline = HelloMemePipeline(hm_reference=adapter, **controls, **parts)
     load_loras(pipeline, loras, progress)
     return pipeline.to(device), emotion and emotion.to(device), row
@@ -162,6 +151,31 @@ def _load_control(net: Control, folder: Path, dtype: torch.dtype) -> torch.nn.Mo
     if getattr(kind, "code", None) != net.code:
         raise HelloMemeError(f"{folder} holds no control net for {net.code}: get it again.")
     return load_module(kind, folder, dtype)
+
+
+def _load_bases(
+    row: Release,
+    base: str | None,
+    reference_base: str | None,
+    widths: list[int],
+    dtype: torch.dtype,
+    progress: Progress | None,
+) -> dict:
+    """The parts of the pipeline that come from base models; `widths` are those the adapter is made for."""
+
+    def base_model(source: str) -> dict:
+        return load_base(source, dtype, locate(row, row.base), widths, row.text_width, progress)
+
+    parts = base_model(base or locate(row, row.base))
+    if row.scheduler is not None:
+        from diffusers import EulerDiscreteScheduler
+
+        parts["scheduler"] = EulerDiscreteScheduler(**row.scheduler)
+    if reference_base is not None:
+        official = base_model(reference_base)
+        parts["text_encoder"] = official["text_encoder"]
+        parts |= {"reference_unet": official["unet"], "reference_vae": official["vae"]}
+    return parts
 
 
 def add_motion(pipeline: HelloMemePipeline, row: Release, progress: Progress | None = None) -> bool:

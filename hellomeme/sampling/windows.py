@@ -90,14 +90,7 @@ def draw_clip(
         told = tell(np.minimum(frames, plan.frames - 1))
         return pipeline.denoiser(reference, text, plan.guidance, unet=unet, sparing=plan.sparing, **told)
 
-    done, total = 0, _work(plan, scheduler)
-
-    def worked(frames: int) -> None:
-        nonlocal done
-        done += frames
-        if on_work is not None:
-            on_work(min(done / total, 1.0))
-
+    worked = _shares(_work(plan, scheduler), on_work)
     size = 1 if plan.sparing else BATCH
     noise = torch.randn(1, channels, 1, height, width, generator=generator).to(unet.device, unet.dtype)
     if not plan.together:
@@ -182,7 +175,7 @@ def in_windows(
     timesteps = ready(scheduler, plan.steps).timesteps
     begun = 0  # frames
     latents: dict[int, Tensor] = {}  # frame -> (1, C, 1, h, w)
-    totals: dict[int, list] = {}  # frame -> [sum of predictions, how many]
+    predictions = _Predictions()
     schedulers: dict[int, object] = {}  # window -> the scheduler of the frames that no later window shares
 
     for front in range(plan.windows + behind * (len(timesteps) - 1)):
@@ -201,18 +194,13 @@ def in_windows(
 
             # 1. Predict the window, and add to what other windows said of its frames
             scaled = now.scale_model_input(torch.cat([latents[t] for t in frames], 2), timestep)
-            for t, said in zip(frames, denoiser(frames)(scaled, timestep).split(1, 2), strict=True):
-                total = totals.setdefault(t, [0, 0])
-                total[:] = total[0] + said, total[1] + 1
+            predictions.add(frames, denoiser(frames)(scaled, timestep))
 
             # 2. One step for the frames that no later window shares
             own = frames[:stride] if window < last else frames
-            mean = torch.cat([totals[t][0] / totals[t][1] for t in own], 2)
             before = torch.cat([latents[t] for t in own], 2)
-            after = step(now, mean, timestep, before, generator)
-            for t, one in zip(own, after.split(1, 2), strict=True):
-                latents[t] = one
-                del totals[t]
+            after = step(now, predictions.take(own), timestep, before, generator)
+            latents.update(zip(own, after.split(1, 2), strict=True))
             if on_step is not None:
                 on_step(plan.window)
 
@@ -222,6 +210,24 @@ def in_windows(
                 del schedulers[window]
                 for t in own:
                     del latents[t]
+
+
+class _Predictions:
+    """What overlapping windows predict of the frames they share: the mean counts."""
+
+    def __init__(self):
+        self.totals: dict[int, list] = {}  # frame -> [sum of predictions, how many]
+
+    def add(self, frames: np.ndarray, prediction: Tensor) -> None:
+        """prediction: (1, C, T, h, w), of these T frames."""
+        for t, one in zip(frames, prediction.split(1, 2), strict=True):
+            total = self.totals.setdefault(t, [0, 0])
+            total[:] = total[0] + one, total[1] + 1
+
+    def take(self, frames: np.ndarray) -> Tensor:
+        """The mean (1, C, T, h, w) of what was predicted of these frames, which is then forgotten."""
+        totals = [self.totals.pop(t) for t in frames]
+        return torch.cat([total / count for total, count in totals], 2)
 
 
 def noise_frames(
@@ -259,6 +265,19 @@ def _continued(frames: Iterator[Tensor], count: int) -> Iterator[Tensor]:
         count -= 1
     for _ in range(count):
         yield latest if earlier is None else earlier
+
+
+def _shares(total: int, on_work: OnWork | None) -> Callable[[int], None]:
+    """A function that counts predicted frames and tells `on_work` which share of `total` is done."""
+    done = 0
+
+    def worked(frames: int) -> None:
+        nonlocal done
+        done += frames
+        if on_work is not None:
+            on_work(min(done / total, 1.0))
+
+    return worked
 
 
 def _work(plan: ClipPlan, scheduler) -> int:
