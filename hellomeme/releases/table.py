@@ -8,7 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-DEMO = Path(__file__).resolve().parents[2] / "assets" / "demo"
+PACKAGE = Path(__file__).resolve().parents[1]
+# The demo model lies inside an installed package, and beside the package in a clone.
+DEMO = (PACKAGE if (PACKAGE / "assets").is_dir() else PACKAGE.parent) / "assets" / "demo"
 
 
 @dataclass(frozen=True)
