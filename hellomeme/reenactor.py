@@ -32,7 +32,7 @@ from .video import Report, make_clip
 
 __all__ = ["Portrait", "ReferencePortrait", "Reenactor", "Result", "Stopped"]
 
-PictureSource = str | Path | Image.Image | np.ndarray
+PictureSource = str | Path | Image.Image | np.ndarray | Portrait
 Progress = Callable[[int, int], None]
 
 
@@ -78,11 +78,15 @@ class Reenactor:
     def set_reference(self, image: PictureSource, face: int | None = None) -> ReferencePortrait:
         """Find the face of the reference picture and do everything that depends on this picture only.
 
-        image: a path, PIL picture or uint8 array (H, W, 3). face: which one, by size from 0; the largest if
-        None. The portrait is kept for `image` and also returned: give it to `image` to go back to it later.
+        image: a path, PIL picture, uint8 array (H, W, 3), or a `Portrait` from `portrait`. face: which one,
+        by size from 0; the largest if None. The portrait is kept for `image` and also returned: give it to
+        `image` as `reference` to go back to it later.
         Raises NoFaceError without a face, HelloMemeError for a picture that cannot be read, NoMemoryError.
         """
         portrait = self.portrait(image, "reference", face)
+        if isinstance(portrait, ReferencePortrait):
+            self.reference = portrait
+            return portrait
         for _ in attempts():
             with contextlib.suppress(torch.OutOfMemoryError):
                 # The mean of the encoder's Gaussian, not a draw: one reference then serves every seed.
@@ -99,9 +103,9 @@ class Reenactor:
     ) -> Result:
         """Draw the reference with the driver's expression and head pose.
 
-        driver: a path, PIL picture or uint8 array (H, W, 3). progress: called as `progress(step, steps)`
-        after each step, from 1; raise `Stopped` in it to give up. reference: a portrait other than the one
-        set last.
+        driver: a path, PIL picture, uint8 array (H, W, 3), or a `Portrait` from `portrait`, whose face is not
+        searched for again. progress: called as `progress(step, steps)` after each step, from 1; raise
+        `Stopped` in it to give up. reference: a portrait other than the one set last.
         Raises NoFaceError, or HelloMemeError for a driver that cannot be read or when no reference was set.
         Where the memory of the GPU runs out it tries once more with less, and raises NoMemoryError if that
         runs out too.
@@ -215,8 +219,14 @@ class Reenactor:
         return reference or self.reference
 
     def portrait(self, image: PictureSource, name: str = "driver", face: int | None = None) -> Portrait:
-        """Read a picture, find the face, crop around it, measure its motion; `name` is what errors call
-        it."""
+        """Read a picture, find the face, crop around it, measure its motion.
+
+        image: as for `image`; a `Portrait` is returned as it is. It must come from a reenactor with the same
+        release and expression type. name: what errors call the picture. face: which one, by size from 0.
+        Raises NoFaceError without a face, HelloMemeError for a picture that cannot be read.
+        """
+        if isinstance(image, Portrait):
+            return image
         frame = read_picture(image, name)
         found = self.analyzer.face(frame, name, face)
         crop = Crop.of([found], frame.shape, self.release.crop_scale)
@@ -235,9 +245,26 @@ class Reenactor:
         edit: Edit | None = None,
     ) -> Result:
         """One picture of the reference, moved by a motion of one frame."""
+
+        def on_step(pipeline, step: int, timestep, tensors: dict) -> None:
+            if progress is not None:
+                progress(step + 1, settings.steps)
+
+        prompt, negative = self.prompts(settings)
         for sparing in attempts():
             with contextlib.suppress(torch.OutOfMemoryError):
-                picture = self._draw(reference, motion, settings, progress, sparing)[0]
+                picture = self.pipeline(
+                    self.prepared(reference, settings),
+                    pose_tensor(motion, self.release.condition_size)[None],
+                    prompt=prompt,
+                    negative_prompt=negative,
+                    num_inference_steps=settings.steps,
+                    guidance_scale=settings.guidance,
+                    generator=self.generator(reference, settings),
+                    callback_on_step_end=on_step,
+                    sparing=sparing,
+                    **self.code(motion),
+                ).frames[0]
                 break
         pose = Image.fromarray(pose_picture(motion)[0])
         return Result(
@@ -251,35 +278,6 @@ class Reenactor:
             reference.crop,
             edit,
         )
-
-    def _draw(
-        self,
-        reference: ReferencePortrait,
-        motion: Motion,
-        settings: Settings,
-        progress: Progress | None,
-        sparing: bool = False,
-    ) -> list[Image.Image]:
-        """T frames of the reference, moved by `motion`; a picture is a clip of one frame."""
-        prompt, negative = self.prompts(settings)
-        generator = self.generator(reference, settings)
-
-        def on_step(pipeline, step: int, timestep, tensors: dict) -> None:
-            if progress is not None:
-                progress(step + 1, settings.steps)
-
-        return self.pipeline(
-            self.prepared(reference, settings),
-            pose_tensor(motion, self.release.condition_size)[None],
-            prompt=prompt,
-            negative_prompt=negative,
-            num_inference_steps=settings.steps,
-            guidance_scale=settings.guidance,
-            generator=generator,
-            callback_on_step_end=on_step,
-            sparing=sparing,
-            **self.code(motion),
-        ).frames
 
     def _clip_frames(
         self, reference: ReferencePortrait, motion: Motion, settings: Settings, plan: ClipPlan, progress

@@ -134,6 +134,16 @@ def test_the_reference_is_worked_on_once(reenactor, monkeypatch):
     assert counts == {"encode": 1, "prepare_reference": 2}
 
 
+def test_a_portrait_stands_for_its_picture_and_its_face_is_not_searched_for_again(reenactor, monkeypatch):
+    reference = reenactor.set_reference(picture())
+    expected = reenactor.image(picture(0.9, 0.6), QUICK)
+    portraits = reenactor.portrait(picture(), "reference"), reenactor.portrait(picture(0.9, 0.6))
+    monkeypatch.delattr(ColourAnalyzer, "face")
+    reenactor.set_reference(portraits[0])
+    assert same(expected, reenactor.image(portraits[1], QUICK))
+    assert reenactor.set_reference(reference) is reference is reenactor.reference
+
+
 def test_an_earlier_reference_can_be_driven_again(reenactor):
     first = reenactor.set_reference(picture(0.3))
     expected = reenactor.image(picture(0.9), QUICK)
