@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from common import machine, model
 
-from hellomeme.face.conditions import pose_tensor
+from hellomeme.face.conditions import condition_tensor
 from hellomeme.face.crop import Crop
 from hellomeme.face.detect import FaceAnalyzer
 from hellomeme.face.motion import Motion
@@ -53,7 +53,7 @@ def reenacted(pipeline, release, reference, motion: Motion, together: bool, over
     def tell(frames: np.ndarray) -> dict:
         told = motion.at(frames)
         return {
-            "condition": pose_tensor(told, release.condition_size)[None],
+            "condition": condition_tensor(told, release.condition_size)[None],
             "drive_coeff": torch.from_numpy(told.blendshapes)[None],
         }
 

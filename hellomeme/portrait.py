@@ -10,6 +10,7 @@ from PIL import Image
 
 from .face.crop import Crop
 from .face.detect import Face
+from .face.drawing import FaceShape
 from .face.edit import Edit
 from .face.motion import Motion
 from .face.paste import paste
@@ -36,10 +37,14 @@ class Portrait:
 @dataclass(frozen=True)
 class ReferencePortrait(Portrait):
     """A portrait with all that depends on it alone: latents, and the keys and values for the prompts last
-    used."""
+    used.
+
+    shape: of the face, for releases that draw it into the condition picture.
+    """
 
     latents: torch.Tensor
     prepared: dict[tuple[str, str], Reference] = field(default_factory=dict, repr=False)
+    shape: FaceShape | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 
 from .errors import HelloMemeError
-from .face.conditions import emotion_input, pose_picture, pose_tensor
+from .face.conditions import condition_pictures, condition_tensor, emotion_input
 from .face.crop import Crop
 from .face.detect import Face, FaceAnalyzer
+from .face.drawing import FaceBasis, FaceShape
 from .face.edit import Edit, Turn, edited
 from .face.motion import Motion
 from .io.image import read_picture
@@ -23,7 +24,7 @@ from .memory import attempts
 from .models.fan_encoder import FanEncoder
 from .pipeline import HelloMemePipeline, Reference
 from .portrait import Portrait, ReferencePortrait, Result, pixels
-from .releases.load import add_motion, load
+from .releases.load import add_motion, face_basis, load
 from .releases.table import Release
 from .sampling.image import Stopped
 from .sampling.windows import ClipPlan, draw_clip
@@ -50,9 +51,12 @@ class Reenactor:
         release: Release,
         emotion_encoder: FanEncoder | None = None,
         analyzer: FaceAnalyzer | None = None,
+        basis: FaceBasis | None = None,
     ):
+        """basis: for releases that draw the face into the condition picture."""
         self.pipeline = pipeline
         self.release = release
+        self.basis = basis
         self.emotion_encoder = emotion_encoder
         self.analyzer = analyzer or FaceAnalyzer()
         self.reference: ReferencePortrait | None = None
@@ -73,7 +77,7 @@ class Reenactor:
         for _ in attempts():
             with contextlib.suppress(torch.OutOfMemoryError):
                 pipeline, emotion_encoder, release = load(name, base, device, dtype, loras, **more)
-                return cls(pipeline, release, emotion_encoder)
+                return cls(pipeline, release, emotion_encoder, basis=face_basis(release))
 
     def set_reference(self, image: PictureSource, face: int | None = None) -> ReferencePortrait:
         """Find the face of the reference picture and do everything that depends on this picture only.
@@ -91,7 +95,8 @@ class Reenactor:
             with contextlib.suppress(torch.OutOfMemoryError):
                 # The mean of the encoder's Gaussian, not a draw: one reference then serves every seed.
                 latents = self.pipeline.encode(pixels(np.asarray(portrait.picture)))
-                self.reference = ReferencePortrait(**vars(portrait), latents=latents)
+                shape = None if self.basis is None else FaceShape.of(portrait.face, self.basis)
+                self.reference = ReferencePortrait(**vars(portrait), latents=latents, shape=shape)
                 return self.reference
 
     def image(
@@ -181,6 +186,7 @@ class Reenactor:
             analyzer=self.analyzer,
             emotion=None if self.emotion_encoder is None else self.emotion,
             reference=reference.motion,
+            shape=reference.shape,
             draw=lambda motion: (draw or self.frames)(reference, motion, settings, clip, progress),
             progress=progress,
             labelled=labelled,
@@ -255,7 +261,7 @@ class Reenactor:
             with contextlib.suppress(torch.OutOfMemoryError):
                 picture = self.pipeline(
                     self.prepared(reference, settings),
-                    pose_tensor(motion, self.release.condition_size)[None],
+                    condition_tensor(motion, self.release.condition_size, reference.shape)[None],
                     prompt=prompt,
                     negative_prompt=negative,
                     num_inference_steps=settings.steps,
@@ -266,25 +272,17 @@ class Reenactor:
                     **self.code(motion),
                 ).frames[0]
                 break
-        pose = Image.fromarray(pose_picture(motion)[0])
-        return Result(
-            picture,
-            reference.picture,
-            driver,
-            pose,
-            settings,
-            self.release.name,
-            reference.frame,
-            reference.crop,
-            edit,
-        )
+        pose = Image.fromarray(condition_pictures(motion, shape=reference.shape)[0])
+        name, whole = self.release.name, (reference.frame, reference.crop)
+        return Result(picture, reference.picture, driver, pose, settings, name, *whole, edit)
 
     def _clip_frames(
         self, reference: ReferencePortrait, motion: Motion, settings: Settings, plan: ClipPlan, progress
     ) -> Iterator[np.ndarray]:
         def tell(frames: np.ndarray) -> dict:
             told = motion.at(frames)
-            return {"condition": pose_tensor(told, self.release.condition_size)[None], **self.code(told)}
+            condition = condition_tensor(told, self.release.condition_size, reference.shape)
+            return {"condition": condition[None], **self.code(told)}
 
         def on_work(share: float) -> None:
             progress("drawing", int(share * len(motion)), len(motion))

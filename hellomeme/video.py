@@ -19,9 +19,10 @@ import numpy as np
 from PIL import Image
 
 from .errors import HelloMemeError, NoFaceError
-from .face.conditions import pose_picture
+from .face.conditions import condition_pictures
 from .face.crop import Crop
 from .face.detect import FaceAnalyzer
+from .face.drawing import FaceShape
 from .face.motion import Motion
 from .face.retarget import retarget
 from .face.smooth import bridged, smoothed
@@ -101,6 +102,7 @@ def make_clip(
     analyzer: FaceAnalyzer,
     emotion: Emotion | None,
     reference: Motion,
+    shape: FaceShape | None,
     draw: Callable[[Motion], Iterable[np.ndarray]],
     progress: Progress,
     labelled: bool = True,
@@ -108,8 +110,9 @@ def make_clip(
     """What `Reenactor.video` does, given what it knows: settings are resolved ones.
 
     emotion: reads the code of a face for releases that take one, see `face.track.analyse`. reference: the
-    reference's own motion, of one frame. draw: the reference moved by a motion -> its frames, (size, size, 3)
-    uint8. The other arguments, and what is raised, are those of `Reenactor.video`.
+    reference's own motion, of one frame; shape: of its face, if the release draws it. draw: the reference
+    moved by a motion -> its frames, (size, size, 3) uint8. The other arguments, and what is raised, are those
+    of `Reenactor.video`.
     """
     began = time.monotonic()
     output = _checked_output(output, driver)
@@ -132,7 +135,7 @@ def make_clip(
     sound = None
     if crop is not None and selection.in_time:
         sound = Sound(Path(driver), selection.start, len(motion) / selection.taken)
-    strip = _beside(driver, crop, selection, motion, release.size) if clip.side_by_side else None
+    strip = _beside(driver, crop, selection, motion, release.size, shape) if clip.side_by_side else None
     frames = draw(motion)
     stamp = Stamp(settings, release.name, clip, labelled)
     with ClipWriter(output, selection.played, sound, stamp.clip_arguments()) as writer:
@@ -189,9 +192,9 @@ def _array(rate: Fraction) -> np.ndarray:
 
 
 def _beside(
-    driver, crop: Crop | None, selection: Selection, motion: Motion, size: int
+    driver, crop: Crop | None, selection: Selection, motion: Motion, size: int, shape: FaceShape | None
 ) -> Iterator[list[np.ndarray]]:
-    """What stands to the left of each frame: the driver, unless only its motion is known, and the pose
+    """What stands to the left of each frame: the driver, unless only its motion is known, and the condition
     picture."""
     seen = None
     if crop is not None:
@@ -200,7 +203,8 @@ def _beside(
             for f in read_frames(driver, selection.taken, selection.start, selection.count)
         )
     for t in range(len(motion)):
-        pose = Image.fromarray(pose_picture(motion.at([t]))[0]).resize((size, size), Image.Resampling.BOX)
+        pose = Image.fromarray(condition_pictures(motion.at([t]), shape=shape)[0])
+        pose = pose.resize((size, size), Image.Resampling.BOX)
         yield [*([] if seen is None else [next(seen)]), np.asarray(pose)]
 
 

@@ -90,16 +90,16 @@ def test_a_very_near_face_is_still_drawn():
         assert np.isfinite(conditions.pose_corners(motion(turn, (0, 0, -0.5)))).all()
 
 
-def test_pose_tensor():
-    whole = conditions.pose_tensor(motion(rotation(10, 20, 5)))
+def test_condition_tensor():
+    whole = conditions.condition_tensor(motion(rotation(10, 20, 5)))
     assert whole.shape == (3, 1, 512, 512) and str(whole.dtype) == "torch.float32"
     assert whole.min() == -1 and whole.max() == 1
     picture = conditions.pose_picture(motion(rotation(10, 20, 5)))[0]
     np.testing.assert_array_equal(whole[:, 0].numpy(), picture.transpose(2, 0, 1) / np.float32(127.5) - 1)
-    small = conditions.pose_tensor(motion(rotation(10, 20, 5)), 32)
+    small = conditions.condition_tensor(motion(rotation(10, 20, 5)), 32)
     assert small.shape == (3, 1, 32, 32)
     means = whole[:, 0].reshape(3, 32, 16, 32, 16).mean((2, 4))
-    np.testing.assert_allclose(small[:, 0], means, atol=1e-5)
+    np.testing.assert_allclose(small[:, 0], means, atol=0.51 / 127.5)  # rounded to bytes
 
 
 def test_calibration():

@@ -20,7 +20,7 @@ from skimage.metrics import structural_similarity
 
 from hellomeme.errors import HelloMemeError
 from hellomeme.face.arkit import INDEX
-from hellomeme.face.conditions import pose_tensor
+from hellomeme.face.conditions import condition_tensor
 from hellomeme.face.crop import Crop
 from hellomeme.face.detect import Face, FaceAnalyzer
 from hellomeme.face.motion import Motion
@@ -159,7 +159,7 @@ class Bench:
         """(S, S, 3) uint8: the reference with a motion of one frame, always from the same noise."""
         result = self.pipeline(
             reference,
-            condition=pose_tensor(motion, self.release.condition_size)[None],
+            condition=condition_tensor(motion, self.release.condition_size)[None],
             drive_coeff=torch.from_numpy(motion.blendshapes)[None],
             num_inference_steps=steps or self.settings.steps,
             guidance_scale=self.settings.guidance,

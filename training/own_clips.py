@@ -24,7 +24,7 @@ from torch import nn
 from tqdm import tqdm
 
 from hellomeme.errors import HelloMemeError, NoFaceError
-from hellomeme.face.conditions import pose_picture, pose_tensor
+from hellomeme.face.conditions import condition_tensor, pose_picture
 from hellomeme.face.crop import Crop
 from hellomeme.face.detect import FaceAnalyzer
 from hellomeme.face.motion import Motion
@@ -257,7 +257,7 @@ class OwnClipsStage(Reenactment):
         return dict(
             reference=torch.stack([clip.latents[reference] for clip, reference, _ in chosen]).float(),
             latents=torch.stack([clip.latents[targets] for clip, _, targets in chosen]).float(),
-            poses=torch.stack([pose_tensor(motion, self.release.condition_size) for motion in motions]),
+            poses=torch.stack([condition_tensor(motion, self.release.condition_size) for motion in motions]),
             coefficients=torch.from_numpy(np.stack([motion.blendshapes for motion in motions])),
             weights=torch.ones(1),
         )
@@ -312,7 +312,7 @@ class OwnClipsStage(Reenactment):
         pose = Image.fromarray(pose_picture(motion)[0]).resize((size, size), Image.Resampling.BOX)
         result = self.pipeline(
             self.pipeline.prepare_reference(latents[:1], self.release.prompt),
-            pose_tensor(motion, self.release.condition_size)[None],
+            condition_tensor(motion, self.release.condition_size)[None],
             prompt=self.release.prompt,
             drive_coeff=torch.from_numpy(motion.blendshapes)[None],
             num_inference_steps=self.steps,

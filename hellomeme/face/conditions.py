@@ -1,14 +1,21 @@
 """What the control nets see: the pose picture, and aligned faces for the expression encoders."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from PIL import Image
 
 from .detect import BROWS, EYES, MOUTH, Face
+from .drawing import FaceShape, draw_face
 from .motion import FOCAL, FRAME, HALF_SIDE, Motion
+
+if TYPE_CHECKING:
+    import torch
 
 # The square on the head: corners in drawing order, and the colours (RGB) of the edges that begin at each.
 CORNERS = HALF_SIDE * np.array([(-1, -1, 0), (-1, 1, 0), (1, 1, 0), (1, -1, 0)], float)
@@ -47,15 +54,27 @@ def pose_picture(motion: Motion, calibration: Calibration = Calibration()) -> np
     return pictures
 
 
-def pose_tensor(motion: Motion, size: int = FRAME, calibration: Calibration = Calibration()):
-    """torch.Tensor (3, T, size, size) float32 in [-1, 1]: the pose picture, averaged over areas if
-    smaller."""
+def condition_pictures(motion: Motion, size: int = FRAME, shape: FaceShape | None = None) -> np.ndarray:
+    """(T, size, size, 3) uint8 RGB: what the control nets see of each frame.
+
+    The pose picture, averaged over areas if smaller; with the reference's `shape`, the face is drawn on it.
+    """
+    pictures = pose_picture(motion)
+    if size != FRAME:
+        resized = [cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA) for picture in pictures]
+        pictures = np.stack(resized)
+    if shape is None:
+        return pictures
+    landmarks = shape.landmarks(motion) / FRAME
+    return np.stack([draw_face(*pair) for pair in zip(pictures, landmarks, strict=True)])
+
+
+def condition_tensor(motion: Motion, size: int = FRAME, shape: FaceShape | None = None) -> torch.Tensor:
+    """torch.Tensor (3, T, size, size) float32 in [-1, 1]: `condition_pictures` as the networks take them."""
     import torch
 
-    pictures = torch.from_numpy(pose_picture(motion, calibration)).permute(0, 3, 1, 2) / 127.5 - 1
-    if size != FRAME:
-        pictures = torch.nn.functional.interpolate(pictures, size=(size, size), mode="area")
-    return pictures.transpose(0, 1).contiguous()
+    pictures = torch.from_numpy(condition_pictures(motion, size, shape))
+    return pictures.permute(3, 0, 1, 2).float() / 127.5 - 1
 
 
 @dataclass(frozen=True)

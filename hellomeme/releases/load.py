@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from ..errors import HelloMemeError
 from .hub import BASE_FILES, REMAINS, WEIGHTS, Progress, cached, fetch, local
-from .table import RELEASES, Control, Release
+from .table import FACE_BASIS, RELEASES, Control, Release
 from .weights import load_base, load_loras, load_module, read_config
 
 if TYPE_CHECKING:
     import torch
 
+    from ..face.drawing import FaceBasis
     from ..pipeline import HelloMemePipeline
 
 LATENT = 8  # px of a picture to one of its latents, along a side
@@ -54,7 +55,10 @@ def find(name: str) -> Release:
     controls = tuple(sorted(row.controls, key=lambda net: not has(net.source)))
     sizes = _sizes(row, folder / "unet") if row.base == "." else {}
     base = "." if has_base else row.base
-    return dataclasses.replace(row, name=folder.name, root=folder, base=base, controls=controls, **sizes)
+    basis = FACE_BASIS if (folder / FACE_BASIS).is_file() else None
+    return dataclasses.replace(
+        row, name=folder.name, root=folder, base=base, controls=controls, face_basis=basis, **sizes
+    )
 
 
 def _sizes(row: Release, unet: Path) -> dict[str, int]:
@@ -198,6 +202,16 @@ def add_motion(pipeline: HelloMemePipeline, row: Release, progress: Progress | N
     with_motion(pipeline.unet, adapter)  # refuses one of another shape
     pipeline.register_modules(motion_adapter=adapter.to(pipeline.unet.device))
     return True
+
+
+def face_basis(row: Release) -> FaceBasis | None:
+    """The basis by which the row's control nets expect faces to be drawn, or None where they expect none.
+
+    Raises HelloMemeError for a file that is missing or damaged.
+    """
+    from ..face.drawing import FaceBasis
+
+    return None if row.face_basis is None else FaceBasis.load(row.root / row.face_basis)
 
 
 def choose_device(device: str | torch.device | None = None) -> torch.device:

@@ -36,6 +36,8 @@ class Release:
     motion: the motion adapter for clips, fetched with the first clip; None, or a folder missing beside the
     bundled networks, means that each frame of a clip is drawn alone. first_pass: whether frames are drawn one
     after the other before they are drawn together; without, all begin with the same noise.
+    face_basis: the file under `root` with the `FaceBasis` by which the face is drawn into the condition
+    picture; None, as in all published releases, means that it shows the square on the head alone.
     """
 
     name: str
@@ -56,12 +58,14 @@ class Release:
     root: Path | None = None
     motion: str | None = None
     first_pass: bool = True
+    face_basis: str | None = None
 
     @property
     def code(self) -> str:
         return self.controls[0].code
 
 
+FACE_BASIS = "face_basis.safetensors"  # the name of that file in a model folder
 SD15 = "songkey/stable-diffusion-v1-5"
 # Euler on Stable Diffusion's own schedule, whatever scheduler the base model was saved with.
 EULER = {
