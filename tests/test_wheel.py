@@ -90,3 +90,8 @@ def test_the_pinned_versions_are_in_the_ranges(ranges):
         (version,) = (specifier.version for specifier in pin.specifier)
         name = canonicalize_name(pin.name)
         assert name not in ranges or version in ranges[name], f"{pin} is not in the range of pyproject.toml"
+
+
+def test_both_packages_that_install_opencv_are_of_one_release(ranges):
+    (specifier,) = ranges["opencv-python"]
+    assert specifier.operator == "==" and ranges["opencv-contrib-python"] == ranges["opencv-python"]
