@@ -14,6 +14,7 @@ from hellomeme.errors import HelloMemeError
 from hellomeme.face import detect as face_module
 from hellomeme.face.arkit import INDEX
 from hellomeme.face.detect import FaceAnalyzer
+from hellomeme.face.rotation import to_angles
 from training import causal, cross, curves, evaluate, photographs, results, steps, text_grid
 from training.baselines import warped
 from training.toon import Pose, make_identity, render
@@ -43,10 +44,10 @@ def test_angles_are_those_of_the_renderer(pitch, yaw, roll):
     rx = np.array([[1, 0, 0], [0, np.cos(x), -np.sin(x)], [0, np.sin(x), np.cos(x)]])
     ry = np.array([[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]])
     rz = np.array([[np.cos(z), -np.sin(z), 0], [np.sin(z), np.cos(z), 0], [0, 0, 1]])
-    assert evaluate.angles(rz @ ry @ rx) == pytest.approx([pitch, yaw, roll])
+    assert to_angles(rz @ ry @ rx) == pytest.approx([pitch, yaw, roll])
     single = [Pose(pitch=pitch), Pose(yaw=yaw), Pose(roll=roll)]
     for i, pose in enumerate(single):
-        assert evaluate.angles(rotation(pose))[i] == pytest.approx((pitch, yaw, roll)[i])
+        assert to_angles(rotation(pose))[i] == pytest.approx((pitch, yaw, roll)[i])
 
 
 def face(yaw: float = 0.0, **coefficients: float) -> SimpleNamespace:

@@ -14,6 +14,7 @@ from hellomeme.errors import HelloMemeError, NoFaceError
 from hellomeme.face import model_file
 from hellomeme.face.arkit import ARKIT_NAMES, INDEX
 from hellomeme.face.detect import FACE_POINTS, FaceAnalyzer
+from hellomeme.face.rotation import to_angles
 
 
 @pytest.fixture(scope="module")
@@ -30,17 +31,6 @@ def astronaut():
 @pytest.fixture(scope="module")
 def astronaut_face(analyzer, astronaut):
     return analyzer.face(astronaut)
-
-
-def angles(rotation):
-    """Pitch, yaw, roll in degrees of R = Rz Ry Rx."""
-    return np.degrees(
-        [
-            np.arctan2(rotation[2, 1], rotation[2, 2]),
-            -np.arcsin(rotation[2, 0]),
-            np.arctan2(rotation[1, 0], rotation[0, 0]),
-        ]
-    )
 
 
 def test_a_photograph(astronaut_face):
@@ -68,7 +58,7 @@ def test_names():
 
 def test_left_and_right_are_the_persons_own(analyzer, astronaut, astronaut_face):
     mirrored = analyzer.face(np.ascontiguousarray(astronaut[:, ::-1]))
-    turned, straight = angles(mirrored.rotation), angles(astronaut_face.rotation)
+    turned, straight = to_angles(mirrored.rotation), to_angles(astronaut_face.rotation)
     np.testing.assert_allclose(turned * [1, -1, -1], straight, atol=2)
     # the eye on the right of the picture is the lower one; in the mirror it is the higher one
     assert straight[2] < -1 < 1 < turned[2]
@@ -79,7 +69,7 @@ def test_roll_turns_with_the_picture(analyzer, astronaut, astronaut_face, degree
     """OpenCV's positive angles turn counter-clockwise, as positive roll does with y up."""
     centre = tuple(map(float, astronaut_face.centre))
     turned = cv2.warpAffine(astronaut, cv2.getRotationMatrix2D(centre, degrees, 1), (512, 512))
-    more = angles(analyzer.face(turned).rotation) - angles(astronaut_face.rotation)
+    more = to_angles(analyzer.face(turned).rotation) - to_angles(astronaut_face.rotation)
     assert more[2] == pytest.approx(degrees, abs=4)
 
 
@@ -89,7 +79,7 @@ def test_the_pose_does_not_depend_on_the_place_in_the_frame(analyzer, astronaut,
     frame = np.zeros((512 + top, 512 + left, 3), np.uint8)
     frame[top:, left:] = astronaut
     face = analyzer.face(frame)
-    assert np.abs(angles(face.rotation) - angles(astronaut_face.rotation)).max() < 1.5
+    assert np.abs(to_angles(face.rotation) - to_angles(astronaut_face.rotation)).max() < 1.5
     assert face.scale == pytest.approx(astronaut_face.scale, rel=0.02)
     np.testing.assert_allclose(face.origin - (left, top), astronaut_face.origin, atol=1)
     np.testing.assert_allclose(face.landmarks - (left, top), astronaut_face.landmarks, atol=3)

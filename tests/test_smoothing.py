@@ -4,18 +4,19 @@ import dataclasses
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from hellomeme.face.arkit import INDEX
 from hellomeme.face.motion import Motion
 from hellomeme.face.retarget import neutral_frame, retarget
-from hellomeme.face.smooth import bridged, one_euro, rotation_matrices, rotation_vectors, smoothed
+from hellomeme.face.smooth import bridged, one_euro, smoothed
 from hellomeme.settings import ClipSettings, Settings
 
 RATE = 30.0
 
 
 def yaw(*degrees):
-    return rotation_matrices(np.radians([[0.0, d, 0] for d in degrees]))
+    return Rotation.from_rotvec([[0.0, d, 0] for d in degrees], degrees=True).as_matrix()
 
 
 def motion(frames, expression=0.3, turns=None, valid=None, emotion=None):
@@ -37,7 +38,7 @@ def trembling(frames, seed=0):
     return dataclasses.replace(
         still,
         blendshapes=np.clip(still.blendshapes + rng.normal(0, 0.01, (frames, 51)), 0, 1).astype(np.float32),
-        rotation=rotation_matrices(np.radians(rng.normal(0, 0.5, (frames, 3)))),
+        rotation=Rotation.from_rotvec(rng.normal(0, 0.5, (frames, 3)), degrees=True).as_matrix(),
         origin=still.origin + rng.normal(0, 1, (frames, 2)),
         scale=still.scale * np.exp(rng.normal(0, 0.005, frames)),
     )
@@ -72,7 +73,7 @@ def test_a_blink_and_a_turn_stay_when_and_what_they_were():
     result = smoothed(clip, RATE, 0.5)
     closed = result.blendshapes[:, INDEX["eyeBlinkLeft"]]
     assert closed.argmax() == 30 and closed.max() > 0.8
-    angle = np.degrees(rotation_vectors(result.rotation)[:, 1])
+    angle = Rotation.from_matrix(result.rotation).as_rotvec(degrees=True)[:, 1]
     assert abs(angle.max() - 20) < 2 and np.abs(angle - turns)[5:-5].max() < 2.5
     lag = [np.mean((angle[10:-10] - np.roll(turns, shift)[10:-10]) ** 2) for shift in (-2, -1, 0, 1, 2)]
     assert np.argmin(lag) == 2

@@ -24,6 +24,7 @@ from hellomeme.face.conditions import condition_tensor
 from hellomeme.face.crop import Crop
 from hellomeme.face.detect import Face, FaceAnalyzer
 from hellomeme.face.motion import Motion
+from hellomeme.face.rotation import to_angles
 from hellomeme.pipeline import HelloMemePipeline, Reference
 from hellomeme.reenactor import Reenactor
 from hellomeme.releases.load import load
@@ -186,14 +187,6 @@ class Bench:
 # Measures
 
 
-def angles(rotation: np.ndarray) -> np.ndarray:
-    """(3, 3) rotation R = Rz Ry Rx to pitch, yaw and roll in degrees."""
-    pitch = np.arctan2(rotation[2, 1], rotation[2, 2])
-    yaw = np.arcsin(np.clip(-rotation[2, 0], -1, 1))
-    roll = np.arctan2(rotation[1, 0], rotation[0, 0])
-    return np.degrees([pitch, yaw, roll])
-
-
 def ssim(a: np.ndarray, b: np.ndarray) -> float:
     """Structural similarity of two (H, W, 3) uint8 pictures."""
     return structural_similarity(a, b, channel_axis=2)
@@ -221,7 +214,7 @@ def read_back(pictures: np.ndarray, analyzer: FaceAnalyzer) -> list[Face | None]
 def control(face: Face, name: str) -> float:
     """What MediaPipe reads of one of FOLLOWED, 0..1 (gaze: -1..1), or of ANGLES, in degrees."""
     if name in ANGLES:
-        return float(angles(face.rotation)[ANGLES.index(name)])
+        return float(to_angles(face.rotation)[ANGLES.index(name)])
     value = np.mean([face.blendshapes[INDEX[part]] for part in FOLLOWED[name]])
     return float(
         value - (np.mean([face.blendshapes[INDEX[part]] for part in OPPOSED[name]]) if name in OPPOSED else 0)
@@ -241,7 +234,7 @@ def follow(faces: list[Face | None], drivers: list[Face]) -> dict[str, float]:
         return figures
     figures["aed"] = np.mean([np.abs(face.blendshapes - driver.blendshapes).mean() for face, driver in seen])
     figures["apd"] = np.mean(
-        [np.abs(angles(face.rotation) - angles(driver.rotation)).mean() for face, driver in seen]
+        [np.abs(to_angles(face.rotation) - to_angles(driver.rotation)).mean() for face, driver in seen]
     )
     for name in (*ANGLES, *FOLLOWED):
         ours, theirs = np.array([(control(face, name), control(driver, name)) for face, driver in seen]).T

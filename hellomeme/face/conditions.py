@@ -13,6 +13,7 @@ from PIL import Image
 from .detect import BROWS, EYES, MOUTH, Face
 from .drawing import FaceShape, draw_face
 from .motion import FOCAL, FRAME, HALF_SIDE, Motion
+from .rotation import from_angles
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +36,7 @@ class Calibration:
 
 def pose_corners(motion: Motion, calibration: Calibration = Calibration()) -> np.ndarray:
     """(T, 4, 2) px: the corners of each head's square, seen by the pose camera on 512 x 512."""
-    tilt, _ = cv2.Rodrigues(np.array([-np.radians(calibration.tilt), 0, 0]))
+    tilt = from_angles(pitch=-calibration.tilt, yaw=0, roll=0)
     shift = motion.translation + [*(HALF_SIDE * np.array(calibration.origin)), 0]
     shift[:, 2] *= HALF_SIDE
     points = np.einsum("tij,cj->tci", motion.rotation @ tilt, CORNERS) + shift[:, None]

@@ -16,6 +16,7 @@ from ..errors import HelloMemeError
 from ..settings import check, number
 from .arkit import ARKIT_NAMES, INDEX
 from .motion import Motion
+from .rotation import from_angles, to_angles
 
 MOST, STEP = 1.0, 0.01  # of a slider; all begin at 0
 
@@ -102,13 +103,7 @@ class Turn:
     @property
     def matrix(self) -> np.ndarray:
         """(3, 3): Rz(roll) Ry(yaw) Rx(pitch)."""
-        import cv2
-
-        x, y, z = (
-            cv2.Rodrigues(np.radians(angle) * axis)[0]
-            for angle, axis in zip((self.pitch, self.yaw, self.roll), np.eye(3), strict=True)
-        )
-        return z @ y @ x
+        return from_angles(self.pitch, self.yaw, self.roll)
 
 
 TURNS = {field.name: field.metadata for field in dataclasses.fields(Turn)}  # name -> its reach and its words
@@ -166,16 +161,11 @@ def start(motion: Motion) -> dict[str, float]:
 
 def turn(driver: Motion, reference: Motion) -> Turn:
     """The turn that brings the reference's head to the driver's, as far as the sliders reach."""
-    matrix = driver.rotation[0] @ reference.rotation[0].T
-    angles = {
-        "yaw": np.arcsin(np.clip(-matrix[2, 0], -1, 1)),
-        "pitch": np.arctan2(matrix[2, 1], matrix[2, 2]),
-        "roll": np.arctan2(matrix[1, 0], matrix[0, 0]),
-    }
+    angles = to_angles(driver.rotation[0] @ reference.rotation[0].T)
     return Turn(
         **{
-            name: float(np.clip(round(np.degrees(angle), 1), TURNS[name]["min"], TURNS[name]["max"]))
-            for name, angle in angles.items()
+            name: float(np.clip(round(angle, 1), TURNS[name]["min"], TURNS[name]["max"]))
+            for name, angle in zip(("pitch", "yaw", "roll"), angles, strict=True)
         }
     )
 

@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from ..errors import HelloMemeError, NoFaceError
 from ..io.atomic import draft_of
@@ -111,7 +112,9 @@ class Motion:
             )
         blendshapes = np.clip(_between(reference.blendshapes, self.blendshapes, expression), 0, 1)
         emotion = None if self.emotion is None else _between(reference.emotion, self.emotion, expression)
-        rotation = np.stack([_turned(reference.rotation[0], driver, head) for driver in self.rotation])
+        own = Rotation.from_matrix(reference.rotation)
+        turn = (own.inv() * Rotation.from_matrix(self.rotation)).as_rotvec()
+        rotation = (own * Rotation.from_rotvec(head * turn)).as_matrix()
         place = reference.translation + translation * (self.translation - self.translation[since : since + 1])
         scale = FOCAL / -np.minimum(place[:, 2], NEAREST)
         origin = FRAME / 2 + place[:, :2] * [1, -1] * scale[:, None] / HALF_SIDE
@@ -191,11 +194,3 @@ LARGEST_FILE = 1 << 29  # bytes unpacked: some 200,000 frames
 def _between(reference: np.ndarray, driver: np.ndarray, strength: float) -> np.ndarray:
     """reference + strength * (driver - reference), exact at 0 and 1."""
     return ((1 - strength) * reference + strength * driver).astype(np.float32)
-
-
-def _turned(reference: np.ndarray, driver: np.ndarray, strength: float) -> np.ndarray:
-    """The rotation `strength` of the way from one (3, 3) to the other, along the shortest turn."""
-    import cv2
-
-    vector, _ = cv2.Rodrigues(reference.T @ driver)  # axis times angle
-    return reference @ cv2.Rodrigues(strength * vector)[0]

@@ -6,12 +6,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from ..errors import HelloMemeError
 from ..settings import ClipSettings, Settings
 from .arkit import ARKIT_NAMES
 from .motion import Motion
-from .smooth import rotation_vectors
 
 EYES = np.array([name.startswith(("eye", "brow")) for name in ARKIT_NAMES])
 MOUTH = np.array([name.startswith(("mouth", "jaw", "cheekPuff", "nose")) for name in ARKIT_NAMES])
@@ -41,7 +41,7 @@ def retarget(driver: Motion, reference: Motion, settings: Settings, clip: ClipSe
 def neutral_frame(motion: Motion) -> int:
     """The frame with the calmest and most frontal face, among those with a face."""
     activity = motion.blendshapes.sum(1)
-    angle = np.linalg.norm(rotation_vectors(motion.rotation), axis=1)
+    angle = Rotation.from_matrix(motion.rotation).magnitude()
     score = sum(value / max(value.max(), 1e-6) for value in (activity, angle))
     return int(np.where(motion.valid, score, np.inf).argmin())
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d, maximum_filter1d
+from scipy.spatial.transform import Rotation
 
 from .motion import Motion
 
@@ -31,11 +34,12 @@ def bridged(motion: Motion) -> Motion:
         weight = share.reshape(-1, *[1] * (values.ndim - 1))
         return (values[before] + weight * (values[after] - values[before])).astype(values.dtype)
 
-    turns = rotation_vectors(motion.rotation[before].transpose(0, 2, 1) @ motion.rotation[after])
+    start = Rotation.from_matrix(motion.rotation[before])
+    turn = (start.inv() * Rotation.from_matrix(motion.rotation[after])).as_rotvec()
     return replace(
         motion,
         blendshapes=mixed(motion.blendshapes),
-        rotation=motion.rotation[before] @ rotation_matrices(share[:, None] * turns),
+        rotation=(start * Rotation.from_rotvec(share[:, None] * turn)).as_matrix(),
         origin=mixed(motion.origin),
         scale=mixed(motion.scale),
         emotion=None if motion.emotion is None else mixed(motion.emotion),
@@ -49,12 +53,14 @@ def smoothed(motion: Motion, rate: float, strength: float) -> Motion:
     """
     if strength == 0 or len(motion) < 3:
         return motion
-    middle = mean_rotation(motion.rotation)
     size = np.exp(np.log(motion.scale).mean())
 
     def one(name: str, values: np.ndarray) -> np.ndarray:
         return one_euro(values, rate, SLOWEST / strength, LIVELY[name])
 
+    rotation = Rotation.from_matrix(motion.rotation)
+    middle = rotation.mean()
+    turns = one("rotation", (middle.inv() * rotation).as_rotvec())
     emotion = motion.emotion
     if emotion is not None:
         spread = emotion.std(0) + 1e-6
@@ -62,7 +68,7 @@ def smoothed(motion: Motion, rate: float, strength: float) -> Motion:
     return replace(
         motion,
         blendshapes=np.clip(one("blendshapes", motion.blendshapes), 0, 1).astype(np.float32),
-        rotation=middle @ rotation_matrices(one("rotation", rotation_vectors(middle.T @ motion.rotation))),
+        rotation=(middle * Rotation.from_rotvec(turns)).as_matrix(),
         origin=one("origin", motion.origin / size) * size,
         scale=np.exp(one("scale", np.log(motion.scale)[:, None])[:, 0]),
         emotion=emotion,
@@ -78,9 +84,15 @@ def one_euro(values: np.ndarray, rate: float, cutoff: float, beta: float) -> np.
     let through at its turning point too, and the two runs are averaged: nothing lags.
     """
     values = np.asarray(values, float)
-    speed = _highest(
-        np.abs(_around(np.gradient(values, axis=0) * rate, SPEED_SPAN * rate)), SPEED_SPAN * rate
+    deviation = SPEED_SPAN * rate  # frames
+    velocity = gaussian_filter1d(
+        np.gradient(values, axis=0) * rate,
+        max(deviation, 1e-3),
+        axis=0,
+        mode="nearest",
+        radius=max(math.ceil(2 * deviation), 1),
     )
+    speed = maximum_filter1d(np.abs(velocity), 2 * max(round(deviation), 1) + 1, axis=0, mode="nearest")
     turn = 2 * np.pi * (cutoff + beta * speed) / rate
     alpha = turn / (1 + turn)
     return (_low_pass(values, alpha) + _low_pass(values[::-1], alpha[::-1])[::-1]) / 2
@@ -91,41 +103,3 @@ def _low_pass(values: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     for t in range(1, len(values)):
         result[t] = result[t - 1] + alpha[t] * (values[t] - result[t - 1])
     return result
-
-
-def _around(values: np.ndarray, deviation: float) -> np.ndarray:
-    """Gaussian mean over time, with `deviation` in frames; the ends are continued."""
-    reach = max(int(np.ceil(2 * deviation)), 1)
-    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(deviation, 1e-3)) ** 2)
-    padded = np.pad(values, ((reach, reach), (0, 0)), mode="edge")
-    return sum(w * padded[i : i + len(values)] for i, w in enumerate(weights / weights.sum()))
-
-
-def _highest(values: np.ndarray, reach: float) -> np.ndarray:
-    """The largest value up to `reach` frames before or after."""
-    frames = max(round(reach), 1)
-    padded = np.pad(values, ((frames, frames), (0, 0)), mode="edge")
-    highest = values
-    for i in range(2 * frames + 1):  # one copy at a time: a long clip at a high rate has many
-        highest = np.maximum(highest, padded[i : i + len(values)])
-    return highest
-
-
-def mean_rotation(rotations: np.ndarray) -> np.ndarray:
-    """(T, 3, 3) -> (3, 3): the rotation closest to all."""
-    u, _, v = np.linalg.svd(rotations.mean(0))
-    return u @ np.diag([1, 1, np.linalg.det(u @ v)]) @ v
-
-
-def rotation_vectors(rotations: np.ndarray) -> np.ndarray:
-    """(T, 3, 3) -> (T, 3): axis times angle in radians."""
-    import cv2
-
-    return np.stack([cv2.Rodrigues(rotation)[0][:, 0] for rotation in rotations])
-
-
-def rotation_matrices(vectors: np.ndarray) -> np.ndarray:
-    """(T, 3) -> (T, 3, 3), the inverse of `rotation_vectors`."""
-    import cv2
-
-    return np.stack([cv2.Rodrigues(vector)[0] for vector in vectors])
