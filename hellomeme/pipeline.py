@@ -15,12 +15,11 @@ from .errors import HelloMemeError
 from .io.image import to_pictures
 from .models import old_names  # noqa: F401  (from_pretrained finds our networks by the modules it imports)
 from .models.adapters import HMReferenceAdapter
-from .models.control import HMControlNet, HMControlNet2, HMV2ControlNet, HMV2ControlNet2
+from .models.control import ControlNet
 from .models.motion_module import with_motion
 from .models.unet import HMDenoisingNet, HMReferenceNet
 from .sampling.image import Denoise, OnStep, guided, sample
 
-ControlNet = HMControlNet | HMControlNet2 | HMV2ControlNet | HMV2ControlNet2
 BLACK = -1.0  # the condition picture of the negative half
 
 
@@ -113,7 +112,7 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
     @property
     def codes(self) -> set[str]:
         """The expression codes its control nets take: "drive_coeff", "pd_fpg" or both."""
-        return {net.code for net in self.controls}
+        return {net.expression_type for net in self.controls}
 
     # The reference, once
 
@@ -297,7 +296,7 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         """Key -> (2 or 1, C, T, h, w): the sum of the maps of all control nets whose code is given, made for
         the `parts` of the batch one after the other."""
         given = {"drive_coeff": drive_coeff, "pd_fpg": emotion}
-        nets = [net for net in self.controls if given[net.code] is not None]
+        nets = [net for net in self.controls if given[net.expression_type] is not None]
         if not nets:
             needed = " or ".join(sorted(self.codes)) or "a control net"
             raise HelloMemeError(f"The pipeline was told nothing about the expression: give it {needed}.")
@@ -313,7 +312,7 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         total: dict[str, Tensor] = {}
         poses = halves(condition, BLACK)
         for net in nets:
-            if net.code == "pd_fpg":
+            if net.expression_type == "pd_fpg":
                 if use_guidance and negative_emotion is None:
                     raise HelloMemeError(
                         "Guidance over an emotion code needs negative_emotion: give a black one's."

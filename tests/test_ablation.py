@@ -7,16 +7,25 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from diffusers.utils import logging
 from PIL import Image
 from safetensors.torch import save_file
 from test_training import CONFIG as TINY
 
+from hellomeme.errors import HelloMemeError
 from hellomeme.models.adapters import HMReferenceAdapter
 from hellomeme.models.attention import SKCrossAttention, SKReferenceAttention
-from hellomeme.models.control import HMControlNet, HMControlNet2, HMV2ControlNet, HMV2ControlNet2
+from hellomeme.models.control import HMControlNet, HMV2ControlNet
 from training import ablation, dataset
 from training.adapters import start_by_copying
 from training.loop import read_log, trained
+from training.plain_attention import (
+    PlainControlNet,
+    PlainCrossAttention,
+    PlainReferenceAdapter,
+    PlainReferenceAttention,
+    PlainV2ControlNet,
+)
 from training.run import Workshop
 
 CHANNELS, HEADS = 16, 4
@@ -69,7 +78,7 @@ def attention(attn, queries, tokens):
 @pytest.mark.parametrize(("batch", "frames", "height", "width"), [(1, 1, 4, 4), (2, 3, 3, 5)])
 def test_plain_reference_attention_is_dense(batch, frames, height, width):
     """Twice: every position of the hidden map attends to every position of both maps."""
-    net = random_weights(SKReferenceAttention(CHANNELS, HEADS, knitted=False))
+    net = random_weights(PlainReferenceAttention(CHANNELS, HEADS))
     hidden = torch.randn(batch * frames, CHANNELS, height, width, dtype=torch.double)
     reference = torch.randn(batch, CHANNELS, height, width, dtype=torch.double)
 
@@ -89,7 +98,7 @@ def test_plain_reference_attention_is_dense(batch, frames, height, width):
 
 
 def test_plain_cross_attention_is_dense():
-    net = random_weights(SKCrossAttention(8, CHANNELS, HEADS, cross_attention_dim=12, knitted=False))
+    net = random_weights(PlainCrossAttention(8, CHANNELS, HEADS, cross_attention_dim=12))
     picture, tokens = torch.randn(2, 8, 12, 8, dtype=torch.double), torch.randn(2, 5, 12, dtype=torch.double)
     told = net.pos_embed_hidden(tokens)
     where = positions(net.pos_embed.pe, 6, 4).flatten(0, 1)
@@ -100,12 +109,19 @@ def test_plain_cross_attention_is_dense():
     torch.testing.assert_close(net(picture, tokens), x, rtol=1e-10, atol=1e-10)
 
 
-NETWORKS = {
-    HMReferenceAdapter: dict(block_out_channels=(16, 16, 32, 32), num_attention_heads=2),
-    HMControlNet: dict(block_out_channels=(8, 16, 16, 32), cross_attention_dim=16, scale_factor=2),
-    HMControlNet2: dict(block_out_channels=(8, 16, 16, 32), cross_attention_dim=16, scale_factor=2),
-    HMV2ControlNet: dict(block_out_channels=(8, 16, 32, 32), cross_attention_dim=16, scale_factor=2),
-    HMV2ControlNet2: dict(block_out_channels=(8, 16, 32, 32), cross_attention_dim=16, scale_factor=2),
+NETWORKS = {  # network with knitted attention -> the same with plain attention, arguments
+    HMReferenceAdapter: (
+        PlainReferenceAdapter,
+        dict(block_out_channels=(16, 16, 32, 32), num_attention_heads=2),
+    ),
+    HMControlNet: (
+        PlainControlNet,
+        dict(block_out_channels=(8, 16, 16, 32), cross_attention_dim=16, scale_factor=2),
+    ),
+    HMV2ControlNet: (
+        PlainV2ControlNet,
+        dict(block_out_channels=(8, 16, 32, 32), cross_attention_dim=16, scale_factor=2),
+    ),
 }
 
 
@@ -115,26 +131,42 @@ def attentions(net):
     ]
 
 
+def is_plain(module):
+    return isinstance(module, (PlainReferenceAttention, PlainCrossAttention))
+
+
 @pytest.mark.parametrize("kind", NETWORKS)
-def test_plain_is_a_setting_that_changes_no_tensor_and_is_saved(kind, tmp_path):
-    nets = {knitted: kind(**NETWORKS[kind], knitted=knitted) for knitted in (True, False)}
-    shapes = [{name: x.shape for name, x in net.state_dict().items()} for net in nets.values()]
+def test_plain_attention_changes_no_tensor_and_is_saved(kind, tmp_path):
+    plain_kind, arguments = NETWORKS[kind]
+    nets = [kind(**arguments), plain_kind(**arguments)]
+    shapes = [{name: x.shape for name, x in net.state_dict().items()} for net in nets]
     assert shapes[0] == shapes[1]
-    for knitted, net in nets.items():
-        assert all(module.knitted is knitted for module in attentions(net))
-        net.save_pretrained(tmp_path / str(knitted))
-        loaded = kind.from_pretrained(tmp_path / str(knitted))
-        assert all(module.knitted is knitted for module in attentions(loaded))
+    for net in nets:
+        assert {is_plain(module) for module in attentions(net)} == {type(net) is plain_kind}
+        net.save_pretrained(tmp_path / type(net).__name__)
+        loaded = type(net).from_pretrained(tmp_path / type(net).__name__)
+        assert {is_plain(module) for module in attentions(loaded)} == {type(net) is plain_kind}
         assert all(torch.equal(x, net.state_dict()[name]) for name, x in loaded.state_dict().items())
 
 
-def test_a_config_without_the_setting_is_knitted(tmp_path):
-    HMReferenceAdapter(**NETWORKS[HMReferenceAdapter]).save_pretrained(tmp_path)
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_configs_that_say_which_attention_still_load(kind, tmp_path, caplog):
+    """Earlier versions wrote the key `knitted` into config.json."""
+    plain_kind, arguments = NETWORKS[kind]
+    kind(**arguments).save_pretrained(tmp_path)
     path = tmp_path / "config.json"
     config = json.loads(path.read_text())
-    del config["knitted"]
-    path.write_text(json.dumps(config))
-    assert all(module.knitted for module in attentions(HMReferenceAdapter.from_pretrained(tmp_path)))
+    assert "knitted" not in config
+    for knitted, fits, other in ((True, kind, plain_kind), (False, plain_kind, kind)):
+        path.write_text(json.dumps(config | {"knitted": knitted}))
+        logging.get_logger("diffusers").addHandler(caplog.handler)
+        try:
+            loaded = fits.from_pretrained(tmp_path)
+        finally:
+            logging.get_logger("diffusers").removeHandler(caplog.handler)
+        assert {is_plain(module) for module in attentions(loaded)} == {not knitted} and not caplog.records
+        with pytest.raises(HelloMemeError, match="attention, and this config asks for the other"):
+            other.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize("place", ["up_2", "up_3"])
@@ -142,7 +174,7 @@ def test_plain_attention_starts_by_copying_too(place):
     """Before training, the query of a position scores the reference's same position, or one beside it,
     highest."""
     torch.manual_seed(0)
-    adapter = HMReferenceAdapter((64, 96, 128, 128), num_attention_heads=4, knitted=False)
+    adapter = PlainReferenceAdapter((64, 96, 128, 128), num_attention_heads=4)
     start_by_copying(adapter, side=16)
     module, side = adapter.module_at(place), {"up_2": 8, "up_3": 16}[place]
     own, twins = (
@@ -231,7 +263,7 @@ def test_the_runs_of_a_pair_begin_alike_and_are_equally_large(work, out):
             "control": {"controls"},
         }[parts]
         assert all(torch.equal(p, trained(knitted)[name]) for name, p in trained(plain).items())
-        assert {module.knitted for module in attentions(plain)} == {False}
+        assert {is_plain(module) for module in attentions(plain)} == {True}
     other_seed = a_run(work, out, seed=1).stage().adapter.reference_modules_mid.attn1.to_q.weight
     assert not torch.equal(
         other_seed, a_run(work, out).stage().adapter.reference_modules_mid.attn1.to_q.weight

@@ -1,5 +1,4 @@
-"""The walk over the grid of places: the stock UNet where nothing is added, and trainable where something
-is."""
+"""The forward over the stock UNet: the same where nothing is inserted, trainable where something is."""
 
 import pytest
 import torch
@@ -8,7 +7,7 @@ from diffusers import MotionAdapter, UNet2DConditionModel, UNetMotionModel
 from hellomeme.errors import HelloMemeError
 from hellomeme.models.adapters import HMReferenceAdapter
 from hellomeme.models.control import HMControlNet, HMV2ControlNet2
-from hellomeme.models.unet import HMDenoisingNet, HMReferenceNet, walk
+from hellomeme.models.unet import HMDenoisingNet, HMReferenceNet, adapted_unet_forward
 
 WIDTHS = (8, 16, 16, 16)
 TEXT_DIM = 12
@@ -39,14 +38,15 @@ def inputs(batch=2, frames=1, side=16):
 
 
 @pytest.mark.parametrize("side", [16, 12])  # 12 halves to 6, 3, 2: the way up must come back to 3
-def test_walk_with_nothing_added_is_the_stock_unet(unet, side):
+def test_with_nothing_inserted_it_is_the_stock_unet(unet, side):
     sample, timestep, text = inputs(side=side)
     stock = unet(sample.squeeze(2), timestep, text).sample
-    torch.testing.assert_close(walk(unet, sample, timestep, text)[0].squeeze(2), stock)
+    ours = adapted_unet_forward(unet, sample, timestep, text).prediction
+    torch.testing.assert_close(ours.squeeze(2), stock)
 
 
 @pytest.mark.parametrize("mid", [True, False])
-def test_walk_with_nothing_added_is_the_stock_motion_unet(unet, mid):
+def test_with_nothing_inserted_it_is_the_stock_motion_unet(unet, mid):
     motion = MotionAdapter(
         block_out_channels=WIDTHS,
         motion_layers_per_block=1,
@@ -59,7 +59,7 @@ def test_walk_with_nothing_added_is_the_stock_motion_unet(unet, mid):
     unet = UNetMotionModel.from_unet2d(unet, motion)
     sample, timestep, text = inputs(frames=3)
     stock = unet(sample, timestep, text.repeat_interleave(3, dim=0)).sample
-    torch.testing.assert_close(walk(unet, sample, timestep, text)[0], stock)
+    torch.testing.assert_close(adapted_unet_forward(unet, sample, timestep, text).prediction, stock)
 
 
 def test_frames_of_an_image_unet_do_not_see_each_other(unet):

@@ -18,7 +18,7 @@ from hellomeme.models import control
 from hellomeme.models.adapters import HMReferenceAdapter
 from hellomeme.models.attention import SKCrossAttention, SKReferenceAttention
 from hellomeme.models.fan_encoder import FanEncoder
-from hellomeme.models.unet import HMDenoisingNet, HMReferenceNet, walk
+from hellomeme.models.unet import HMDenoisingNet, HMReferenceNet, adapted_unet_forward
 
 FIXTURES = Path(__file__).parent / "fixtures" / "parity"
 TOLERANCE = 1e-5
@@ -98,7 +98,9 @@ def denoiser(name):
     controls = under(inputs, "control")
     net = HMDenoisingNet(unet, adapter)
     noise = net(inputs["sample"], facts["timestep"], inputs["text"], prepared, controls)
-    _, own = walk(unet, inputs["sample"], inputs["timestep"], inputs["text"], adapter, prepared, controls)
+    own = adapted_unet_forward(
+        unet, inputs["sample"], inputs["timestep"], inputs["text"], adapter, prepared, controls
+    ).features
 
     ref_cache, main_cache = under(outputs, "ref_cache"), under(outputs, "main_cache")
     result = {

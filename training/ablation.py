@@ -4,7 +4,7 @@ Three pairs, after the paper's ablations: reference and control nets together (i
 reference alone (IPAdapter and IPAdapterSK), and the control nets alone (ControlNet and ControlNetSK). The two
 runs of a pair share the frozen base, the data, the number of steps, the number of parameters, and with each
 seed the very weights they begin at and every draw of frames, timesteps and noise. Only where a query looks
-differs (`hellomeme/models/attention.py`).
+differs (`training/plain_attention.py`).
 
 The base should have learnt from captions alone: one that went through `together` has grown used to knitted
 attention.
@@ -27,14 +27,20 @@ from PIL import Image
 from torch import nn
 from tqdm import tqdm
 
+from hellomeme.models.adapters import HMReferenceAdapter
+from hellomeme.models.control import HMControlNet, HMV2ControlNet
 from training.adapters import FACE_WEIGHT, PURE, PURE_NOISE, AdapterStage, Reenactment
 from training.autoencoder import attention_weights, psnr
 from training.base import BaseStage
 from training.loop import Schedule, load_averaged, read_log, train, trained, write_log
+from training.plain_attention import PlainControlNet, PlainReferenceAdapter, PlainV2ControlNet
 from training.run import Workshop
 
 PARTS = {"both": "reference and control", "reference": "reference alone", "control": "control alone"}
-ATTENTIONS = ("knitted", "plain")
+ATTENTIONS = {  # name -> classes of the reference adapter and of the two control nets
+    "knitted": (HMReferenceAdapter, HMControlNet, HMV2ControlNet),
+    "plain": (PlainReferenceAdapter, PlainControlNet, PlainV2ControlNet),
+}
 FIGURES = {"validation": "validation loss", "psnr": "PSNR in 1 step, dB"}
 LEVELS = (250, 500, 750, 999)  # timesteps of the validation loss, up to pure noise
 SHOWN = 8  # pictures to a row of the grid
@@ -134,7 +140,7 @@ class Run:
         """The stage at its start: the two attentions of a pair begin at the same weights."""
         shop, base = open_workshop(self.work, self.base, self.config)
         torch.manual_seed(self.seed)
-        parts = shop.adapter_parts(base, knitted=self.attention == "knitted")
+        parts = shop.adapter_parts(base, ATTENTIONS[self.attention])
         return AblationStage(self.parts, read_json(self.plan)["validation_identities"], base.unet, *parts)
 
 
@@ -246,7 +252,7 @@ def plot(curves: dict[tuple[str, str], Curves], path: Path) -> None:
     for (parts, attention), curve in curves.items():
         column = list(PARTS).index(parts)
         for axis, (name, label) in zip(axes[:, column], FIGURES.items(), strict=True):
-            values, colour = curve[name], f"C{ATTENTIONS.index(attention)}"
+            values, colour = curve[name], f"C{list(ATTENTIONS).index(attention)}"
             axis.plot(curve.steps, values.mean(0), color=colour, label=attention)
             axis.fill_between(curve.steps, values.min(0), values.max(0), color=colour, alpha=0.2, linewidth=0)
             axis.set_ylabel(label)

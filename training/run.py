@@ -152,22 +152,25 @@ class Workshop:
             [str(caption) for caption in self.validation_frames.captions],
         )
 
-    def adapter_parts(self, base: BaseStage, knitted: bool = True) -> tuple:
-        """The adapters at their start, and what else their stages take besides the base's UNet."""
+    def adapter_parts(
+        self, base: BaseStage, classes: tuple = (HMReferenceAdapter, HMControlNet, HMV2ControlNet)
+    ) -> tuple:
+        """The adapters at their start, and what else their stages take besides the base's UNet.
+
+        classes: of the reference adapter and of the control nets for the down and the up blocks.
+        """
         model = self.config["model"]
         channels = model["channels"]
-        adapter = HMReferenceAdapter(
-            channels, num_attention_heads=model["heads"], version="v1", knitted=knitted
-        )
+        adapter_class, down_class, up_class = classes
+        adapter = adapter_class(channels, num_attention_heads=model["heads"], version="v1")
         start_by_copying(adapter, self.side)
         adapter.reference_modules_down[3].requires_grad_(False)  # the method has no use for it
         # The pose picture has twice the side of the latents. v1's maps begin at half the latents' side, v2's
         # at the whole.
         width = model["control_width"]
-        common = dict(cross_attention_dim=width, knitted=knitted)
-        down = HMControlNet(scale_factor=2, block_out_channels=(32, *channels[:3]), **common)
+        down = down_class(scale_factor=2, block_out_channels=(32, *channels[:3]), cross_attention_dim=width)
         up_widths = (channels[1], channels[2], channels[3], channels[3])
-        up = HMV2ControlNet(scale_factor=1, block_out_channels=(32, *up_widths), **common)
+        up = up_class(scale_factor=1, block_out_channels=(32, *up_widths), cross_attention_dim=width)
         for net in (down, up):
             start_by_listening(net)
         with torch.no_grad():

@@ -1,25 +1,25 @@
-"""HMReferenceAdapter: the Spatial Knitting Attentions that stand at the places of the UNet (Figure 1).
+"""HMReferenceAdapter: the Spatial Knitting Attentions inserted into the UNet (Figure 1).
 
 The places are numbered as in `unet`. Shapes: `B` batch, `T` frames, `C h w` a map.
 """
 
-from diffusers import ConfigMixin, ModelMixin
+from diffusers import ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from .attention import KeysValues, SKReferenceAttention
+from .config import AdapterConfig
 
 
-class HMReferenceAdapter(ModelMixin, ConfigMixin):
-    """The reference attentions of releases v1 and v2, one per place (names as in the released files).
+class HMReferenceAdapter(ModelMixin, AdapterConfig):
+    """The reference attentions of releases v1 and v2, one per place, named as in the released files.
 
-    v1 fills the down blocks with cross attention, mid, and the up blocks with cross attention; v2 the latter
-    only. A config without `version` is v1's. v1 also holds a module for `down_3`, which the method never
-    uses.
-    knitted: False for plain attention, as in the paper's ablations; no release has it.
+    v1 has them after the down blocks with cross attention, after the mid block, and before the up blocks
+    with cross attention; v2 only before those up blocks. A config without `version` is v1's. v1 also holds a
+    module for `down_3`, which the method never uses.
     """
 
-    config_name = "config.json"
+    attention_class: type[SKReferenceAttention] = SKReferenceAttention
 
     @register_to_config
     def __init__(
@@ -29,41 +29,41 @@ class HMReferenceAdapter(ModelMixin, ConfigMixin):
         up_block_types: tuple[str, ...] = ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
         num_attention_heads: int = 8,
         version: str = "v1",
-        knitted: bool = True,
     ):
         super().__init__()
         widths = list(block_out_channels)
         up_widths = [widths[-1], *widths[:0:-1]]  # what enters each up block
-        crossing = [i for i, kind in enumerate(up_block_types) if kind.startswith("CrossAttn")]
+        down = [i for i, kind in enumerate(down_block_types) if kind.startswith("CrossAttn")]
+        up = [i for i, kind in enumerate(up_block_types) if kind.startswith("CrossAttn")]
 
-        def knit(width: int) -> SKReferenceAttention:
-            return SKReferenceAttention(width, num_attention_heads, knitted)
+        def attention(width: int) -> SKReferenceAttention:
+            return self.attention_class(width, num_attention_heads)
 
-        self.reference_modules_up = nn.ModuleList(knit(up_widths[i]) for i in crossing)
-        self._at = {f"up_{i}": module for i, module in zip(crossing, self.reference_modules_up, strict=True)}
+        self.reference_modules_up = nn.ModuleList(attention(up_widths[i]) for i in up)
+        self._at = {f"up_{i}": module for i, module in zip(up, self.reference_modules_up, strict=True)}
         if version == "v1":
-            self.reference_modules_down = nn.ModuleList(map(knit, widths))
-            self.reference_modules_mid = knit(widths[-1])
+            self.reference_modules_down = nn.ModuleList(map(attention, widths))
+            self.reference_modules_mid = attention(widths[-1])
+            self._at |= {f"down_{i}": self.reference_modules_down[i] for i in down}
             self._at["mid"] = self.reference_modules_mid
-            for i, (kind, module) in enumerate(
-                zip(down_block_types, self.reference_modules_down, strict=False)
-            ):
-                if kind.startswith("CrossAttn"):
-                    self._at[f"down_{i}"] = module
+
+    @property
+    def unet_widths(self) -> list[int]:
+        """The widths of the UNet's blocks that the adapter is made for."""
+        return list(self.config.block_out_channels)
 
     def module_at(self, place: str) -> SKReferenceAttention | None:
         """The reference attention of a place, or None where this release has none."""
         return self._at.get(place)
 
     def prepare(self, features: dict[str, Tensor]) -> dict[str, KeysValues]:
-        """Feature maps of `HMReferenceNet`, place -> (B, C, h, w), to what `HMDenoisingNet` takes as
-        `reference`.
+        """Feature maps of `HMReferenceNet`, place -> (B, C, h, w), to their keys and values, for
+        `HMDenoisingNet`.
 
-        Done once per reference; places where the adapter holds no module are left out. Differentiable.
+        Done once per reference; places without a reference attention are left out. Differentiable.
         """
         return {place: self._at[place].prepare(x) for place, x in features.items() if place in self._at}
 
     def forward(self, place: str, hidden: Tensor, reference: KeysValues) -> Tensor:
-        """Knits the hidden map (B*T, C, h, w) at a place together with the prepared reference of that
-        place."""
+        """The hidden map (B*T, C, h, w) at a place, and the prepared reference there -> (B*T, C, h, w)."""
         return self._at[place](hidden, reference)

@@ -1,12 +1,7 @@
-"""Spatial Knitting Attention: along rows, then along columns, so that a 2-D map keeps its 2-D sense.
+"""Spatial Knitting Attention: along rows, then along columns, so that a map keeps its two dimensions.
 
-`SKReferenceAttention` knits two maps together (Figure 3 of the paper), `SKCrossAttention` knits a map with
-tokens (Figure 2). Shapes in comments: `B` batch, `T` frames, `C h w` a map, `N` tokens, `D` their width.
-
-What the paper compares it with, plain attention, is a setting of both (`knitted=False`). It keeps the two
-attentions, one after the other, every tensor and its name: the number of parameters is the same, and so is
-the depth. Only where a query looks differs: at all positions of the map, both times, and it is told row and
-column at once (`grid`).
+`SKReferenceAttention` joins two maps (Figure 3 of the paper), `SKCrossAttention` joins a map with tokens
+(Figure 2). Shapes in comments: `B` batch, `T` frames, `C h w` a map, `N` tokens, `D` their width.
 """
 
 from typing import NamedTuple
@@ -21,27 +16,12 @@ from ..errors import HelloMemeError
 
 
 class KeysValues(NamedTuple):
-    """What a reference map contributes to the two passes of `SKReferenceAttention`: it depends on nothing
-    else.
-
-    Plain attention, whose passes both see all positions, has (B, 1, h*w, C) in every field.
-    """
+    """What a reference map adds to the two passes of `SKReferenceAttention`: it depends on nothing else."""
 
     row_keys: Tensor  # (B, h, w, C)
     row_values: Tensor
     column_keys: Tensor  # (B, w, h, C)
     column_values: Tensor
-
-
-def grid(rows: Tensor, columns: Tensor) -> Tensor:
-    """Positions of the rows (h, C) and of the columns (w, C), interleaved sines and cosines -> of a map,
-    (h, w, C).
-
-    Every other pair of a sine and a cosine tells the column, the others the row: half of the frequencies
-    each.
-    """
-    tells_column = torch.arange(rows.shape[-1], device=rows.device) // 2 % 2 == 0
-    return torch.where(tells_column, columns, rows.unsqueeze(1))
 
 
 class Attention(nn.Module):
@@ -73,12 +53,11 @@ class SKReferenceAttention(nn.Module):
 
     The output of attention at one query does not depend on the other queries, so the reference half is never
     queried. It enters as keys and values only, which `prepare` computes once per reference: all steps and all
-    frames share them. Plain (not `knitted`), both passes attend from all h*w positions to all 2*h*w.
+    frames share them.
     """
 
-    def __init__(self, in_channels: int, num_attention_heads: int = 8, knitted: bool = True):
+    def __init__(self, in_channels: int, num_attention_heads: int = 8):
         super().__init__()
-        self.knitted = knitted
         self.pos_embed = SinusoidalPositionalEmbedding(in_channels, 128)  # two sides of at most 64 each
         self.attn1 = Attention(in_channels, num_attention_heads)  # rows
         self.attn2 = Attention(in_channels, num_attention_heads)  # columns
@@ -86,53 +65,40 @@ class SKReferenceAttention(nn.Module):
         self.proj = nn.Conv2d(in_channels, in_channels, 3, padding=1)
 
     def prepare(self, reference: Tensor) -> KeysValues:
-        """Reference map (B, C, h, w), h and w at most 64 -> the keys and values it adds to rows and to
-        columns.
+        """Reference map (B, C, h, w), h and w at most 64 -> the keys and values it adds to rows and columns.
 
         Raises HelloMemeError when a side of the map is longer than the table of positions allows.
         """
-        height, width = reference.shape[-2:]
+        along_h, along_w = self._reference_positions(*reference.shape[-2:])
+        rows = self.norm(reference.permute(0, 2, 3, 1) + along_w)  # (B, h, w, C)
+        columns = self.norm(reference.permute(0, 3, 2, 1) + along_h)  # (B, w, h, C)
+        return KeysValues(*self.attn1.keys_values(rows), *self.attn2.keys_values(columns))
+
+    def forward(self, hidden: Tensor, reference: KeysValues) -> Tensor:
+        """Hidden map (B*T, C, h, w) and the prepared reference of batch B -> (B*T, C, h, w)."""
+        along_h, along_w = self._hidden_positions(*hidden.shape[-2:])
+        x = hidden.permute(0, 2, 3, 1)  # (B*T, h, w, C)
+        x = self._attend(self.attn1, x + along_w, reference.row_keys, reference.row_values)
+        x = x.transpose(1, 2)  # (B*T, w, h, C)
+        x = self._attend(self.attn2, x + along_h, reference.column_keys, reference.column_values)
+        return hidden + self.proj(x.permute(0, 3, 2, 1))
+
+    def _hidden_positions(self, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Positions along the height (h, C) and along the width (w, C)."""
+        return self.pos_embed.pe[0, :height], self.pos_embed.pe[0, :width]
+
+    def _reference_positions(self, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """The same for the reference, which follows the hidden map in the concatenation: n .. 2n - 1."""
         if 2 * max(height, width) > self.pos_embed.pe.shape[1]:
             raise HelloMemeError(
                 f"A reference map of {width} x {height} is too large (64 x 64 at most): "
                 "use a smaller picture size."
             )
-        # In the concatenation the reference tokens follow the hidden ones: positions n .. 2n - 1.
-        along_h, along_w = (self.pos_embed.pe[0, n : 2 * n] for n in (height, width))
-        if self.knitted:
-            rows = self.norm(reference.permute(0, 2, 3, 1) + along_w)
-            columns = self.norm(reference.permute(0, 3, 2, 1) + along_h)
-        else:
-            rows = columns = self.norm(self._one_line(reference) + grid(along_h, along_w).flatten(0, 1))
-        return KeysValues(*self.attn1.keys_values(rows), *self.attn2.keys_values(columns))
+        return self.pos_embed.pe[0, height : 2 * height], self.pos_embed.pe[0, width : 2 * width]
 
-    def forward(self, hidden: Tensor, reference: KeysValues) -> Tensor:
-        """Hidden map (B*T, C, h, w) and the prepared reference of batch B -> (B*T, C, h, w)."""
-        size = hidden.shape[-2:]
-        along_h, along_w = (self.pos_embed.pe[0, :n] for n in size)
-        if self.knitted:
-            x = self._knit(self.attn1, hidden.permute(0, 2, 3, 1), along_w, *reference[:2])
-            x = self._knit(self.attn2, x.transpose(1, 2), along_h, *reference[2:])
-            x = x.permute(0, 3, 2, 1)  # (B*T, w, h, C) -> (B*T, C, h, w)
-        else:
-            positions = grid(along_h, along_w).flatten(0, 1)
-            x = self._knit(self.attn1, self._one_line(hidden), positions, *reference[:2])
-            x = self._knit(self.attn2, x, positions, *reference[2:])
-            x = x.squeeze(1).mT.unflatten(2, size)
-        return hidden + self.proj(x)
-
-    @staticmethod
-    def _one_line(x: Tensor) -> Tensor:
-        """Map (B, C, h, w) -> (B, 1, h*w, C): plain attention is the knitting of a single line of all
-        positions."""
-        return x.flatten(2).mT.unsqueeze(1)
-
-    def _knit(
-        self, attn: Attention, x: Tensor, positions: Tensor, ref_keys: Tensor, ref_values: Tensor
-    ) -> Tensor:
-        """Each of the m lines of x (B*T, m, n, C) attends to itself and to the reference's line
-        (B, m, n, C)."""
-        x = self.norm(x + positions)
+    def _attend(self, attn: Attention, x: Tensor, ref_keys: Tensor, ref_values: Tensor) -> Tensor:
+        """Each of the m lines of x (B*T, m, n, C) attends to itself and to the reference's, (B, m, n, C)."""
+        x = self.norm(x)
         frames = x.shape[0] // ref_keys.shape[0]
 
         def join(own: Tensor, ref: Tensor) -> Tensor:  # -> (B*T*m, 2n, C)
@@ -164,22 +130,14 @@ class SKCrossAttention(nn.Module):
     convolve.
 
     There are no residual connections. Positions differ between the passes (along w, then along h); tokens are
-    the same for every row and column, so one attention over all h*w queries serves a pass. Plain
-    (not `knitted`), both get the positions along w and h at once: as the tokens are the same anyway, that is
-    all there is to knit here. Maps of 1 x 1 cannot be normalised: the input must be at least 4 x 4.
+    the same for every row and column, so one attention over all h*w queries serves a pass. Maps of 1 x 1
+    cannot be normalised: the input must be at least 4 x 4.
     """
 
     def __init__(
-        self,
-        channel_in: int,
-        channel_out: int,
-        heads: int,
-        cross_attention_dim: int,
-        max_tokens: int = 64,
-        knitted: bool = True,
+        self, channel_in: int, channel_out: int, heads: int, cross_attention_dim: int, max_tokens: int = 64
     ):
         super().__init__()
-        self.knitted = knitted
         self.conv = BasicBlock(channel_in, channel_out)
         self.pos_embed = SinusoidalPositionalEmbedding(channel_out, 64)
         self.pos_embed_hidden = SinusoidalPositionalEmbedding(cross_attention_dim, max_tokens)
@@ -194,10 +152,7 @@ class SKCrossAttention(nn.Module):
         """Map (B, C_in, H, W) and tokens (B, N, D) -> (B, C_out, H/2, W/2)."""
         x = self.conv(x).permute(0, 2, 3, 1)  # (B, h, w, C)
         size = x.shape[1:3]
-        along_h, along_w = (self.pos_embed.pe[0, :n] for n in size)
-        first, second = along_w, along_h.unsqueeze(1)
-        if not self.knitted:
-            first = second = grid(along_h, along_w)
+        first, second = self._positions(*size)
         tokens = self.pos_embed_hidden(tokens)
 
         x = self.norm1(x + first).flatten(1, 2)
@@ -206,3 +161,7 @@ class SKCrossAttention(nn.Module):
         x = self.attn2(x, *self.attn2.keys_values(tokens))
         x = self.ff(x).unflatten(1, size)
         return self.proj(x.permute(0, 3, 1, 2))
+
+    def _positions(self, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Added to the map (B, h, w, C) before each pass: positions along the width, then the height."""
+        return self.pos_embed.pe[0, :width], self.pos_embed.pe[0, :height].unsqueeze(1)

@@ -1,111 +1,129 @@
-"""HMControlNet and its relatives: head pose, as a picture, and expression, as tokens, become maps for the
-UNet.
+"""HMControlNet and its relatives (Figure 1): the control maps of a head pose and an expression.
 
-The four classes of releases v1 and v2 differ in two ways: which expression code they take (`code`), and which
-places of the UNet their maps are for. Shapes: `B` batch, `T` frames, `K` numbers of the code, `D`
-cross_attention_dim.
+The pose is a picture, the expression becomes tokens. The four classes of releases v1 and v2 combine one of
+two expressions with one of two sides of the UNet (`CONTROL_KEYS`). Shapes: `B` batch, `T` frames, `K` numbers
+of an expression, `D` cross_attention_dim.
 """
 
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from diffusers import ConfigMixin, ModelMixin
+from diffusers import ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.embeddings import TimestepEmbedding, get_timestep_embedding
 from torch import Tensor, nn
 
 from .attention import SKCrossAttention
+from .config import AdapterConfig
 
 FACE_PART_DIM = 1024  # width of the CLIP image embedding of a face part
 HEADS = 8
+# Side of the UNet -> expression type -> key of the map for place i. Maps of one place add up in this order.
+CONTROL_KEYS = {
+    "down": {"drive_coeff": "down_{}", "pd_fpg": "down2_{}"},
+    "up": {"drive_coeff": "up_v2_{}", "pd_fpg": "up2_v2_{}"},
+}
 
 
-class _ControlNet(ModelMixin, ConfigMixin):
-    """A chain of `SKCrossAttention`: each block's output is a control map and the next block's input.
-
-    `knitted=False` makes the attentions plain, as in the paper's ablations; no release has it.
-    """
-
-    config_name = "config.json"
-    # The expression it takes: "drive_coeff" (51 ARKit coefficients) or "pd_fpg" (548 numbers of FanEncoder)
-    code: str
-    code_scale: float  # the code is multiplied by it, then embedded as timesteps are
-    max_tokens: int  # length of the table of token positions in the released files
-    suffix: str  # of the control keys: "" or "2"
-
-    def _build(
-        self, input_channels: int, dim: int, block_out_channels: tuple[int, ...], knitted: bool
-    ) -> None:
-        widths = list(block_out_channels)
-        self.conv_in = nn.Conv2d(input_channels, widths[0], 3, padding=1, bias=False)
-        self._build_projections(dim)
-        self.blocks_down = nn.ModuleList(
-            SKCrossAttention(a, b, HEADS, dim, self.max_tokens, knitted) for a, b in pairwise(widths)
-        )
-
-    def _code_tokens(self, code: Tensor) -> Tensor:
-        """Code (B, T, K) -> one sinusoidal token per number, (B*T, K, D) in the type of the network."""
-        dim = self.config.cross_attention_dim
-        tokens = get_timestep_embedding(code.float().flatten() * self.code_scale, dim, True, 0)
-        return tokens.to(self.dtype).view(-1, code.shape[-1], dim)
-
-    def _maps(self, condition: Tensor, tokens: Tensor) -> dict[str, Tensor]:
-        frames = condition.shape[2]
-        x = condition.to(self.dtype).transpose(1, 2).flatten(0, 1)  # (B*T, 3, H, W)
-        if self.config.scale_factor != 1:
-            x = F.interpolate(
-                x, scale_factor=1 / self.config.scale_factor, mode="bilinear", align_corners=False
-            )
-        x = self.conv_in(x)
-        maps = {}
-        for i, block in enumerate(self.blocks_down):
-            x = block(x, tokens)
-            maps[self._key(i)] = x.unflatten(0, (-1, frames)).transpose(1, 2)  # (B, C, T, h, w)
-        return maps
+def embed_numbers(numbers: Tensor, scale: float, dim: int, dtype: torch.dtype) -> Tensor:
+    """(B, T, K) -> a sinusoidal token for each number times `scale`, as timesteps have, (B*T, K, dim)."""
+    tokens = get_timestep_embedding(numbers.float().flatten() * scale, dim, True, 0)
+    return tokens.to(dtype).view(-1, numbers.shape[-1], dim)
 
 
-class _ArkitControlNet(_ControlNet):
-    code, code_scale, suffix = "drive_coeff", 500.0, ""
+class ArkitExpression:
+    """51 ARKit coefficients, and the CLIP embeddings of eyes and mouth."""
 
-    def _build_projections(self, dim: int) -> None:
-        self.exp_proj = TimestepEmbedding(dim, dim)
-        self.face_proj = TimestepEmbedding(FACE_PART_DIM, dim)
+    type = "drive_coeff"
+    scale = 500.0
 
-    def forward(
-        self, condition: Tensor, drive_coeff: Tensor, face_parts: Tensor | None = None
-    ) -> dict[str, Tensor]:
-        """Pose picture and ARKit expression -> control maps.
+    def add_projections(self, net: nn.Module, dim: int) -> None:
+        net.exp_proj = TimestepEmbedding(dim, dim)
+        net.face_proj = TimestepEmbedding(FACE_PART_DIM, dim)
 
-        condition: (B, 3, T, H, W) in [-1, 1], the pose picture. drive_coeff: (B, T, 51) in [0, 1].
-        face_parts: (B, T, 3, 1024) CLIP embeddings of eyes and mouth; None stands for zeros.
-        Returns a dict from control key to (B, C, T, h, w), as `HMDenoisingNet` takes it.
-        """
+    def tokens(self, net: nn.Module, drive_coeff: Tensor, face_parts: Tensor | None = None) -> Tensor:
+        """drive_coeff (B, T, 51) in [0, 1], face_parts (B, T, 3, 1024) or None for zeros -> (B*T, 54, D)."""
         if face_parts is None:
             face_parts = drive_coeff.new_zeros(*drive_coeff.shape[:2], 3, FACE_PART_DIM)
-        faces = self.face_proj(face_parts.to(self.dtype).flatten(0, 1))  # (B*T, 3, D)
-        tokens = torch.cat([faces, self._code_tokens(drive_coeff)], dim=1)
-        return self._maps(condition, self.exp_proj(tokens))
+        faces = net.face_proj(face_parts.to(net.dtype).flatten(0, 1))  # (B*T, 3, D)
+        numbers = embed_numbers(drive_coeff, self.scale, faces.shape[-1], net.dtype)  # (B*T, 51, D)
+        return net.exp_proj(torch.cat([faces, numbers], dim=1))
 
 
-class _EmotionControlNet(_ControlNet):
-    code, code_scale, suffix = "pd_fpg", 20.0, "2"
+class EmotionExpression:
+    """The 548 numbers of `FanEncoder`."""
 
-    def _build_projections(self, dim: int) -> None:
-        self.emo_proj = TimestepEmbedding(dim, dim)
+    type = "pd_fpg"
+    scale = 20.0
 
-    def forward(self, condition: Tensor, emo_embedding: Tensor) -> dict[str, Tensor]:
-        """Pose picture and emotion code -> control maps.
+    def add_projections(self, net: nn.Module, dim: int) -> None:
+        net.emo_proj = TimestepEmbedding(dim, dim)
 
-        condition: (B, 3, T, H, W) in [-1, 1], the pose picture. emo_embedding: (B, T, K), K = 548 from
-        `FanEncoder`.
-        Returns a dict from control key to (B, C, T, h, w), as `HMDenoisingNet` takes it.
+    def tokens(self, net: nn.Module, emo_embedding: Tensor) -> Tensor:
+        """emo_embedding (B, T, K) -> (B*T, K, D)."""
+        dim = net.config.cross_attention_dim
+        return net.emo_proj(embed_numbers(emo_embedding, self.scale, dim, net.dtype))
+
+
+class ControlNet(ModelMixin, AdapterConfig):
+    """A chain of `SKCrossAttention` (Figure 2): each output is a control map and the next block's input.
+
+    A subclass says which expression is encoded, and which side of the UNet its maps are for: "down", the
+    outputs of the down blocks from fine to coarse, or "up", the inputs of the up blocks, which the chain
+    reaches in reverse.
+    """
+
+    expression: ClassVar[ArkitExpression | EmotionExpression]
+    side: ClassVar[str]
+    max_tokens: ClassVar[int] = 1024  # length of the table of token positions in the released files
+    attention_class: ClassVar[type[SKCrossAttention]] = SKCrossAttention
+
+    def __init__(self, input_channels: int, dim: int, block_out_channels: tuple[int, ...]):
+        super().__init__()
+        widths = list(block_out_channels)
+        self.conv_in = nn.Conv2d(input_channels, widths[0], 3, padding=1, bias=False)
+        self.expression.add_projections(self, dim)
+        self.blocks_down = nn.ModuleList(
+            self.attention_class(a, b, HEADS, dim, self.max_tokens) for a, b in pairwise(widths)
+        )
+
+    @property
+    def expression_type(self) -> str:
+        """ "drive_coeff" (ARKit coefficients) or "pd_fpg" (the emotion code of `FanEncoder`)."""
+        return self.expression.type
+
+    def forward(
+        self, condition: Tensor, *expression: Tensor | None, **named: Tensor | None
+    ) -> dict[str, Tensor]:
+        """Pose picture and expression -> control maps, key -> (B, C, T, h, w), for `HMDenoisingNet`.
+
+        condition: (B, 3, T, H, W) in [-1, 1]. The other arguments are those of the expression's `tokens`:
+        drive_coeff and face_parts, or emo_embedding.
         """
-        return self._maps(condition, self.emo_proj(self._code_tokens(emo_embedding)))
+        tokens = self.expression.tokens(self, *expression, **named)
+        frames = condition.shape[2]
+        x = condition.to(self.dtype).transpose(1, 2).flatten(0, 1)  # (B*T, 3, H, W)
+        if (factor := self.config.scale_factor) != 1:
+            x = F.interpolate(x, scale_factor=1 / factor, mode="bilinear", align_corners=False)
+        x = self.conv_in(x)
+        maps = {}
+        for key, block in zip(self._keys(), self.blocks_down, strict=True):
+            x = block(x, tokens)  # (B*T, C, h, w)
+            maps[key] = x.unflatten(0, (-1, frames)).transpose(1, 2)
+        return maps
+
+    def _keys(self) -> list[str]:
+        key, places = CONTROL_KEYS[self.side][self.expression_type], range(len(self.blocks_down))
+        return [key.format(i) for i in (places if self.side == "down" else reversed(places))]
 
 
-class _DownControlNet(_ControlNet):
-    """Release v1: maps for the outputs of the down blocks, finest first (at SD1.5 size 32, 16, 8)."""
+class HMControlNet(ControlNet):
+    """Release v1, ARKit expression: control maps `down_0` to `down_2` (at SD1.5 size 32, 16, 8)."""
+
+    expression, side = ArkitExpression(), "down"
+    max_tokens = 64
 
     @register_to_config
     def __init__(
@@ -115,23 +133,24 @@ class _DownControlNet(_ControlNet):
         scale_factor: int = 8,
         cross_attention_dim: int = 320,
         block_out_channels: tuple[int, ...] = (128, 320, 640, 1280),
-        knitted: bool = True,
     ):
-        super().__init__()
-        self._build(input_channels, cross_attention_dim, block_out_channels, knitted)
-
-    def _key(self, i: int) -> str:
-        return f"down{self.suffix}_{i}"
+        super().__init__(input_channels, cross_attention_dim, block_out_channels)
 
 
-class _UpControlNet(_ControlNet):
-    """Release v2: maps for the inputs of the up blocks, which run from coarse to fine
-    (at SD1.5 size 8, 16, 32, 64).
+class HMControlNet2(HMControlNet):
+    """The same for the emotion code: control maps `down2_0` to `down2_2`."""
+
+    expression = EmotionExpression()
+    max_tokens = 1024
+
+
+class HMV2ControlNet(ControlNet):
+    """Release v2, ARKit expression: control maps `up_v2_0` to `up_v2_3` (at SD1.5 size 8, 16, 32, 64).
 
     The released config.json holds no arguments: the defaults are the released sizes.
     """
 
-    max_tokens = 1024
+    expression, side = ArkitExpression(), "up"
 
     @register_to_config
     def __init__(
@@ -140,30 +159,11 @@ class _UpControlNet(_ControlNet):
         scale_factor: int = 4,
         cross_attention_dim: int = 320,
         block_out_channels: tuple[int, ...] = (128, 640, 1280, 1280, 1280),
-        knitted: bool = True,
     ):
-        super().__init__()
-        self._build(input_channels, cross_attention_dim, block_out_channels, knitted)
-
-    def _key(self, i: int) -> str:
-        return f"up{self.suffix}_v2_{len(self.blocks_down) - 1 - i}"
+        super().__init__(input_channels, cross_attention_dim, block_out_channels)
 
 
-class HMControlNet(_ArkitControlNet, _DownControlNet):
-    """Release v1, ARKit expression and face parts: control maps `down_0` to `down_2`."""
+class HMV2ControlNet2(HMV2ControlNet):
+    """The same for the emotion code: control maps `up2_v2_0` to `up2_v2_3`."""
 
-    max_tokens = 64
-
-
-class HMControlNet2(_EmotionControlNet, _DownControlNet):
-    """Release v1, emotion code: control maps `down2_0` to `down2_2`."""
-
-    max_tokens = 1024
-
-
-class HMV2ControlNet(_ArkitControlNet, _UpControlNet):
-    """Release v2, ARKit expression and face parts: control maps `up_v2_0` to `up_v2_3`."""
-
-
-class HMV2ControlNet2(_EmotionControlNet, _UpControlNet):
-    """Release v2, emotion code: control maps `up2_v2_0` to `up2_v2_3`."""
+    expression = EmotionExpression()

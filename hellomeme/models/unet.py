@@ -1,9 +1,11 @@
 """Figure 1: HMReferenceNet and HMDenoisingNet, over a stock UNet that stays as it is.
 
-The places of the UNet are numbered `down_0..3`, `mid`, `up_0..3`. A place is the output of a down block or of
-the mid block, and the input of an up block. Every release of the method fills that one grid in its own way.
+The places where features are read, control maps added and the reference joined are numbered `down_0..3`,
+`mid`, `up_0..3`: the output of a down block or of the mid block, and the input of an up block.
 Shapes: `B` batch, `T` frames, `C h w` a map, `N D` text tokens.
 """
+
+from typing import NamedTuple
 
 import torch
 from diffusers import UNet2DConditionModel, UNetMotionModel
@@ -12,70 +14,87 @@ from torch import Tensor, nn
 from ..errors import HelloMemeError
 from .adapters import HMReferenceAdapter
 from .attention import KeysValues
+from .control import CONTROL_KEYS
 
-CONTROL_KEYS = {"down": ("down_{}", "down2_{}"), "up": ("up_v2_{}", "up2_v2_{}")}  # added in this order
+
+class UNetOutput(NamedTuple):
+    prediction: Tensor | None  # (B, C, T, h, w); None if only features were asked for
+    features: dict[str, Tensor]  # place -> (B*T, C, h, w)
 
 
-def walk(unet, sample, timestep, text, adapter=None, reference=None, control=None, stop_at_features=False):
-    """One pass over the grid of places, with the UNet's own blocks.
+def adapted_unet_forward(
+    unet: UNet2DConditionModel | UNetMotionModel,
+    sample: Tensor,
+    timestep: Tensor | float | int,
+    text: Tensor,
+    adapter: HMReferenceAdapter | None = None,
+    reference: dict[str, KeysValues] | None = None,
+    control: dict[str, Tensor] | None = None,
+    features_only: bool = False,
+) -> UNetOutput:
+    """The forward of a stock UNet, block by block, with the adapters of the method inserted (Figure 1).
 
-    At each place, in this order: keep the feature map, add the control maps, knit in the reference. On the
-    down side the skip connection sees the control maps, but not the reference. At `mid` the feature map is
-    kept last.
+    At each place, in this order: the feature map is read, the control maps are added, the reference is
+    joined. On the down side the skip connection gets the control maps, but not the reference. At `mid` the
+    feature map is read last.
 
-    unet: a stock UNet2DConditionModel, or a UNetMotionModel, whose blocks hold motion modules that look
-    across frames.
+    unet: the blocks of a UNetMotionModel hold motion modules, which look across frames.
     sample: (B, C, T, h, w). timestep: number or tensor, (), (B,) or (B, T). text: (B, N, D).
-    adapter: HMReferenceAdapter; reference: what its `prepare` returned. control: control key ->
-    (B, C, T, h, w).
-    Returns the prediction (B, C, T, h, w), or None if stopped at the last feature map, and place ->
-    (B*T, C, h, w).
+    reference: what `adapter.prepare` returned. control: key -> (B, C, T, h, w), see `CONTROL_KEYS`.
+    features_only: stop at the last feature map.
     """
     batch, _, frames = sample.shape[:3]
     reference, control, features = reference or {}, control or {}, {}
-    motion = {"num_frames": frames} if isinstance(unet, UNetMotionModel) else {}
 
-    def add_control(side, i, x):
-        for key in (name.format(i) for name in CONTROL_KEYS[side]):
-            if key in control:
-                x = x + control[key].transpose(1, 2).flatten(0, 1)
-        return x
-
-    def knit(place, x):
+    def join_reference(place: str, x: Tensor) -> Tensor:
         return adapter(place, x, reference[place]) if place in reference else x
 
-    def run(block, *states, **kwargs):
-        if getattr(block, "has_cross_attention", False):
-            kwargs["encoder_hidden_states"] = text
-        return block(*states, **kwargs)
-
-    temb = _time_embedding(unet, timestep, sample)
-    text = text.repeat_interleave(frames, dim=0)
+    # 1. Every frame is a picture of its own
+    temb = _time_embedding(unet, timestep, sample)  # (B*T, D)
+    text = text.repeat_interleave(frames, dim=0)  # (B*T, N, D)
     x = unet.conv_in(sample.transpose(1, 2).flatten(0, 1))  # (B*T, C, h, w)
 
+    # 2. Down
     skips = [x]
     for i, block in enumerate(unet.down_blocks):
-        x, outputs = run(block, x, temb, **motion)
+        x, outputs = _run(block, text, frames, x, temb)
         features[f"down_{i}"] = x
-        x = add_control("down", i, x)
-        skips += (*outputs[:-1], x)  # the last output is the block's own: its skip sees the sum
-        x = knit(f"down_{i}", x)
+        x = _add_control(x, control, "down", i)
+        skips += (*outputs[:-1], x)  # the last of a block's skips is its output, and gets the control maps
+        x = join_reference(f"down_{i}", x)
 
-    mid_motion = motion if hasattr(unet.mid_block, "motion_modules") else {}
-    x = features["mid"] = knit("mid", run(unet.mid_block, x, temb, **mid_motion))
+    # 3. Mid
+    features["mid"] = x = join_reference("mid", _run(unet.mid_block, text, frames, x, temb))
 
+    # 4. Up
     for i, block in enumerate(unet.up_blocks):
         features[f"up_{i}"] = x
-        if stop_at_features and i + 1 == len(unet.up_blocks):
-            return None, features
-        x = knit(f"up_{i}", add_control("up", i, x))
+        if features_only and i + 1 == len(unet.up_blocks):
+            return UNetOutput(None, features)
+        x = join_reference(f"up_{i}", _add_control(x, control, "up", i))
         own, skips = skips[-len(block.resnets) :], skips[: -len(block.resnets)]
-        # Sides that halve unevenly come back to their own size
-        size = skips[-1].shape[-2:] if skips else None
-        x = run(block, x, tuple(own), temb=temb, upsample_size=size, **motion)
+        size = skips[-1].shape[-2:] if skips else None  # odd sides must come back to their own size
+        x = _run(block, text, frames, x, tuple(own), temb=temb, upsample_size=size)
 
-    x = unet.conv_out(unet.conv_act(unet.conv_norm_out(x)))
-    return x.unflatten(0, (batch, frames)).transpose(1, 2), features
+    x = unet.conv_out(unet.conv_act(unet.conv_norm_out(x)))  # (B*T, C, h, w)
+    return UNetOutput(x.unflatten(0, (batch, frames)).transpose(1, 2), features)
+
+
+def _run(block: nn.Module, text: Tensor, frames: int, *states, **kwargs):
+    """One of the UNet's own blocks, with what else it takes."""
+    if getattr(block, "has_cross_attention", False):
+        kwargs["encoder_hidden_states"] = text
+    if hasattr(block, "motion_modules"):
+        kwargs["num_frames"] = frames
+    return block(*states, **kwargs)
+
+
+def _add_control(x: Tensor, control: dict[str, Tensor], side: str, i: int) -> Tensor:
+    """The map (B*T, C, h, w) plus the control maps of its place."""
+    for key in CONTROL_KEYS[side].values():
+        if (control_map := control.get(key.format(i))) is not None:
+            x = x + control_map.transpose(1, 2).flatten(0, 1)
+    return x
 
 
 def _time_embedding(unet, timestep, sample: Tensor) -> Tensor:
@@ -87,7 +106,7 @@ def _time_embedding(unet, timestep, sample: Tensor) -> Tensor:
 
 
 class HMReferenceNet(nn.Module):
-    """The UNet that looks at the reference picture: timestep 0, clean latents, its feature maps are the
+    """The UNet that looks at the reference picture: clean latents, timestep 0; its feature maps are the
     result."""
 
     def __init__(self, unet: UNet2DConditionModel):
@@ -96,18 +115,19 @@ class HMReferenceNet(nn.Module):
 
     def forward(self, latents: Tensor, encoder_hidden_states: Tensor) -> dict[str, Tensor]:
         """Latents (B, C, h, w) and text (B, N, D) -> feature maps, place -> (B, C, h, w)."""
-        return walk(self.unet, latents.unsqueeze(2), 0, encoder_hidden_states, stop_at_features=True)[1]
+        sample = latents.unsqueeze(2)  # (B, C, 1, h, w)
+        return adapted_unet_forward(self.unet, sample, 0, encoder_hidden_states, features_only=True).features
 
 
 class HMDenoisingNet(nn.Module):
-    """The denoising UNet with the reference knitted in and the control maps added.
+    """The denoising UNet with the reference joined in and the control maps added.
 
     Raises HelloMemeError where the adapter was made for a UNet of other widths.
     """
 
     def __init__(self, unet: UNet2DConditionModel | UNetMotionModel, reference_adapter: HMReferenceAdapter):
         super().__init__()
-        ours, theirs = (list(net.config.block_out_channels) for net in (reference_adapter, unet))
+        ours, theirs = reference_adapter.unet_widths, list(unet.config.block_out_channels)
         if ours != theirs:
             raise HelloMemeError(
                 f"The base model's UNet has widths {theirs}, the reference adapter is made for {ours}: "
@@ -124,13 +144,13 @@ class HMDenoisingNet(nn.Module):
         reference: dict[str, KeysValues] | None = None,
         control: dict[str, Tensor] | None = None,
     ) -> Tensor:
-        """Predicts the noise (or the velocity: what the UNet was trained for).
+        """Predicts the noise, or the velocity if the UNet was trained for that: (B, C, T, h, w).
 
-        sample: (B, C, T, h, w), an image has T = 1. timestep: number or tensor, (), (B,) or (B, T).
-        encoder_hidden_states: text (B, N, D).
+        sample: (B, C, T, h, w), noisy latents; a picture has T = 1. timestep: number or tensor, (), (B,) or
+        (B, T). encoder_hidden_states: text (B, N, D).
         reference: what `HMReferenceAdapter.prepare` returned for batch B, shared by all frames.
-        control: the maps of the control nets in one dict, key -> (B, C, T, h, w). Returns (B, C, T, h, w).
+        control: the maps of the control nets in one dict, key -> (B, C, T, h, w).
         """
-        return walk(
+        return adapted_unet_forward(
             self.unet, sample, timestep, encoder_hidden_states, self.reference_adapter, reference, control
-        )[0]
+        ).prediction

@@ -152,7 +152,7 @@ def _load_control(net: Control, folder: Path, dtype: torch.dtype) -> torch.nn.Mo
     from ..models import control
 
     kind = getattr(control, str(read_config(folder).get("_class_name")), None)
-    if getattr(kind, "code", None) != net.code:
+    if getattr(getattr(kind, "expression", None), "type", None) != net.code:
         raise HelloMemeError(f"{folder} holds no control net for {net.code}: get it again.")
     return load_module(kind, folder, dtype)
 
