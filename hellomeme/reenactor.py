@@ -206,10 +206,7 @@ class Reenactor:
         for sparing in attempts():
             with contextlib.suppress(torch.OutOfMemoryError):
                 together = clip.motion and add_motion(self.pipeline, self.release)
-                first_pass, size = self.release.first_pass, len(motion)
-                plan = ClipPlan(
-                    size, settings.steps, settings.guidance, together, first_pass, clip.overlap, clip.fast
-                )
+                plan = ClipPlan.of(len(motion), settings, clip, self.release, together)
                 if sparing:
                     plan = plan.in_less_memory(begun=done > 0)
                 frames = self._clip_frames(reference, motion, settings, plan, progress)

@@ -8,7 +8,6 @@ to be shown beside the result. Frames are drawn, decoded and written a few at a 
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -23,10 +22,11 @@ from .face.conditions import condition_pictures
 from .face.crop import Crop
 from .face.detect import FaceAnalyzer
 from .face.drawing import FaceShape
-from .face.motion import Motion
+from .face.motion import Motion, is_motion_file
 from .face.retarget import retarget
 from .face.smooth import bridged, smoothed
 from .face.track import Emotion, analyse
+from .io.atomic import check_output
 from .io.ffmpeg import ClipWriter, Sound, probe, read_frames
 from .io.metadata import Stamp
 from .releases.table import Release
@@ -115,7 +115,7 @@ def make_clip(
     of `Reenactor.video`.
     """
     began = time.monotonic()
-    output = _checked_output(output, driver)
+    output = check_output(output, (".mp4",), () if isinstance(driver, Motion) else (driver,))
 
     # 1. What the driver does
     scale = release.crop_scale
@@ -145,6 +145,24 @@ def make_clip(
     return Report(output, writer.frames, lost, selection.played, seconds, settings, clip)
 
 
+def select_frames(driver: str | Path | Motion, clip: ClipSettings) -> Selection:
+    """Which frames of a clip, motion file (.npz) or motion the settings choose. Nothing is analysed.
+
+    Raises HelloMemeError for a driver that cannot be read, a start beyond its end, and too many frames.
+    """
+    driver = _loaded(driver)
+    if isinstance(driver, Motion):
+        rate = driver.rate or MOTION_RATE
+        return Selection.of(len(driver) / rate, rate, clip)
+    info = probe(driver)
+    return Selection.of(info.seconds, info.rate, clip)
+
+
+def _loaded(driver: str | Path | Motion) -> str | Path | Motion:
+    """The motion of a motion file; anything else as it is."""
+    return Motion.load(driver) if not isinstance(driver, Motion) and is_motion_file(driver) else driver
+
+
 def read_motion(
     driver: str | Path | Motion,
     settings: Settings,
@@ -160,20 +178,17 @@ def read_motion(
     `face.track.analyse`. Of a motion or motion file the frames are chosen only; there is then no crop. The
     other arguments are `make_clip`'s.
     """
-    if not isinstance(driver, Motion) and Path(driver).suffix.lower() == ".npz":
-        driver = Motion.load(driver)
+    driver = _loaded(driver)
+    selection = select_frames(driver, clip)
     if isinstance(driver, Motion):
-        rate = MOTION_RATE if driver.rate is None else Fraction(*driver.rate.tolist())
-        selection = Selection.of(len(driver) / rate, rate, clip)
+        rate = driver.rate or MOTION_RATE
         moments = (selection.start + k / selection.taken for k in range(selection.count))
         motion = driver.at([min(math.floor(moment * rate), len(driver) - 1) for moment in moments])
         if not motion.valid.any():  # of a few frames, all may be such that show none
             raise NoFaceError(
                 "No face in any of the frames chosen from the motion file: choose more, or another start."
             )
-        return replace(motion, rate=_array(selection.played)), None, selection
-    info = probe(driver)
-    selection = Selection.of(info.seconds, info.rate, clip)
+        return replace(motion, rate=selection.played), None, selection
     frames = read_frames(driver, selection.taken, selection.start, selection.count)
     motion, crop = analyse(
         frames,
@@ -184,11 +199,7 @@ def read_motion(
         emotion,
         lambda done: progress("analysing", min(done, selection.count), selection.count),
     )
-    return replace(motion, rate=_array(selection.played)), crop, selection
-
-
-def _array(rate: Fraction) -> np.ndarray:
-    return np.array([rate.numerator, rate.denominator], np.int64)
+    return replace(motion, rate=selection.played), crop, selection
 
 
 def _beside(
@@ -206,17 +217,3 @@ def _beside(
         pose = Image.fromarray(condition_pictures(motion.at([t]), shape=shape)[0])
         pose = pose.resize((size, size), Image.Resampling.BOX)
         yield [*([] if seen is None else [next(seen)]), np.asarray(pose)]
-
-
-def _checked_output(output: str | Path, driver) -> Path:
-    output = Path(output)
-    if output.suffix.lower() != ".mp4":
-        raise HelloMemeError(f"The output {output} must end in .mp4.")
-    if not output.parent.is_dir():
-        raise HelloMemeError(f"The folder {output.parent} for the output does not exist: make it first.")
-    if output.is_dir():
-        raise HelloMemeError(f"The output {output} is a folder: give the name of a file.")
-    known = not isinstance(driver, Motion) and Path(driver).exists()
-    if known and output.exists() and os.path.samefile(output, driver):
-        raise HelloMemeError(f"The output {output} is the driver itself: choose another name.")
-    return output

@@ -124,17 +124,13 @@ def try_out(reference: str, driver: str) -> None:
 
 def predictions(release: str, frames: int, settings: Settings, clip: ClipSettings) -> int:
     """How many frames the network predicts for a clip, all steps and overlaps counted."""
-    from hellomeme.sampling.windows import FIRST_STEPS, WINDOW, ClipPlan
+    from hellomeme.sampling.windows import ClipPlan
 
     row = find(release)
     has_module = row.motion is not None and (
         "/" in row.motion or bool(row.root and (row.root / row.motion).is_dir())
     )
-    if not (clip.motion and has_module):
-        return frames * settings.steps
-    plan = ClipPlan(frames, settings.steps, settings.guidance, True, row.first_pass, clip.overlap, clip.fast)
-    first = frames * min(FIRST_STEPS, settings.steps) if row.first_pass else 0
-    return first + plan.windows * WINDOW * settings.steps
+    return ClipPlan.of(frames, settings, clip, row, has_module).predictions()
 
 
 def clip_needed(release: str, frames: int, settings: Settings, clip: ClipSettings) -> int:

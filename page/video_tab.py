@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, fields
-from fractions import Fraction
 from pathlib import Path
 
 import gradio as gr
@@ -253,18 +252,11 @@ def _source(driver: str | None, motion_file: str | None) -> str:
 def _length(source: str, clip: ClipSettings):
     """(frames to make, how many of them play in a second, frames to analyse before) for a driver."""
     studio.import_networks()
-    from hellomeme.face.motion import Motion
-    from hellomeme.io.ffmpeg import probe
-    from hellomeme.video import MOTION_RATE, Selection
+    from hellomeme.face.motion import is_motion_file
+    from hellomeme.video import select_frames
 
-    if source.lower().endswith(".npz"):
-        motion = Motion.load(source)
-        rate = MOTION_RATE if motion.rate is None else Fraction(*motion.rate.tolist())
-        selection = Selection.of(len(motion) / rate, rate, clip)
-        return selection.count, selection.played, 0
-    info = probe(source)
-    selection = Selection.of(info.seconds, info.rate, clip)
-    return selection.count, selection.played, selection.count
+    selection = select_frames(source, clip)
+    return selection.count, selection.played, 0 if is_motion_file(source) else selection.count
 
 
 def _check_length(model: str, source: str, settings: Settings, clip: ClipSettings) -> None:

@@ -145,7 +145,7 @@ def test_no_file_of_the_user_is_overwritten(run, pictures):
     status, _, _, err = run("face.png", "--overwrite", output="link.png")
     assert (
         status == 2
-        and err == f"hellomeme: The output {link} is one of the input pictures: choose another name.\n"
+        and err == f"hellomeme: The output {link} is one of the input files: choose another name.\n"
     )
     assert link.read_bytes() == before
 

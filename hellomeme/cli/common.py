@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 from pathlib import Path
 
-from ..errors import HelloMemeError
 from ..io import metadata
-from ..io.metadata import FORMATS
 from ..settings import Settings
 from .progress import download_bars
 
@@ -84,27 +81,3 @@ def write(result, output: Path, options: argparse.Namespace, made_from: str | No
     picture = result.original_size() if options.original_size else result.picture
     stamp = dataclasses.replace(result.stamp, labelled=not options.no_label, made_from=made_from)
     metadata.save(picture, output, stamp, getattr(options, "overwrite", False))
-
-
-def new_file(
-    name: str, overwrite: bool, inputs: tuple[str, ...], formats: tuple[str, ...] = tuple(FORMATS)
-) -> Path:
-    """The path of a file that may be written; raises HelloMemeError, before any work, for one that may
-    not."""
-    path = Path(name)
-    if path.suffix.lower() not in formats:
-        raise HelloMemeError(
-            f"The output {name} must end in {'one of ' if formats[1:] else ''}{', '.join(formats)}."
-        )
-    if path.is_dir():
-        raise HelloMemeError(f"The output {name} is a folder: give the name of a file.")
-    if not path.parent.is_dir():
-        raise HelloMemeError(f"The folder {path.parent} for the output does not exist: make it first.")
-    if not os.access(path.parent, os.W_OK):
-        raise HelloMemeError(f"The folder {path.parent} for the output cannot be written to: choose another.")
-    if path.exists():
-        if any(os.path.exists(other) and os.path.samefile(path, other) for other in inputs):
-            raise HelloMemeError(f"The output {name} is one of the input pictures: choose another name.")
-        if not overwrite:
-            raise HelloMemeError(f"The output {name} exists: choose another name or add --overwrite.")
-    return path

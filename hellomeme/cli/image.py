@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ..io.atomic import check_output
 from ..io.metadata import FORMATS
 from ..settings import Settings
 from . import common
@@ -30,7 +31,8 @@ def add(commands) -> None:
 def image(options: argparse.Namespace, standard_error) -> None:
     """Draws one picture and writes it to `options.output`."""
     settings = Settings(**{field.name: getattr(options, field.name) for field in common.FIELDS})
-    output = common.new_file(options.output, options.overwrite, (options.reference, options.driver))
+    inputs = options.reference, options.driver
+    output = check_output(options.output, tuple(FORMATS), inputs, options.overwrite)
 
     # Pictures first: they are read in no time, while torch and the weights take seconds.
     from ..io.image import read_picture

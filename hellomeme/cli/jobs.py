@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import HelloMemeError
 from ..io import metadata
+from ..io.atomic import check_suffix
 from ..settings import Settings
 
 if TYPE_CHECKING:
@@ -210,8 +211,7 @@ def _output(name: str, folder: Path) -> Path:
     path = Path(name)
     if path.is_absolute() or ".." in path.parts or UNSAFE.search(name) or len(name) > 200:
         raise HelloMemeError(f"The output {name[:60]!r} must be a plain name in the output folder.")
-    if path.suffix.lower() not in metadata.FORMATS:
-        raise HelloMemeError(f"The output {name} must end in one of {', '.join(metadata.FORMATS)}.")
+    check_suffix(name, tuple(metadata.FORMATS))
     try:
         inside = (folder / path).parent.resolve().is_relative_to(folder)  # a link may lead out of it
     except (OSError, RuntimeError):

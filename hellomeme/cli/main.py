@@ -10,8 +10,11 @@ import argparse
 import contextlib
 import os
 import sys
+from collections.abc import Iterator
+from typing import TextIO
 
 from ..errors import HelloMemeError
+from ..io.quiet import silenced
 from . import batch, image, video
 
 COMMANDS = (image, batch, video)  # in the order of the help; each adds what it knows to the parser
@@ -47,21 +50,16 @@ class _OneLineParser(argparse.ArgumentParser):
 
 
 @contextlib.contextmanager
-def _quiet():
-    """Keeps libraries off standard error and yields it for our own words.
-
-    MediaPipe's native code writes to file descriptor 2 whatever its log level, so the descriptor itself
-    goes to the null device meanwhile.
-    """
+def _quiet() -> Iterator[TextIO]:
+    """Keeps libraries off standard error, and yields it for our own messages."""
     sys.stderr.flush()
     with (
-        os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace") as ours,
+        silenced(2) as kept,
+        open(kept, "w", encoding="utf-8", errors="replace", closefd=False) as ours,
         open(os.devnull, "w") as nowhere,
     ):
-        os.dup2(nowhere.fileno(), 2)
         try:
             with contextlib.redirect_stderr(nowhere):
                 yield ours
         finally:
             sys.stderr.flush()
-            os.dup2(ours.fileno(), 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
+from ..io.atomic import check_output
 from ..io.metadata import LABEL
 from ..settings import ClipSettings, Settings
 from . import common
@@ -18,10 +19,9 @@ def video(options: argparse.Namespace, standard_error) -> None:
     """Draws a clip and writes it to `options.output`."""
     settings = Settings(**_chosen(options, dataclasses.fields(Settings)))
     clip = ClipSettings(**_chosen(options, CLIP_FIELDS))
-    output = common.new_file(
-        options.output, options.overwrite, (options.reference, options.driver), (".mp4",)
-    )
-    _must_exist(options.driver)
+    inputs = options.reference, options.driver
+    output = check_output(options.output, (".mp4",), inputs, options.overwrite)
+    _check_driver(options.driver)
 
     from ..io.image import read_picture
 
@@ -39,8 +39,8 @@ def motion(options: argparse.Namespace, standard_error) -> None:
     """Writes what the face of a clip does, and nothing that it looks like, to `options.output`."""
     settings = Settings(driver_face=options.driver_face)
     clip = ClipSettings(**{name: getattr(options, name) for name in SELECTION})
-    output = common.new_file(options.output, options.overwrite, (options.driver,), (".npz",))
-    _must_exist(options.driver)
+    output = check_output(options.output, (".npz",), (options.driver,), options.overwrite)
+    _check_driver(options.driver)
 
     from ..face.detect import FaceAnalyzer
     from ..releases.load import find
@@ -102,16 +102,15 @@ def _chosen(options: argparse.Namespace, fields) -> dict:
     return {field.name: getattr(options, field.name) for field in fields}
 
 
-def _must_exist(driver: str) -> None:
-    """Before weights are loaded, which takes a while."""
-    if not driver.lower().endswith(".npz"):
-        from ..io.ffmpeg import probe
+def _check_driver(driver: str) -> None:
+    """Raises HelloMemeError for a driver that cannot be read, before weights are loaded, which takes long."""
+    from ..face.motion import Motion, is_motion_file
+    from ..io.ffmpeg import probe
 
-        probe(driver)
-    else:
-        from ..face.motion import Motion
-
+    if is_motion_file(driver):
         Motion.load(driver)
+    else:
+        probe(driver)
 
 
 def _tell_missing(missing: int, frames: int, stream) -> None:

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from .detect import BROWS, EYES, MOUTH, Face
+from .detect import BROWS, EYES, HALF_SIDE, MOUTH, Face
 from .drawing import FaceShape, draw_face
-from .motion import FOCAL, FRAME, HALF_SIDE, Motion
+from .motion import FOCAL, FRAME, Motion
 from .rotation import from_angles
 
 if TYPE_CHECKING:

@@ -1,7 +1,6 @@
 """Faces in pictures: landmarks, ARKit coefficients and the pose of the head, by MediaPipe."""
 
 import concurrent.futures.thread  # noqa: F401  (before our own hook at the end of the program, see _close_all)
-import contextlib
 import os
 import threading
 import weakref
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import HelloMemeError, NoFaceError
+from ..io.quiet import silenced
 from .arkit import ARKIT_NAMES
 from .model_file import face_model
 
@@ -34,7 +34,7 @@ MOUTH = (
 FACE_POINTS = OUTLINE_BELOW_BROWS + BROWS + EYES + PUPILS + NOSE + MOUTH
 
 FIELD_OF_VIEW = np.radians(63.0)  # MediaPipe's vertical one
-HEAD_UNIT = 5.0  # cm: half side of the pose square on the head
+HALF_SIDE = 0.05  # m: half side of the pose square on the head
 SOLVE_SIDE = 3.0  # side of the crop for the second look, in extents of the face: the crop rule's
 SOLVE_SIZE = 512  # px
 # Intersection over union from which two boxes are one face; two looks at a face agree to 0.85 and more
@@ -250,7 +250,7 @@ def _start(path: Path, max_faces: int):
         output_facial_transformation_matrixes=True,
     )
     try:
-        with _quiet():
+        with silenced(2):  # MediaPipe logs there when it starts, and has no setting for it
             landmarker = vision.FaceLandmarker.create_from_options(options)
             landmarker.detect(Image(ImageFormat.SRGB, np.zeros((64, 64, 3), np.uint8)))
     except (ValueError, RuntimeError) as error:
@@ -259,20 +259,6 @@ def _start(path: Path, max_faces: int):
             "face_landmarker.task."
         ) from error
     return landmarker
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Holds back what MediaPipe's C++ side writes to standard error when it starts; no setting of its own
-    does."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 _analyzers = weakref.WeakSet()  # those with MediaPipe running
@@ -313,6 +299,6 @@ def _face(points, categories, matrix: np.ndarray, size: int) -> Face:
         np.array([scores[name] for name in ARKIT_NAMES], np.float32),
         u @ v,
         size / 2 + focal / depth * np.array([x, -y]),
-        float(focal * HEAD_UNIT / depth),
+        float(focal * (100 * HALF_SIDE) / depth),
         np.concatenate([subset.min(0), subset.max(0)]),
     )

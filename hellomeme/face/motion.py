@@ -15,11 +15,10 @@ from ..errors import HelloMemeError, NoFaceError
 from ..io.atomic import draft_of
 from .arkit import ARKIT_NAMES
 from .crop import Crop
-from .detect import Face
+from .detect import HALF_SIDE, Face
 
 FRAME = 512  # px: side of the crop in which a motion is measured, whatever the networks' size
 FOCAL = 241.43  # px: focal length of the released pose camera on that frame
-HALF_SIDE = 0.05  # m: half side of the square on the head
 NEAREST = -0.5  # the head never comes nearer to the pose camera than this t_z
 EMOTION_WIDTH = 548
 FORMAT = "hellomeme motion 1"
@@ -38,7 +37,7 @@ class Motion:
     scale:       (T,) float64, px: half side of the pose square
     valid:       (T,) bool: False where no face was found and a neighbouring frame's values stand in
     emotion:     (T, 548) float32 codes of the emotion encoder, or None
-    rate:        (2,) int64: frames a second of a clip as numerator and denominator, or None
+    rate:        frames per second of the clip it was measured in, exact, or None
     """
 
     blendshapes: np.ndarray
@@ -47,7 +46,7 @@ class Motion:
     scale: np.ndarray
     valid: np.ndarray
     emotion: np.ndarray | None = None
-    rate: np.ndarray | None = None
+    rate: Fraction | None = None
 
     def __len__(self) -> int:
         return len(self.blendshapes)
@@ -122,9 +121,9 @@ class Motion:
 
     def save(self, path: str | Path) -> None:
         """Writes the arrays as .npz; nothing of the driver's pictures is in it. Never leaves half a file."""
-        arrays = {
-            field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None
-        }
+        arrays = {name: value for name, value in vars(self).items() if value is not None}
+        if self.rate is not None:
+            arrays["rate"] = np.array(self.rate.as_integer_ratio(), np.int64)
         packed = io.BytesIO()  # some kilobytes a second; zipfile does not end well on a full disk
         np.savez_compressed(packed, format=FORMAT, **arrays)
         with draft_of(path, "motion file") as draft:
@@ -142,7 +141,10 @@ class Motion:
             with np.load(path, allow_pickle=False) as file:
                 if str(file["format"]) != FORMAT:
                     raise ValueError("another format")
-                motion = cls(*(file[field.name] if field.name in file else None for field in fields(cls)))
+                arrays = {field.name: file[field.name] for field in fields(cls) if field.name in file}
+            if "rate" in arrays:
+                arrays["rate"] = _rate(arrays["rate"])
+            motion = cls(**arrays)
             motion._check()
         except Exception as error:  # damaged and hostile files raise nearly anything
             raise HelloMemeError(
@@ -161,13 +163,12 @@ class Motion:
             "scale": (frames,),
             "valid": (frames,),
             "emotion": (frames, EMOTION_WIDTH),
-            "rate": (2,),
         }
         for name, shape in shapes.items():
             value = getattr(self, name)
-            if name in ("emotion", "rate") and value is None:
+            if name == "emotion" and value is None:
                 continue
-            kinds = {"rate": "i", "valid": "b"}.get(name, "fb")
+            kinds = "b" if name == "valid" else "fb"
             if (
                 frames == 0
                 or value.shape != shape
@@ -177,10 +178,6 @@ class Motion:
                 raise ValueError(name)
         if not self.valid.any():
             raise ValueError("valid")
-        if self.rate is not None and (
-            (self.rate <= 0).any() or not SLOWEST <= Fraction(*self.rate.tolist()) <= FASTEST
-        ):
-            raise ValueError("rate")
         orthogonal = np.allclose(self.rotation @ self.rotation.transpose(0, 2, 1), np.eye(3), atol=1e-3)
         if not orthogonal or (np.linalg.det(self.rotation) < 0).any() or (self.scale <= 0).any():
             raise ValueError("rotation or scale")
@@ -189,6 +186,21 @@ class Motion:
 
 
 LARGEST_FILE = 1 << 29  # bytes unpacked: some 200,000 frames
+
+
+def is_motion_file(path: str | Path) -> bool:
+    """Whether a driver is a motion file rather than a clip, by the end of its name."""
+    return Path(path).suffix.lower() == ".npz"
+
+
+def _rate(pair: np.ndarray) -> Fraction:
+    """(2,) integers, numerator and denominator, as a file holds them; ValueError outside SLOWEST..FASTEST."""
+    if pair.shape != (2,) or pair.dtype.kind != "i" or (pair <= 0).any():
+        raise ValueError("rate")
+    rate = Fraction(*pair.tolist())
+    if not SLOWEST <= rate <= FASTEST:
+        raise ValueError("rate")
+    return rate
 
 
 def _between(reference: np.ndarray, driver: np.ndarray, strength: float) -> np.ndarray:

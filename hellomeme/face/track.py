@@ -72,7 +72,7 @@ def analyse(
         )
     crop = Crop.of(faces, shape, crop_scale)
     motion = Motion.from_faces(found, crop)
-    motion = replace(motion, rate=np.array([rate.numerator, rate.denominator], np.int64))
+    motion = replace(motion, rate=rate)
     if emotion is not None:
         first = next(code for code in codes if code is not None)
         motion = motion.with_emotion(np.concatenate([first if code is None else code for code in codes]))

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -54,3 +54,33 @@ def remove_left(folder: Path, start: str) -> None:
         if found and not psutil.pid_exists(int(found[1])):
             with contextlib.suppress(OSError):  # another user's, or removed meanwhile
                 shutil.rmtree(entry) if entry.is_dir(follow_symlinks=False) else os.unlink(entry)
+
+
+def check_output(
+    path: str | Path, formats: Sequence[str], inputs: Iterable[str | Path] = (), overwrite: bool = True
+) -> Path:
+    """The path of a file that may be written; HelloMemeError, before any work, for one that may not.
+
+    formats: the endings that its name may have, in lower case. inputs: files that are never overwritten.
+    """
+    path = Path(path)
+    check_suffix(path, formats)
+    if path.is_dir():
+        raise HelloMemeError(f"The output {path} is a folder: give the name of a file.")
+    if not path.parent.is_dir():
+        raise HelloMemeError(f"The folder {path.parent} for the output does not exist: make it first.")
+    if not os.access(path.parent, os.W_OK):
+        raise HelloMemeError(f"The folder {path.parent} for the output cannot be written to: choose another.")
+    if path.exists():
+        if any(os.path.exists(other) and os.path.samefile(path, other) for other in inputs):
+            raise HelloMemeError(f"The output {path} is one of the input files: choose another name.")
+        if not overwrite:
+            raise HelloMemeError(f"The output {path} exists: choose another name or add --overwrite.")
+    return path
+
+
+def check_suffix(path: str | Path, formats: Sequence[str]) -> None:
+    """HelloMemeError unless the name ends in one of the formats."""
+    if Path(path).suffix.lower() not in formats:
+        one_of = "one of " if len(formats) > 1 else ""
+        raise HelloMemeError(f"The output {path} must end in {one_of}{', '.join(formats)}.")

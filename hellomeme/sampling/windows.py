@@ -10,6 +10,7 @@ import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,6 +18,10 @@ from torch import Tensor
 
 from ..pipeline import HelloMemePipeline, Reference
 from .image import noised, ready, sample, step
+
+if TYPE_CHECKING:
+    from ..releases.table import Release
+    from ..settings import ClipSettings, Settings
 
 WINDOW = 12  # frames: what the released motion modules were trained on
 FIRST_STEPS = 10  # at most so many in the first pass
@@ -49,6 +54,15 @@ class ClipPlan:
     window: int = WINDOW
     sparing: bool = False
 
+    @classmethod
+    def of(
+        cls, frames: int, settings: Settings, clip: ClipSettings, release: Release, together: bool
+    ) -> ClipPlan:
+        """The plan of a clip with these settings, which are resolved ones. together: whether the release has
+        motion modules; the settings may switch them off."""
+        together, first_pass = clip.motion and together, release.first_pass
+        return cls(frames, settings.steps, settings.guidance, together, first_pass, clip.overlap, clip.fast)
+
     @property
     def windows(self) -> int:
         """As many as reach beyond the last frame: the released code always adds at least one frame."""
@@ -57,6 +71,16 @@ class ClipPlan:
     @property
     def padded(self) -> int:
         return self.windows * (self.window - self.overlap) + self.overlap
+
+    def predictions(self, timesteps: Callable[[int], int] = int) -> int:
+        """How many frames the UNet predicts in all, over all steps: what a clip costs.
+
+        timesteps: how many a scheduler has for a number of steps; as many, unless given.
+        """
+        if not self.together:
+            return self.frames * timesteps(self.steps)
+        first = timesteps(min(FIRST_STEPS, self.steps)) if self.first_pass else 0
+        return self.frames * first + self.windows * self.window * timesteps(self.steps)
 
     def in_less_memory(self, begun: bool) -> ClipPlan:
         """The same clip in smaller portions: in windows of half as many frames, too, unless it is `begun`.
@@ -90,7 +114,8 @@ def draw_clip(
         told = tell(np.minimum(frames, plan.frames - 1))
         return pipeline.denoiser(reference, text, plan.guidance, unet=unet, sparing=plan.sparing, **told)
 
-    worked = _shares(_work(plan, scheduler), on_work)
+    predictions = plan.predictions(lambda steps: len(ready(scheduler, steps).timesteps))
+    worked = _shares(predictions, on_work)
     size = 1 if plan.sparing else BATCH
     noise = torch.randn(1, channels, 1, height, width, generator=generator).to(unet.device, unet.dtype)
     if not plan.together:
@@ -278,12 +303,3 @@ def _shares(total: int, on_work: OnWork | None) -> Callable[[int], None]:
             on_work(min(done / total, 1.0))
 
     return worked
-
-
-def _work(plan: ClipPlan, scheduler) -> int:
-    """How many frames are predicted in all, over all steps."""
-    steps = len(ready(scheduler, plan.steps).timesteps)
-    if not plan.together:
-        return plan.frames * steps
-    first = len(ready(scheduler, min(FIRST_STEPS, plan.steps)).timesteps) if plan.first_pass else 0
-    return plan.frames * first + plan.windows * plan.window * steps
