@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from hellomeme.errors import HelloMemeError
-from hellomeme.io.image import LONGEST, read_picture
+from hellomeme.io.image import MAX_SIDE, read_picture
 
 WIDTH, HEIGHT = 60, 40
 # dark blue left, light orange right: tells flips, channel swaps and scaling errors apart
@@ -162,7 +162,7 @@ def test_very_large_pictures_are_reduced(tmp_path):
     poster.paste(1, (6000, 0, 12000, 9000))
     poster.save(path)
     picture = read_picture(path)
-    assert picture.shape == (3072, LONGEST, 3)
+    assert picture.shape == (3072, MAX_SIDE, 3)
     assert (picture[:, :2040] == 0).all() and (picture[:, 2056:] == 255).all()
 
     path = tmp_path / "camera.jpg"
@@ -170,7 +170,7 @@ def test_very_large_pictures_are_reduced(tmp_path):
     exif[0x0112] = 6
     Image.fromarray(np.rot90(TRUTH)).resize((4000, 6000), Image.Resampling.NEAREST).save(path, exif=exif)
     picture = read_picture(path)
-    assert max(picture.shape) <= LONGEST and abs(picture.shape[1] / picture.shape[0] - 1.5) < 0.01
+    assert max(picture.shape) <= MAX_SIDE and abs(picture.shape[1] / picture.shape[0] - 1.5) < 0.01
     assert np.abs(picture[-100, 100].astype(int) - (20, 40, 120)).max() < 6
 
 
@@ -178,7 +178,7 @@ def test_a_users_picture_is_left_alone(tmp_path):
     path = tmp_path / "photo.jpg"
     Image.fromarray(TRUTH).resize((5000, 100)).save(path)
     picture = Image.open(path)
-    assert read_picture(picture).shape[1] == LONGEST
+    assert read_picture(picture).shape[1] == MAX_SIDE
     assert picture.size == (5000, 100)
 
 

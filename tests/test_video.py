@@ -27,7 +27,7 @@ def test_each_kind_is_read_whole(kind, tmp_path):
     name, options, rate, size, frames = KINDS[kind]
     path = clip(tmp_path / name, **options)
     info = probe(path)
-    assert (info.rate, info.frames, info.steady) == (rate, frames, True)
+    assert (info.rate, info.frames, info.constant) == (rate, frames, True)
     read = list(read_frames(path, info.rate))
     assert len(read) == frames and {frame.shape for frame in read} == {(*size, 3)}
     assert all(not np.array_equal(a, b) for a, b in itertools.pairwise(read))  # none is taken twice
@@ -35,7 +35,7 @@ def test_each_kind_is_read_whole(kind, tmp_path):
 
 def test_a_variable_rate_becomes_constant_in_time(tmp_path):
     info = probe(variable(tmp_path / "a.mp4"))
-    assert not info.steady and info.rate == 12 and abs(info.seconds - 2) < 0.1
+    assert not info.constant and info.rate == 12 and abs(info.seconds - 2) < 0.1
     read = list(read_frames(info.path, Fraction(30)))
     assert abs(len(read) - 60) <= 2
     changes = [t for t, (a, b) in enumerate(itertools.pairwise(read), 1) if not np.array_equal(a, b)]

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from ..errors import HelloMemeError, NoFaceError
-from ..io.atomic import draft_of
+from ..io.atomic import atomic_write
 from .arkit import ARKIT_NAMES
 from .crop import Crop
 from .detect import HALF_SIDE, Face
@@ -126,7 +126,7 @@ class Motion:
             arrays["rate"] = np.array(self.rate.as_integer_ratio(), np.int64)
         packed = io.BytesIO()  # some kilobytes a second; zipfile does not end well on a full disk
         np.savez_compressed(packed, format=FORMAT, **arrays)
-        with draft_of(path, "motion file") as draft:
+        with atomic_write(path, "motion file") as draft:
             draft.write_bytes(packed.getbuffer())
 
     @classmethod

@@ -1,1 +1,1 @@
-"""Files: pictures and clips in and out, and what they say of themselves."""
+"""Reading and writing pictures and clips, and the metadata in them."""

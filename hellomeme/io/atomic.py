@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whatever happens while they are written."""
+"""Atomic file writes, and the check of an output path before work begins."""
 
 from __future__ import annotations
 
@@ -16,41 +16,39 @@ from ..errors import HelloMemeError
 
 
 @contextlib.contextmanager
-def draft_of(path: str | Path, called: str, overwrite: bool = True) -> Iterator[Path]:
-    """The path of an empty file beside `path`, which takes its place when the block ends well and is gone
-    otherwise.
+def atomic_write(path: str | Path, name: str, overwrite: bool = True) -> Iterator[Path]:
+    """Yields the path of an empty temporary file in the same folder. It replaces `path` when the block ends
+    without an error, and is removed otherwise.
 
-    Raises HelloMemeError, one sentence that calls the file by `called`, where that fails
-    ("No space left on device"), or if the file exists and `overwrite` is not set.
+    name: what error messages call the file ("motion file"). Raises HelloMemeError where writing fails
+    ("No space left on device"), or if the file exists and `overwrite` is False.
     """
     path = Path(path)
-    start = f".{path.name[:40]}-"
+    prefix = f".{path.name[:40]}-"
     draft = None
     try:
-        remove_left(path.parent, start)
-        handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f"{start}{os.getpid()}-", suffix=".part")
+        remove_stale(path.parent, prefix)
+        handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f"{prefix}{os.getpid()}-", suffix=".part")
         os.close(handle)
         yield Path(draft)
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(draft, 0o666 & ~umask)  # mkstemp's own mode would hide the file from other users
         if not overwrite and os.path.lexists(path):
-            raise HelloMemeError(f"The {called} {path} exists: choose another name.")
+            raise HelloMemeError(f"The {name} {path} exists: choose another name.")
         os.replace(draft, path)
     except OSError as error:
-        raise HelloMemeError(
-            f"The {called} {path} could not be written: {error.strerror or error}."
-        ) from error
+        raise HelloMemeError(f"The {name} {path} could not be written: {error.strerror or error}.") from error
     finally:
         if draft is not None:
             Path(draft).unlink(missing_ok=True)
 
 
-def remove_left(folder: Path, start: str) -> None:
-    """Removes what processes that are no more, because they were killed, have left in a folder: all that is
-    called `start`, the number of a process, and a hyphen."""
+def remove_stale(folder: Path, prefix: str) -> None:
+    """Removes temporary files and folders of processes that no longer run: names that begin with `prefix`, a
+    process id and a hyphen."""
     for entry in os.scandir(folder):
-        found = re.match(re.escape(start) + r"(\d+)-", entry.name)
+        found = re.match(re.escape(prefix) + r"(\d+)-", entry.name)
         if found and not psutil.pid_exists(int(found[1])):
             with contextlib.suppress(OSError):  # another user's, or removed meanwhile
                 shutil.rmtree(entry) if entry.is_dir(follow_symlinks=False) else os.unlink(entry)

@@ -1,6 +1,6 @@
-"""Clips as streams of frames, read and written through the ffmpeg that imageio-ffmpeg brings along.
+"""Clips as streams of frames, read and written by the ffmpeg binary of imageio-ffmpeg.
 
-Nothing here holds more than a frame or two. Rates are exact fractions: 29.97 is 30000/1001.
+At most two frames are in memory at a time. Rates are exact fractions: 29.97 is 30000/1001.
 """
 
 from __future__ import annotations
@@ -18,42 +18,47 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
 
 import numpy as np
 
 from ..errors import HelloMemeError
-from .atomic import draft_of, remove_left
+from .atomic import atomic_write, remove_stale
+from .image import MIN_SIDE
 
-LONGEST = 1920  # px: larger clips are reduced to this while they are read; the networks see 512 at most
-SHORTEST = 32  # px: less cannot show a face
-# What ffmpeg may take a file for: containers only, no playlists, which could make it open other files or
-# addresses.
+MAX_SIDE = 1920  # px: larger clips are reduced to this while they are read; the networks see at most 512
+# Formats that ffmpeg may detect: no playlists, since they could make it open other files or addresses.
 CONTAINERS = "mov,matroska,webm,gif,avi,mpegts,mpeg,flv,ogg,asf,3gp,ivf"
-STEADY_RATES = (8, 10, 12, 15, 24, 25, 30, 50, 60, *(Fraction(rate * 1000, 1001) for rate in (24, 30, 60)))
-# What the folders begin with in which clips are encoded, followed by the number of the process
-DRAFTS = "hellomeme-"
-RATE_OF_ONE = Fraction(25)  # of a single frame without a duration
+COMMON_RATES = (8, 10, 12, 15, 24, 25, 30, 50, 60, *(Fraction(rate * 1000, 1001) for rate in (24, 30, 60)))
+# Of the temporary folders in which clips are encoded; the process id follows
+TEMPORARY_PREFIX = "hellomeme-"
+DEFAULT_RATE = Fraction(25)  # frames per second, for a single frame without a duration
 
 
 @dataclass(frozen=True)
 class ClipInfo:
-    """rate: frames a second, exact; of a clip with a variable rate, the common rate nearest to its average.
-    seconds: from the start of the file to the end of the last frame. steady: whether the rate is constant."""
+    """Rate and length of a clip.
+
+    rate: frames per second, exact; for a variable rate, the common rate nearest to its average.
+    seconds: from the start of the file to the end of the last frame.
+    constant: whether the rate is constant.
+    """
 
     path: Path
     rate: Fraction
     seconds: Fraction
-    steady: bool
+    constant: bool
 
     @property
     def frames(self) -> int:
-        """How many frames it has at its rate; a damaged file may deliver fewer."""
+        """Number of frames at `rate`; a damaged file may deliver fewer."""
         return max(round(self.seconds * self.rate), 1)
 
 
 @dataclass(frozen=True)
 class Sound:
-    """The sound of a clip from `start` on, for `seconds`."""
+    """The sound of a clip: `seconds` of it, from `start` (s)."""
 
     path: Path
     start: Fraction
@@ -61,9 +66,9 @@ class Sound:
 
 
 def probe(path: str | Path, name: str = "driver") -> ClipInfo:
-    """Rate and length of a clip, from the time stamps of all its pictures, without decoding any.
+    """Rate and length of a clip, from the time stamps of all its frames; none is decoded.
 
-    Raises HelloMemeError, one sentence that calls the clip by `name`, for whatever is no clip.
+    name: what error messages call the clip. Raises HelloMemeError for a file that is not a readable clip.
     """
     path = Path(path)
     if path.is_dir():
@@ -72,18 +77,20 @@ def probe(path: str | Path, name: str = "driver") -> ClipInfo:
         raise HelloMemeError(f"The {name} clip {path} does not exist: check the path.")
     if not os.access(path, os.R_OK):
         raise HelloMemeError(f"The {name} clip {path} may not be read: change its permissions.")
-    told = subprocess.run(
-        [*_ffmpeg(), *_input(path), "-map", "0:V:0", "-c", "copy", "-f", "framecrc", "-"],
+    lines = subprocess.run(
+        [*ffmpeg_command(), *input_arguments(path), "-map", "0:V:0", "-c", "copy", "-f", "framecrc", "-"],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         stdin=subprocess.DEVNULL,
         text=True,
         errors="replace",
     ).stdout.splitlines()
-    tick = next((Fraction(line.split(":")[1].strip()) for line in told if line.startswith("#tb 0")), None)
+    tick = next((Fraction(line.split(":")[1].strip()) for line in lines if line.startswith("#tb 0")), None)
     # stream, dts, pts, duration, ...
-    packets = [line.split(",") for line in told if not line.startswith("#")]
-    stamps = sorted((int(pts if _number(pts) else dts), int(length)) for _, dts, pts, length, *_ in packets)
+    packets = [line.split(",") for line in lines if not line.startswith("#")]
+    stamps = sorted(
+        (int(pts if _is_integer(pts) else dts), int(length)) for _, dts, pts, length, *_ in packets
+    )
     if tick is None or not stamps:
         raise HelloMemeError(
             f"The {name} clip {path.name} is not a clip that can be read: choose an MP4, MOV, WebM "
@@ -102,13 +109,13 @@ def read_frames(
     count: int | None = None,
     name: str = "driver",
 ) -> Iterator[np.ndarray]:
-    """The frames from `start` seconds on, upright and with square pixels, as (H, W, 3) uint8 RGB.
+    """Yields the frames of a clip from `start` (s) on, (H, W, 3) uint8 RGB, upright, with square pixels.
 
-    rate: frames a second to take; what is shown at each moment is taken twice or left out as needed, so that
-    a variable rate becomes a constant one in time with the sound. count: at most so many, None for all.
-    Raises HelloMemeError if there is not one frame, or if they are smaller than 32 px.
+    rate: frames per second to read. Frames are repeated or dropped, so that a variable rate becomes constant
+    and stays in time with the sound. count: the most frames to read, None for all. name: what error messages
+    call the clip. Raises HelloMemeError if no frame can be read, or if a side is shorter than 32 px.
     """
-    shrink = f"min(1,{LONGEST}/max(iw*sar,ih))"
+    shrink = f"min(1,{MAX_SIDE}/max(iw*sar,ih))"
     filters = (
         f"fps={rate.numerator}/{rate.denominator}:start_time=0,"
         f"scale='max(2,round(iw*sar*{shrink}))':'max(2,round(ih*{shrink}))':flags=bicubic,setsar=1"
@@ -116,7 +123,7 @@ def read_frames(
     seek = ["-ss", f"{float(start):.6f}"] if start else []
     limit = [] if count is None else ["-frames:v", str(count)]
     command = [
-        *_ffmpeg(), *seek, *_input(Path(path)), "-map", "0:V:0", "-vf", filters, *limit,
+        *ffmpeg_command(), *seek, *input_arguments(Path(path)), "-map", "0:V:0", "-vf", filters, *limit,
         "-f", "image2pipe", "-c:v", "ppm", "-pix_fmt", "rgb24", "-",
     ]  # fmt: skip  # ffmpeg's options stay beside their values
     process = subprocess.Popen(
@@ -125,10 +132,10 @@ def read_frames(
     frames = 0
     try:
         while (frame := _read_ppm(process.stdout)) is not None:
-            if min(frame.shape[:2]) < SHORTEST:
+            if min(frame.shape[:2]) < MIN_SIDE:
                 raise HelloMemeError(
                     f"The {name} clip is only {frame.shape[1]} x {frame.shape[0]} pixels: choose one "
-                    f"of at least {SHORTEST} x {SHORTEST}."
+                    f"of at least {MIN_SIDE} x {MIN_SIDE}."
                 )
             frames += 1
             yield frame
@@ -144,51 +151,51 @@ def read_frames(
 
 
 class ClipWriter:
-    """Writes frames as H.264, yuv420p, for playing while it loads, with the sound of another clip if that has
-    any.
+    """Writes frames as an MP4 file (H.264, yuv420p, faststart), with the sound of another clip if it has any.
 
-    Used as a context manager. The file takes its place when the block ends well; until then it grows in the
-    system's folder for temporary files, so that after an error, a stop or a crash nothing of it is at `path`.
-    What a crash leaves among the temporary files goes when the next clip is begun.
+    A context manager. The clip is encoded in the system's folder for temporary files and moved to `path` when
+    the block ends without an error; otherwise nothing is written to `path`. What a crash leaves in the folder
+    for temporary files is removed when the next clip begins. Raises HelloMemeError where encoding fails.
     """
 
     def __init__(
         self, path: str | Path, rate: Fraction, sound: Sound | None = None, metadata: Sequence[str] = ()
     ):
-        """metadata: ffmpeg's arguments for what the file says of itself, from
-        `metadata.Stamp.clip_arguments`."""
+        """rate: frames per second. metadata: ffmpeg arguments, from `metadata.Stamp.clip_arguments`."""
         self.path, self.rate, self.sound, self.metadata = Path(path), rate, sound, metadata
-        self._process = self._listener = self._folder = None
-        self._said: deque[bytes] = deque(maxlen=20)  # its last lines
+        self._process = self._log_reader = self._folder = None
+        self._log: deque[bytes] = deque(maxlen=20)  # ffmpeg's last lines
         self.frames = 0
 
     def __enter__(self) -> ClipWriter:
         try:
-            remove_left(Path(tempfile.gettempdir()), DRAFTS)
-            self._folder = Path(tempfile.mkdtemp(prefix=f"{DRAFTS}{os.getpid()}-"))
+            remove_stale(Path(tempfile.gettempdir()), TEMPORARY_PREFIX)
+            self._folder = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{os.getpid()}-"))
         except OSError as error:
             raise self._failure(error.strerror or str(error)) from error
         return self
 
     def write(self, frame: np.ndarray) -> None:
-        """(H, W, 3) uint8 RGB; all frames of one size, of which an odd side is continued by a black line."""
+        """frame: (H, W, 3) uint8 RGB, all of the same size. An odd side is padded by one black line."""
         if self._process is None:
             self._start(*frame.shape[:2])
         try:
             self._process.stdin.write(np.ascontiguousarray(frame))
         except OSError as error:
-            raise self._failure(self._last_words()) from error
+            raise self._failure(self._failure_reason()) from error
         self.frames += 1
 
-    def __exit__(self, kind, *_) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
             if kind is not None or self._process is None:
                 return
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
             if self._process.wait() != 0:
-                raise self._failure(self._last_words())
-            with draft_of(self.path, "clip") as draft:  # in one step also where that is on another disk
+                raise self._failure(self._failure_reason())
+            with atomic_write(self.path, "clip") as draft:  # atomic also from another disk
                 shutil.move(self._draft, draft)
         finally:
             if self._process is not None:
@@ -196,7 +203,7 @@ class ClipWriter:
                 with contextlib.suppress(OSError):
                     self._process.stdin.close()
                 self._process.wait()
-                self._listener.join()
+                self._log_reader.join()
                 self._process.stderr.close()
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -209,8 +216,8 @@ class ClipWriter:
         sound, mapped = [], []
         if self.sound is not None:
             start, seconds = float(self.sound.start), float(self.sound.seconds)
-            sound = ["-ss", f"{start:.6f}", "-t", f"{seconds:.6f}", *_input(self.sound.path)]
-            # a late or broken stretch of sound is filled with silence instead of moving what follows
+            sound = ["-ss", f"{start:.6f}", "-t", f"{seconds:.6f}", *input_arguments(self.sound.path)]
+            # late or damaged parts of the sound become silence and do not shift what follows
             mapped = ["-map", "1:a:0?", "-af", "aresample=async=1:first_pts=0", "-c:a", "aac", "-b:a", "160k"]
         colours = [
             "-colorspace",
@@ -223,7 +230,7 @@ class ClipWriter:
             "tv",
         ]
         command = [
-            *_ffmpeg(), "-y",
+            *ffmpeg_command(), "-y",
             "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", rate, "-i", "-",
             *sound, "-map", "0:v:0", *mapped, "-c:v", "libx264", "-preset", "medium", "-crf", "17",
             "-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2,scale=out_color_matrix=bt709:out_range=tv,format=yuv420p",
@@ -231,15 +238,15 @@ class ClipWriter:
         ]  # fmt: skip  # ffmpeg's options stay beside their values
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=subprocess.DEVNULL, stderr=pipe)
-        # kept in memory, as the disk may be what is full
-        self._listener = threading.Thread(target=self._said.extend, args=[self._process.stderr], daemon=True)
-        self._listener.start()
+        # kept in memory: the disk may be full
+        self._log_reader = threading.Thread(target=self._log.extend, args=[self._process.stderr], daemon=True)
+        self._log_reader.start()
 
-    def _last_words(self) -> str:
-        """Why ffmpeg ended: its last line, unless an earlier one says that the disk is full."""
+    def _failure_reason(self) -> str:
+        """ffmpeg's last line, unless an earlier one says that the disk is full."""
         self._process.wait()
-        self._listener.join()
-        lines = [re.sub(r"^(\[[^]]*\] )+", "", line.decode(errors="replace").strip()) for line in self._said]
+        self._log_reader.join()
+        lines = [re.sub(r"^(\[[^]]*\] )+", "", line.decode(errors="replace").strip()) for line in self._log]
         full = os.strerror(errno.ENOSPC)
         return full if any(full in line for line in lines) else (lines or ["ffmpeg gave no reason"])[-1]
 
@@ -247,33 +254,36 @@ class ClipWriter:
         return HelloMemeError(f"The clip {self.path} could not be encoded: {why.rstrip('.')}.")
 
 
-def _ffmpeg() -> list[str]:
+def ffmpeg_command() -> list[str]:
+    """The path of ffmpeg and its general options."""
     import imageio_ffmpeg
 
     return [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin"]
 
 
-def _input(path: Path) -> list[str]:
-    """A file and nothing but a file, whatever its name looks like or its content asks for."""
+def input_arguments(path: Path) -> list[str]:
+    """Options for an input file that keep ffmpeg from opening anything else, whatever its name or content."""
     return ["-protocol_whitelist", "file", "-format_whitelist", CONTAINERS, "-i", f"file:{path.absolute()}"]
 
 
-def _number(text: str) -> bool:
+def _is_integer(text: str) -> bool:
     return text.strip().lstrip("-").isdigit()
 
 
 def _rate(times: list[int], length: int, tick: Fraction) -> tuple[Fraction, bool]:
-    """(frames a second, whether they keep to it) of sorted time stamps in ticks; `length` is the last
-    frame's."""
+    """(frames per second, whether the rate is constant) from sorted time stamps and the last frame's length.
+
+    times, length: in ticks of `tick` seconds.
+    """
     steps, span = len(times) - 1, times[-1] - times[0]
     if not steps or not span:
-        alone = 1 / (length * tick) if length > 0 else RATE_OF_ONE
-        return (alone if 1 <= alone <= 240 else RATE_OF_ONE), True
+        alone = 1 / (length * tick) if length > 0 else DEFAULT_RATE
+        return (alone if 1 <= alone <= 240 else DEFAULT_RATE), True
     step = Fraction(span, steps)
     average = 1 / (step * tick)
-    slack = max(1.5, 0.02 * step)  # ticks: a container that counts milliseconds rounds
+    slack = max(1.5, 0.02 * step)  # ticks: some containers round to milliseconds
     if any(abs(time - times[0] - i * step) > slack for i, time in enumerate(times)):
-        return Fraction(min(STEADY_RATES, key=lambda rate: abs(rate - average))), False
+        return Fraction(min(COMMON_RATES, key=lambda rate: abs(rate - average))), False
     whole = max(round(average), 1)
     rates = [Fraction(number * 1000, below) for number in (whole, whole + 1) for below in (1000, 1001)]
     nearest = min(rates, key=lambda rate: abs(rate - average))
@@ -282,8 +292,8 @@ def _rate(times: list[int], length: int, tick: Fraction) -> tuple[Fraction, bool
     return average.limit_denominator(1001), True
 
 
-def _read_ppm(stream) -> np.ndarray | None:
-    """The next picture of a stream of PPM files, or None at its end."""
+def _read_ppm(stream: BinaryIO) -> np.ndarray | None:
+    """The next frame (H, W, 3) uint8 of a stream of PPM files, or None at its end."""
     if stream.readline() != b"P6\n":
         return None
     width, height = map(int, stream.readline().split())

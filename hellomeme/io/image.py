@@ -1,35 +1,41 @@
-"""Reading pictures of every kind that people have, as 8-bit RGB, and making pictures of tensors."""
+"""Pictures: from files, PIL and arrays to 8-bit RGB, and from tensors to PIL."""
+
+from __future__ import annotations
 
 import os
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from ..errors import HelloMemeError
 
-LONGEST = 4096  # px: larger pictures are reduced to this on reading; the networks see 512 at most
-SHORTEST = 32  # px: less cannot show a face
-MOST_PIXELS = 150_000_000  # of a file; decoded, that is half a gigabyte. PIL itself refuses 179 million
-# What shows through: stickers and cut-out portraits are mostly made to stand on white
-BACKGROUND = (255, 255, 255)
+if TYPE_CHECKING:
+    import torch
+
+MAX_SIDE = 4096  # px: larger pictures are reduced to this on reading; the networks see at most 512
+MIN_SIDE = 32  # px: smaller pictures cannot show a face
+MAX_PIXELS = 150_000_000  # of a file: half a gigabyte when decoded. PIL itself refuses 179 million
+BACKGROUND = (255, 255, 255)  # of transparent pictures: most stickers and cut-outs are made for white
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "TGA", "PPM", "ICO")
-# not all that PIL knows: EPS, for one, would start another program
+# Not every format of PIL: EPS, for example, would start another program
 
 
-def read_picture(source, name: str = "reference") -> np.ndarray:
+def read_picture(source: str | os.PathLike | Image.Image | np.ndarray, name: str = "reference") -> np.ndarray:
     """A picture as (H, W, 3) uint8 RGB, upright, its longer side at most 4096 px.
 
     source: a path, a PIL picture, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4): uint8, uint16, bool,
-    or floats in [0, 1]. Transparent parts become white; of an animation the first frame counts.
-    Raises HelloMemeError, one sentence that calls the picture by `name`, for whatever cannot be read.
+    or floats in [0, 1]. Transparent parts become white. Of an animation, the first frame is read.
+    name: what error messages call the picture.
+    Raises HelloMemeError for a picture that cannot be read or has a side shorter than 32 px.
     """
     if isinstance(source, (str, os.PathLike)):
         with _open(Path(source), name) as picture:
             _check_size(picture.size, name)
             # JPEG decodes to a half, a quarter or an eighth of its size; the others ignore this
-            picture.draft(None, (LONGEST, LONGEST))
+            picture.draft(None, (MAX_SIDE, MAX_SIDE))
             return _decoded(picture, name)
     if isinstance(source, np.ndarray):
         source = _from_array(source, name)
@@ -42,14 +48,14 @@ def read_picture(source, name: str = "reference") -> np.ndarray:
     return _decoded(source, name)
 
 
-def to_pictures(frames) -> list[Image.Image]:
-    """A torch.Tensor (1, 3, T, H, W) in [0, 1] -> T PIL pictures."""
+def to_pictures(frames: torch.Tensor) -> list[Image.Image]:
+    """(1, 3, T, H, W) in [0, 1] -> T PIL pictures."""
     pixels = (frames[0].permute(1, 2, 3, 0).cpu() * 255).round().byte().numpy()
     return [Image.fromarray(frame) for frame in pixels]
 
 
 def _open(path: Path, name: str) -> Image.Image:
-    if os.path.isdir(path):  # not Path's own, which raises for names that are too long
+    if os.path.isdir(path):  # Path.is_dir raises for names that are too long
         raise HelloMemeError(f"The {name} picture {path} is a folder: choose a picture in it.")
     if not os.path.isfile(path):
         raise HelloMemeError(f"The {name} picture {path} does not exist: check the path.")
@@ -72,10 +78,10 @@ def _open(path: Path, name: str) -> Image.Image:
 def _decoded(picture: Image.Image, name: str) -> np.ndarray:
     try:
         orientation = picture.getexif().get(ExifTags.Base.Orientation)
-        if picture.mode in ("RGBA", "LA"):  # before a background of half a gigabyte is laid behind it
+        if picture.mode in ("RGBA", "LA"):  # first, as a background at full size would take half a gigabyte
             picture = _reduced(picture)
         picture = _reduced(_rgb(picture))
-        if orientation:  # turned last, when the picture is small; by then its tag may have been lost
+        if orientation:  # last, when the picture is small; its tag may be lost by then
             picture.getexif()[ExifTags.Base.Orientation] = orientation
             picture = ImageOps.exif_transpose(picture)
         return np.array(picture)
@@ -86,13 +92,13 @@ def _decoded(picture: Image.Image, name: str) -> np.ndarray:
 
 
 def _reduced(picture: Image.Image) -> Image.Image:
-    if max(picture.size) <= LONGEST:
+    if max(picture.size) <= MAX_SIDE:
         return picture
-    return ImageOps.contain(picture, (LONGEST, LONGEST), Image.Resampling.BICUBIC)
+    return ImageOps.contain(picture, (MAX_SIDE, MAX_SIDE), Image.Resampling.BICUBIC)
 
 
 def _rgb(picture: Image.Image) -> Image.Image:
-    """Any mode to RGB, transparent parts on white."""
+    """Any mode to RGB; transparent parts become white."""
     if picture.mode == "F" or picture.mode.startswith("I"):  # PIL would cut these off at 255
         values = np.asarray(picture)
         top = values.max() if picture.mode in "FI" else 65535
@@ -141,14 +147,14 @@ def _to_bytes(values: np.ndarray, full: int) -> np.ndarray:
 
 def _check_size(size: tuple[int, int], name: str) -> None:
     width, height = size
-    if min(width, height) < SHORTEST:
+    if min(width, height) < MIN_SIDE:
         raise HelloMemeError(
             f"The {name} picture is only {width} x {height} pixels: choose one of at least "
-            f"{SHORTEST} x {SHORTEST}."
+            f"{MIN_SIDE} x {MIN_SIDE}."
         )
-    if width * height > MOST_PIXELS:
+    if width * height > MAX_PIXELS:
         raise HelloMemeError(_too_large(name))
 
 
 def _too_large(name: str) -> str:
-    return f"The {name} picture has more than {MOST_PIXELS // 1_000_000} million pixels: reduce it first."
+    return f"The {name} picture has more than {MAX_PIXELS // 1_000_000} million pixels: reduce it first."

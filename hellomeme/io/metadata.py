@@ -1,10 +1,8 @@
-"""What a result's file says of itself: its settings, so that they can be restored, and that it was
-AI-generated.
+"""Metadata of result files: the settings, so that they can be restored, and the label "AI-generated".
 
-PNG files carry it in text chunks, JPEG and WebP files in EXIF, clips in the comment of the container. Only
-numbers and the user's own words are stored: no paths, no names of files, nothing of the pictures that went in
-but the coefficients that an edited face took over from them, and the digest by which a batch knows its own
-pictures again.
+It is in text chunks of PNG files, in EXIF of JPEG and WebP files, and in the comment of clips. It holds the
+settings and the user's own text: no paths, no file names, and of the input pictures only the coefficients of
+an edited face and the digest by which a batch recognises its own results.
 """
 
 from __future__ import annotations
@@ -17,33 +15,37 @@ import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import HelloMemeError
 from ..settings import ClipSettings, Settings
-from .atomic import draft_of
+from .atomic import atomic_write
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from ..face.edit import Edit
 
+T = TypeVar("T")
 LABEL = "AI-generated"
-KEY = "hellomeme"  # of the PNG chunk, and what the JSON begins with
+KEY = "hellomeme"  # of the PNG chunk, and the first key of the JSON
 VERSION = 1
-LONGEST = 1 << 16  # letters: a stamp has some 1,000
+MAX_LENGTH = 1 << 16  # characters: a stamp has about 1,000
 FORMATS = {".png": {}, ".jpg": {"quality": 95}, ".jpeg": {"quality": 95}, ".webp": {"quality": 95}}
 CLIPS = (".mp4", ".mov", ".m4v")
-# EXIF tags; COMMENT lies in the EXIF block
+# EXIF tags; COMMENT is in the Exif IFD
 DESCRIPTION, SOFTWARE, EXIF, COMMENT = 0x010E, 0x0131, 0x8769, 0x9286
-ASCII = b"ASCII\0\0\0"  # how an EXIF user comment says its encoding
+ASCII = b"ASCII\0\0\0"  # character code of an EXIF user comment
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """settings: with every choice made. release: its name. clip: of a clip only.
-    labelled: whether the file says that it was AI-generated. edit: of a face edited without a driver only.
-    made_from: of a batch only, see `cli.jobs.made_from`."""
+    """What the metadata of a result file says.
+
+    settings: resolved ones. release: its name. clip: for clips only. labelled: whether the file says that it
+    was AI-generated. edit: for a face that was edited without a driver. made_from: for pictures of a batch,
+    see `cli.jobs.made_from`.
+    """
 
     settings: Settings
     release: str
@@ -54,7 +56,7 @@ class Stamp:
 
     @property
     def text(self) -> str:
-        """The stamp as one line of ASCII: JSON, which also says that the file was AI-generated."""
+        """The stamp as one line of JSON, in ASCII."""
         facts = {KEY: VERSION, "release": self.release, "settings": dataclasses.asdict(self.settings)}
         if self.clip is not None:
             facts["clip"] = dataclasses.asdict(self.clip)
@@ -66,11 +68,11 @@ class Stamp:
 
     @classmethod
     def parse(cls, text: str) -> Stamp | None:
-        """The stamp of a text, None for a text of something else; HelloMemeError for a damaged one."""
+        """The inverse of `text`; None for any other text. Raises HelloMemeError for a damaged stamp."""
         if not text.startswith(f'{{"{KEY}":'):
             return None
         try:
-            if len(text) > LONGEST:
+            if len(text) > MAX_LENGTH:
                 raise ValueError("too long")
             facts = json.loads(text)
             release, clip = facts["release"], facts.get("clip")
@@ -78,9 +80,9 @@ class Stamp:
             if facts[KEY] != VERSION or not isinstance(release, str) or len(release) > 200:
                 raise ValueError("version or release")
             return cls(
-                _made(Settings, facts["settings"]),
+                _settings_from(Settings, facts["settings"]),
                 release,
-                None if clip is None else _made(ClipSettings, clip),
+                None if clip is None else _settings_from(ClipSettings, clip),
                 facts.get("label") == LABEL,
                 _edit(facts.get("edit")),
                 None if made_from is None else str(made_from),
@@ -91,21 +93,21 @@ class Stamp:
             ) from error
 
     def clip_arguments(self) -> list[str]:
-        """For ffmpeg, in front of an output file: what an MP4 file should say of itself."""
+        """ffmpeg's arguments that put the stamp into an MP4 file; they go in front of the output file."""
         title = ["-metadata", f"description={LABEL} with HelloMeme"] if self.labelled else []
         return [*title, "-metadata", f"comment={self.text}"]
 
 
 def save(picture: Image.Image, path: str | Path, stamp: Stamp | None, overwrite: bool = False) -> None:
-    """Writes a PNG, JPEG or WebP picture with its stamp.
+    """Writes a PNG, JPEG or WebP file with its stamp, atomically.
 
-    It is written beside its place first and then moved there, so that no half file is ever seen. Raises
-    HelloMemeError if that fails, or if the file exists and `overwrite` is not set.
+    The suffix of `path`, one of FORMATS, chooses the format. Raises HelloMemeError if writing fails, or if
+    the file exists and `overwrite` is False.
     """
     suffix = Path(path).suffix.lower()
     kind = {".jpg": "jpeg"}.get(suffix, suffix[1:])
-    with draft_of(path, "output", overwrite) as draft:
-        encoded = io.BytesIO()  # PIL itself would not notice where a disk takes only part of a JPEG file
+    with atomic_write(path, "output", overwrite) as draft:
+        encoded = io.BytesIO()  # PIL does not notice when a full disk cuts off a JPEG file
         picture.save(
             encoded, format=kind, **FORMATS[suffix], **({} if stamp is None else _options(kind, stamp))
         )
@@ -113,8 +115,8 @@ def save(picture: Image.Image, path: str | Path, stamp: Stamp | None, overwrite:
 
 
 def read(path: str | Path) -> Stamp | None:
-    """The stamp of a picture or clip, None if it has none; HelloMemeError for a damaged one or no such
-    file."""
+    """The stamp of a picture or clip, None if it has none. Raises HelloMemeError for a damaged stamp or a
+    missing file."""
     path = Path(path)
     if not os.path.isfile(path):
         raise HelloMemeError(f"There is no file {path}: check the path.")
@@ -124,23 +126,23 @@ def read(path: str | Path) -> Stamp | None:
     return None
 
 
-def _made(kind: type, values: dict):
-    """Settings of values by name. Names of a later version are passed over, values are checked."""
+def _settings_from(kind: type[T], values: dict) -> T:
+    """A settings dataclass from values by name. Unknown names, of a later version, are ignored."""
     known = {field.name for field in dataclasses.fields(kind)}
     return kind(**{name: value for name, value in values.items() if name in known})
 
 
 def _edit(values: dict | None) -> Edit | None:
-    """The edit of a stamp. Names that are not known would change the face: they are not passed over."""
+    """The edit of a stamp. Unknown names raise HelloMemeError: without them the face would differ."""
     if values is None:
         return None
-    from ..face.edit import Edit  # only here, as NumPy and OpenCV come with it
+    from ..face.edit import Edit  # not at the top: it imports NumPy and SciPy
 
     return Edit.parse(values)
 
 
 def _options(kind: str, stamp: Stamp) -> dict:
-    """Arguments of PIL's `save` that put the stamp into a file."""
+    """The arguments of PIL's `save` that put the stamp into a file."""
     if kind == "png":
         from PIL.PngImagePlugin import PngInfo
 
@@ -161,7 +163,7 @@ def _options(kind: str, stamp: Stamp) -> dict:
 
 
 def _picture_texts(path: Path) -> list[str]:
-    """Where the stamp of a picture may stand; nothing for a file that is no picture."""
+    """The texts of a picture file that may hold a stamp; none for a file that is no picture."""
     from PIL import Image
 
     try:
@@ -177,15 +179,15 @@ def _picture_texts(path: Path) -> list[str]:
 
 
 def _clip_texts(path: Path) -> list[str]:
-    """The comment of a clip; nothing for a file that is no clip."""
-    from .ffmpeg import _ffmpeg, _input
+    """The comment of a clip; none for a file that is no clip."""
+    from .ffmpeg import ffmpeg_command, input_arguments
 
-    command = [*_ffmpeg(), *_input(path), "-f", "ffmetadata", "-"]
+    command = [*ffmpeg_command(), *input_arguments(path), "-f", "ffmetadata", "-"]
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:
-        told = process.stdout.read(4 * LONGEST).decode("utf-8", "replace")
+        output = process.stdout.read(4 * MAX_LENGTH).decode("utf-8", "replace")
         process.kill()
-    # A line each; the format puts a backslash before what has a meaning to it, ends of lines included.
-    found = re.search(r"^comment=((?:[^\\\n]|\\.)*)", told, re.MULTILINE | re.DOTALL)
+    # One line per entry; the format escapes special characters and line ends by a backslash.
+    found = re.search(r"^comment=((?:[^\\\n]|\\.)*)", output, re.MULTILINE | re.DOTALL)
     return [re.sub(r"\\(.)", r"\1", found[1], flags=re.DOTALL)] if found else []
