@@ -53,7 +53,7 @@ def test_a_table_of_jobs(table, tmp_path):
         steps=3,
     )
     out = tmp_path / "out"
-    assert found.bad == {} and not out.exists()
+    assert found.errors == {} and not out.exists()
     assert found.jobs == [
         Job(
             2,
@@ -89,7 +89,7 @@ def test_names_are_made_up_where_none_is_given(table):
 def test_tables_as_spreadsheets_write_them(table, text):
     found = plan(table(text))
     assert (
-        found.bad == {}
+        found.errors == {}
         and found.jobs[0].settings.prompt == "a, b"
         and found.jobs[0].reference.name == "toon.png"
     )
@@ -131,7 +131,7 @@ def test_a_missing_and_a_huge_table(table, tmp_path, monkeypatch):
         with pytest.raises(HelloMemeError) as caught:
             plan(path)
         assert str(caught.value) == f"There is no table {path}: check the path."
-    monkeypatch.setattr(jobs, "LARGEST_TABLE", 10)
+    monkeypatch.setattr(jobs, "MAX_TABLE", 10)
     with pytest.raises(HelloMemeError, match="^The table jobs.csv is larger than 0 MB"):
         plan(table("reference,driver\ntoon.png,me.jpg\n"))
 
@@ -184,7 +184,7 @@ def test_bad_rows_are_told_and_the_others_stay(table, tmp_path, cells, sentence)
     ]
     before = sorted(tmp_path.rglob("*"))
     found = plan(table("\n".join(lines)))
-    assert found.bad == {3: sentence.format(folder=tmp_path)} and [job.row for job in found.jobs] == [2, 4]
+    assert found.errors == {3: sentence.format(folder=tmp_path)} and [job.row for job in found.jobs] == [2, 4]
     assert sorted(tmp_path.rglob("*")) == sorted([*before, tmp_path / "jobs.csv"])
 
 
@@ -484,11 +484,11 @@ def test_is_done_only_with_the_same_pictures_release_settings_and_options(table,
 
 
 def test_alone_a_process_has_the_first_place():
-    assert batch._place() == (0, 1)
+    assert batch._rank() == (0, 1)
 
 
 def test_a_process_that_could_not_begin_is_told_of():
     standard_error = io.StringIO()
-    shares = [batch.Share(made=2), batch.Share(refusal="The folder is gone.")]
-    assert batch._tell(shares, standard_error) == 1
+    shares = [batch.Outcome(made=2), batch.Outcome(failure="The folder is gone.")]
+    assert batch._report(shares, standard_error) == 1
     assert "2 made" in standard_error.getvalue() and "The folder is gone." in standard_error.getvalue()

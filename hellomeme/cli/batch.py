@@ -1,8 +1,8 @@
 """`python -m hellomeme batch JOBS.csv OUTDIR`: a picture for each row of a table.
 
 Over several GPUs: `accelerate launch --num_processes 4 -m hellomeme batch JOBS.csv OUTDIR`, or torchrun. Exit
-status 0: all pictures are there. 1: some rows failed, they are listed at the end. 2: the table or an option
-is unusable, nothing was done.
+status 0: all pictures exist. 1: some rows failed; they are listed at the end. 2: the table or an option
+cannot be used; nothing was done.
 """
 
 from __future__ import annotations
@@ -14,23 +14,22 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from ..errors import HelloMemeError
-from ..settings import Settings
 from . import common
 
 if TYPE_CHECKING:
     from .jobs import Job
 
 
-def add(commands) -> None:
-    """Adds the command to argparse's subparsers."""
+def add(commands: argparse._SubParsersAction) -> None:
+    """Adds the command to the parser."""
     command = commands.add_parser(
         "batch",
         help="make a picture for each row of a table",
         description="Makes a picture for each row of a CSV table with the columns reference, driver and, "
-        "if you like, output and any setting by name. Pictures that are there already are passed over, rows "
+        "if you like, output and any setting by name. Pictures that exist already are passed over, rows "
         "that fail are listed at the end. Settings given here are for rows that leave them empty.",
     )
     command.set_defaults(command=batch)
@@ -39,89 +38,98 @@ def add(commands) -> None:
         "folder", metavar="OUTDIR", help="folder for the pictures; made if it does not exist"
     )
     common.add_model_options(command)
-    common.add_result_options(command)
+    common.add_original_size(command)
+    common.add_no_label(command)
     common.add_settings(command)
 
 
-def batch(options: argparse.Namespace, standard_error) -> int:
-    """Draws what the table asks for, or this process's share of it, and returns the exit status."""
-    rank, processes = _place()
-    mine = Share()
+def batch(options: argparse.Namespace, standard_error: TextIO) -> int:
+    """Draws the pictures of a table, or this process's part of them, and returns the exit status."""
+    rank, processes = _rank()
+    own = Outcome()
     try:
-        _work(mine, options, rank, processes, standard_error)
+        _run(own, options, rank, processes, standard_error)
     except KeyboardInterrupt:
         print(
-            f"hellomeme: interrupted, {mine.made} pictures were made; start again to go on.",
+            f"hellomeme: interrupted, {own.made} pictures were made; start again to go on.",
             file=standard_error,
         )
         return 130
-    with _meeting(mine, processes) as shares:
-        return _tell(shares, standard_error if rank == 0 or len(shares) < processes else None)
+    with _gathered(own, processes) as outcomes:
+        return _report(outcomes, standard_error if rank == 0 or len(outcomes) < processes else None)
 
 
 @dataclass
-class Share:
-    """What became of a process's rows. bad: row -> what is wrong with it; refusal: why none could be drawn at
-    all."""
+class Outcome:
+    """The result of one process.
+
+    made, existing: pictures drawn now, and before. errors: row -> its error message. failure: the message of
+    an error that stopped all rows, or None.
+    """
 
     made: int = 0
-    there: int = 0
-    bad: dict[int, str] = field(default_factory=dict)
-    refusal: str | None = None
+    existing: int = 0
+    errors: dict[int, str] = field(default_factory=dict)
+    failure: str | None = None
 
 
-def _work(share: Share, options: argparse.Namespace, rank: int, processes: int, standard_error) -> None:
-    """Draws every `processes`th row from number `rank` on, and notes in the share what becomes of them."""
+def _run(
+    outcome: Outcome, options: argparse.Namespace, rank: int, processes: int, standard_error: TextIO
+) -> None:
+    """Draws every `processes`-th row from number `rank` on, and fills in the outcome."""
     from ..releases.load import find
     from .jobs import is_done, read_table
 
-    todo = []
+    missing = []
     try:
-        settings = Settings(**{field.name: getattr(options, field.name) for field in common.FIELDS})
-        plan = read_table(options.table, options.folder, settings)
+        plan = read_table(options.table, options.folder, common.settings_from(options))
         release = find(options.release)
         _make_folder(Path(options.folder))
         if rank == 0:
-            share.bad |= plan.bad
+            outcome.errors |= plan.errors
         for job in plan.jobs[rank::processes]:
             try:
-                if is_done(job, release, _drawn_with(options)):
-                    share.there += 1
+                if is_done(job, release, _drawing_options(options)):
+                    outcome.existing += 1
                 else:
-                    todo.append(job)
+                    missing.append(job)
             except HelloMemeError as error:
-                share.bad[job.row] = str(error)
-        for job, problem in _made(todo, options, standard_error):
+                outcome.errors[job.row] = str(error)
+        for job, problem in _draw(missing, options, standard_error):
             if problem is None:
-                share.made += 1
+                outcome.made += 1
                 print(job.output, flush=True)
             else:
-                share.bad[job.row] = problem
+                outcome.errors[job.row] = problem
     except HelloMemeError as error:
-        share.refusal = str(error)
-        share.bad |= {job.row: share.refusal for job in todo}
+        outcome.failure = str(error)
+        outcome.errors |= {job.row: outcome.failure for job in missing}
 
 
-def _tell(shares: list[Share], stream) -> int:
-    """Prints to `stream`, if any, what became of all rows, and returns the exit status."""
-    made, there = sum(share.made for share in shares), sum(share.there for share in shares)
-    bad = {row: problem for share in shares for row, problem in share.bad.items()}
-    refusal = next((share.refusal for share in shares if share.refusal), None)
-    if refusal and not made:
-        lines = [refusal]
+def _report(outcomes: list[Outcome], stream: TextIO | None) -> int:
+    """Prints a summary of all rows to `stream`, if any, and returns the exit status."""
+    made, existing = sum(outcome.made for outcome in outcomes), sum(outcome.existing for outcome in outcomes)
+    errors = {row: problem for outcome in outcomes for row, problem in outcome.errors.items()}
+    failure = next((outcome.failure for outcome in outcomes if outcome.failure), None)
+    if failure and not made:
+        lines = [failure]
     else:
-        rows = [f"row {row}: {problem}" for row, problem in sorted(bad.items())]
-        if refusal and refusal not in bad.values():  # of a process that did not get as far as its rows
-            rows.append(refusal)
-        lines = [f"{made} made, {there} there already, {len(bad)} failed.", *rows]
+        rows = [f"row {row}: {problem}" for row, problem in sorted(errors.items())]
+        if failure and failure not in errors.values():  # of a process that failed before its rows
+            rows.append(failure)
+        lines = [f"{made} made, {existing} there already, {len(errors)} failed.", *rows]
     for line in lines if stream else ():
         print(f"hellomeme: {' '.join(line.split())}", file=stream, flush=True)
-    return 2 if refusal and not made else 1 if bad or refusal else 0
+    return 2 if failure and not made else 1 if errors or failure else 0
 
 
-def _made(jobs: list[Job], options: argparse.Namespace, standard_error) -> Iterator[tuple[Job, str | None]]:
-    """Draws the jobs and writes their pictures; yields each with None, or with what was wrong with it. Raises
-    HelloMemeError, before the first, where there is something to draw and the model cannot be loaded."""
+def _draw(
+    jobs: list[Job], options: argparse.Namespace, standard_error: TextIO
+) -> Iterator[tuple[Job, str | None]]:
+    """Draws the jobs and writes their pictures; yields each job with None or an error message.
+
+    Raises HelloMemeError if there are jobs and the model cannot be loaded.
+    """
     if not jobs:
         return
     import torch
@@ -136,13 +144,13 @@ def _made(jobs: list[Job], options: argparse.Namespace, standard_error) -> Itera
     reenactor = common.load(options, standard_error, own_gpu)
     digests = {}
 
-    def noted() -> Iterator[Job]:
-        for job in jobs:  # before it is drawn: somebody may replace a file meanwhile
-            with suppress(HelloMemeError):  # drawing will tell
-                digests[job.row] = made_from(job, _drawn_with(options))
+    def with_digests() -> Iterator[Job]:
+        for job in jobs:  # before it is drawn: a file may be replaced meanwhile
+            with suppress(HelloMemeError):  # drawing raises it again
+                digests[job.row] = made_from(job, _drawing_options(options))
             yield job
 
-    for job, result in draw(reenactor, noted()):
+    for job, result in draw(reenactor, with_digests()):
         try:
             if isinstance(result, HelloMemeError):
                 raise result
@@ -153,14 +161,13 @@ def _made(jobs: list[Job], options: argparse.Namespace, standard_error) -> Itera
             yield job, str(error)
 
 
-def _drawn_with(options: argparse.Namespace) -> str:
-    """The options that show in a picture or in its file, beside its settings and the release; paths as they
-    were typed."""
+def _drawing_options(options: argparse.Namespace) -> str:
+    """The options, other than settings and release, on which a result file depends; paths as typed."""
     return str((options.base, options.lora, options.original_size, options.no_label))
 
 
-def _place() -> tuple[int, int]:
-    """(number of this process, number of all), as `accelerate launch` and `torchrun` set them."""
+def _rank() -> tuple[int, int]:
+    """(rank, number of processes), as `accelerate launch` and `torchrun` set them."""
     try:
         rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         if 0 <= rank < processes:
@@ -173,22 +180,21 @@ def _place() -> tuple[int, int]:
 
 
 @contextmanager
-def _meeting(mine: Share, processes: int) -> Iterator[list[Share]]:
-    """Yields the shares of all processes, or our own alone where they do not know of each other.
+def _gathered(own: Outcome, processes: int) -> Iterator[list[Outcome]]:
+    """Yields the outcomes of all processes, or only the own one if they are not connected.
 
-    They wait for each other before and after: the launcher ends all of them as soon as one ends with a
-    failure.
+    The processes wait for each other before and after: the launcher ends all of them when one of them fails.
     """
     if processes == 1 or "MASTER_ADDR" not in os.environ:
-        yield [mine]
+        yield [own]
         return
     from torch import distributed
 
-    shares = [None] * processes
+    outcomes = [None] * processes
     distributed.init_process_group("gloo", timeout=timedelta(days=30))
     try:
-        distributed.all_gather_object(shares, mine)
-        yield shares
+        distributed.all_gather_object(outcomes, own)
+        yield outcomes
         distributed.barrier()
     finally:
         distributed.destroy_process_group()

@@ -1,21 +1,27 @@
-"""What the commands share: options for models, results and settings, and what is done about them."""
+"""Options and steps that the commands share."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from ..io import metadata
 from ..settings import Settings
 from .progress import download_bars
 
-# Every setting but `translation`, which moves clips only.
-FIELDS = [field for field in dataclasses.fields(Settings) if field.name != "translation"]
+if TYPE_CHECKING:
+    from ..reenactor import Reenactor, Result
+
+T = TypeVar("T")
+# Settings of a picture: all but `translation`, which only moves clips
+FIELDS = tuple(field for field in dataclasses.fields(Settings) if field.name != "translation")
 
 
 def add_model_options(command: argparse.ArgumentParser) -> None:
-    """Which model draws, and where."""
+    """The options that choose the model and the device."""
     command.add_argument(
         "--release", default="demo", help="name of a release, or a folder in its layout (default: demo)"
     )
@@ -29,28 +35,49 @@ def add_model_options(command: argparse.ArgumentParser) -> None:
     )
 
 
-def add_result_options(command: argparse.ArgumentParser) -> None:
-    """What is written of a result."""
-    command.add_argument(
-        "--original-size",
-        action="store_true",
-        help="write the whole reference picture, with the result pasted into it",
-    )
+def add_overwrite(command: argparse.ArgumentParser) -> None:
+    """The option that lets OUTPUT be replaced."""
+    command.add_argument("--overwrite", action="store_true", help="replace OUTPUT if it exists")
+
+
+def add_no_label(command: argparse.ArgumentParser) -> None:
+    """The option that leaves out the label "AI-generated"."""
     command.add_argument(
         "--no-label", action="store_true", help=f'leave "{metadata.LABEL}" out of the metadata of the file'
     )
 
 
-def add_settings(command: argparse.ArgumentParser) -> None:
-    """An option for each setting of a picture."""
-    for field in FIELDS:
-        command.add_argument(f"--{field.name.replace('_', '-')}", **argument(field))
+def add_original_size(command: argparse.ArgumentParser) -> None:
+    """The option that pastes a picture back into the reference."""
+    command.add_argument(
+        "--original-size",
+        action="store_true",
+        help="write the whole reference picture, with the result pasted into it",
+    )
 
 
-def argument(field: dataclasses.Field) -> dict:
-    """What argparse should know about one setting; its range is checked by `Settings` itself."""
+def add_settings(command: argparse.ArgumentParser, fields: Iterable[dataclasses.Field] = FIELDS) -> None:
+    """One option for each of these fields of a settings dataclass."""
+    for field in fields:
+        command.add_argument(f"--{field.name.replace('_', '-')}", **_argument(field))
+
+
+def settings_from(
+    options: argparse.Namespace, kind: type[T] = Settings, fields: Iterable[dataclasses.Field] = FIELDS
+) -> T:
+    """The settings dataclass `kind` with the options for these fields; HelloMemeError for a bad value."""
+    return kind(**{field.name: getattr(options, field.name) for field in fields})
+
+
+def _argument(field: dataclasses.Field) -> dict:
+    """argparse's arguments for the option of a setting; its range is checked by the settings themselves."""
     facts = field.metadata
     text = facts["help"].replace("%", "%%")
+    if facts["kind"] is bool:
+        return {"action": argparse.BooleanOptionalAction, "default": field.default, "help": text}
+    if "choices" in facts:
+        text = f"{text} (default {field.default})"
+        return {"choices": facts["choices"], "default": field.default, "help": text}
     if facts["kind"] is not str:
         default = "" if field.default is None else f", default {field.default:g}"
         most = facts["max"] if facts["kind"] is int else format(facts["max"], "g")
@@ -63,8 +90,8 @@ def argument(field: dataclasses.Field) -> dict:
     }
 
 
-def load(options: argparse.Namespace, standard_error, device: str | None = None):
-    """The `Reenactor` that the model options ask for, on `device` where they name none."""
+def load(options: argparse.Namespace, standard_error: TextIO, device: str | None = None) -> Reenactor:
+    """The reenactor that the model options choose; `device` is used if they choose none."""
     from ..reenactor import Reenactor
 
     return Reenactor.from_release(
@@ -76,8 +103,11 @@ def load(options: argparse.Namespace, standard_error, device: str | None = None)
     )
 
 
-def write(result, output: Path, options: argparse.Namespace, made_from: str | None = None) -> None:
-    """Writes a `reenactor.Result` as the options ask for it, with its settings in the file."""
+def write(result: Result, output: Path, options: argparse.Namespace, made_from: str | None = None) -> None:
+    """Writes a picture with its settings in the metadata, as the result options choose.
+
+    made_from: for pictures of a batch, see `jobs.made_from`. Raises HelloMemeError if writing fails.
+    """
     picture = result.original_size() if options.original_size else result.picture
     stamp = dataclasses.replace(result.stamp, labelled=not options.no_label, made_from=made_from)
     metadata.save(picture, output, stamp, getattr(options, "overwrite", False))

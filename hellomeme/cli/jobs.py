@@ -1,4 +1,4 @@
-"""Many pictures from a table: one row, one picture.
+"""The table of a batch: one row, one picture.
 
 The table is a CSV file with a row of names first. `reference` and `driver` are paths, relative to the table's
 folder; `output` is a name in the output folder and may be left out or empty; any other column is a setting.
@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import HelloMemeError
 from ..io import metadata
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from ..reenactor import Reenactor, Result
     from ..releases.table import Release
 
-LARGEST_TABLE = 1 << 24  # bytes: some 100,000 rows
+MAX_TABLE = 1 << 24  # bytes: about 100,000 rows
 PATHS = ("reference", "driver", "output")
 FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
-UNSAFE = re.compile(r'[\x00-\x1f\x7f"*:<>?|\\]')  # not in names of files on every system
+UNSAFE = re.compile(r'[\x00-\x1f\x7f"*:<>?|\\]')  # not allowed in file names on every system
 
 
 @dataclass(frozen=True)
 class Job:
-    """A row: its number in the table, where the names are row 1, and the picture it asks for."""
+    """One row: its number (the column names are row 1), the paths and the settings of its picture."""
 
     row: int
     reference: Path
@@ -45,16 +45,16 @@ class Job:
 
 @dataclass
 class Plan:
-    """What a table asks for. bad: row -> the sentence that says what is wrong with it."""
+    """The jobs of a table. errors: row -> its error message."""
 
     jobs: list[Job] = field(default_factory=list)
-    bad: dict[int, str] = field(default_factory=dict)
+    errors: dict[int, str] = field(default_factory=dict)
 
 
 def read_table(path: str | Path, folder: str | Path, defaults: Settings = Settings()) -> Plan:
-    """Reads and checks every row of a table whose pictures are to be written to `folder`.
+    """Reads and checks every row of a table. Nothing is written and no picture is opened.
 
-    defaults: the settings of rows that leave them empty. Nothing is written and no picture is opened.
+    path: CSV file. folder: where the pictures will be written. defaults: settings for empty cells.
     Raises HelloMemeError if the table as a whole cannot be used.
     """
     path, folder = Path(path), Path(folder).resolve()
@@ -70,13 +70,13 @@ def read_table(path: str | Path, folder: str | Path, defaults: Settings = Settin
                 )
             plan.jobs.append(job)
         except HelloMemeError as error:
-            plan.bad[row] = str(error)
+            plan.errors[row] = str(error)
     return plan
 
 
 def made_from(job: Job, options: str = "") -> str:
-    """Stands for what a picture is made from: the content of both files and the `options` of the whole batch.
-    16 hex digits of a SHA-256, from which nothing can be read back."""
+    """A digest of the content of both input files and the `options` of the batch: 16 hex digits of a
+    SHA-256. HelloMemeError if a file cannot be read."""
     try:
         parts = [job.reference.read_bytes(), job.driver.read_bytes(), options.encode()]
     except OSError as error:
@@ -85,7 +85,7 @@ def made_from(job: Job, options: str = "") -> str:
 
 
 def is_done(job: Job, release: Release, options: str = "") -> bool:
-    """Whether the picture is there; HelloMemeError if something else has its name."""
+    """Whether the picture exists already; HelloMemeError if another file has its name."""
     if not job.output.exists():
         return False
     stamp = metadata.read(job.output)
@@ -99,9 +99,9 @@ def is_done(job: Job, release: Release, options: str = "") -> bool:
 
 
 def draw(reenactor: Reenactor, jobs: Iterable[Job]) -> Iterator[tuple[Job, Result | HelloMemeError]]:
-    """The jobs one after the other, each with its picture or with what was wrong with it.
+    """Draws the jobs one by one; yields each with its result or its error.
 
-    The reference is set once for neighbours that share it.
+    The reference is set once for consecutive jobs that share it.
     """
     reference = refused = None
     for job in jobs:
@@ -118,27 +118,23 @@ def draw(reenactor: Reenactor, jobs: Iterable[Job]) -> Iterator[tuple[Job, Resul
         except HelloMemeError as error:
             yield job, error
         except (RuntimeError, MemoryError) as error:
-            # torch's own, such as a full GPU: the next may be smaller
-            yield (
-                job,
-                HelloMemeError(
-                    f"Drawing failed: {str(error).strip().partition(chr(10))[0][:200].rstrip('.')}."
-                ),
-            )
+            # raised by torch, for example: the next job may succeed
+            first_line = str(error).strip().partition("\n")[0][:200].rstrip(".")
+            yield job, HelloMemeError(f"Drawing failed: {first_line}.")
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """(number, cells by name) of the rows that are not empty; HelloMemeError for a table that is none."""
+    """Yields (row number, cells by name) of the rows that are not empty; HelloMemeError for a bad table."""
     if not os.path.isfile(path):
         raise HelloMemeError(f"There is no table {path}: check the path.")
     try:
-        if path.stat().st_size > LARGEST_TABLE:
+        if path.stat().st_size > MAX_TABLE:
             raise HelloMemeError(
-                f"The table {path.name} is larger than {LARGEST_TABLE >> 20} MB: cut it into parts."
+                f"The table {path.name} is larger than {MAX_TABLE >> 20} MB: cut it into parts."
             )
         text = path.read_text(encoding="utf-8-sig")
         first = text.partition("\n")[0]
-        separator = max(",;\t", key=first.count)  # spreadsheets of some countries write semicolons
+        separator = max(",;\t", key=first.count)  # spreadsheets write semicolons in some countries
         table = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise HelloMemeError(f"The table {path.name} cannot be read: save it as CSV in UTF-8.") from error
@@ -161,18 +157,13 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     if not filled:
         raise HelloMemeError(f"The table {path.name} has no rows: write one for each picture.")
     for row, cells in filled:
-        # a cell too many gets no name, and is told with its row
-        yield (
-            row,
-            {
-                **dict.fromkeys(names, ""),
-                **dict(zip([*names, *[""] * len(cells)], map(str.strip, cells), strict=False)),
-            },
-        )
+        # Surplus cells get an empty name, which `_job` refuses
+        by_name = dict(zip([*names, *[""] * len(cells)], map(str.strip, cells), strict=False))
+        yield row, dict.fromkeys(names, "") | by_name
 
 
 def _job(row: int, cells: dict[str, str], home: Path, folder: Path, defaults: Settings, taken: dict) -> Job:
-    """A row as a job; HelloMemeError for the first thing wrong with it."""
+    """The job of a row; HelloMemeError for its first error. home: the folder of the table."""
     if cells.get(""):
         raise HelloMemeError(
             "The row has more cells than there are columns: put a text with a comma in quotes."
@@ -191,8 +182,8 @@ def _job(row: int, cells: dict[str, str], home: Path, folder: Path, defaults: Se
     return Job(row, *pictures, _output(name, folder), settings)
 
 
-def _value(field: dataclasses.Field, text: str):
-    """A cell as the setting's own type; `Settings` says what is wrong with a text that is not of it."""
+def _value(field: dataclasses.Field, text: str) -> Any:
+    """A cell in the type of its setting. Text of another type stays as it is: `Settings` refuses it."""
     try:
         return field.metadata["kind"](text)
     except ValueError:
@@ -200,14 +191,14 @@ def _value(field: dataclasses.Field, text: str):
 
 
 def _free_name(pictures: Sequence[Path], folder: Path, taken: dict) -> str:
-    """reference-driver.png, or with -2, -3, ... where an earlier row of the table has that name."""
+    """reference-driver.png, or with -2, -3, ... if an earlier row has that name."""
     name = UNSAFE.sub("_", "-".join(path.stem.strip(". ")[:80] for path in pictures))
     names = (f"{name}{number}.png" for number in ("", *(f"-{count}" for count in range(2, len(taken) + 3))))
     return next(name for name in names if str(folder / name).casefold() not in taken)
 
 
 def _output(name: str, folder: Path) -> Path:
-    """The path of a name in the folder; HelloMemeError for one that is not in it, or not a picture's."""
+    """The path of an output; HelloMemeError unless it is a picture's name within the folder."""
     path = Path(name)
     if path.is_absolute() or ".." in path.parts or UNSAFE.search(name) or len(name) > 200:
         raise HelloMemeError(f"The output {name[:60]!r} must be a plain name in the output folder.")

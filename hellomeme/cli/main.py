@@ -1,7 +1,7 @@
-"""The command line, `python -m hellomeme`: its commands stand in a file each.
+"""The command line, `python -m hellomeme`. Each command is in a module of its own.
 
-Exit status 0: the picture is written and its path printed. 2: bad input, told in one line on standard
-error; no output file. 130: interrupted. Anything else is a fault of ours and ends with a traceback.
+Exit status 0: the output is written and its path printed. 2: bad input, with one line on standard error and
+no output file. 130: interrupted. An internal error ends with a traceback.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from ..errors import HelloMemeError
 from ..io.quiet import silenced
 from . import batch, image, video
 
-COMMANDS = (image, batch, video)  # in the order of the help; each adds what it knows to the parser
+COMMANDS = (image, batch, video)  # in the order of the help; `add` of each module extends the parser
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command (default: the process's own arguments) and returns its exit status."""
+    """Runs one command and returns its exit status. arguments: sys.argv[1:] if None."""
     options = _parser().parse_args(arguments)
     with contextlib.nullcontext(sys.stderr) if options.verbose else _quiet() as standard_error:
         try:
@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 class _OneLineParser(argparse.ArgumentParser):
-    """argparse, but a mistake is told in one line instead of a usage text and a line."""
+    """argparse, but errors are one line, without the usage text."""
 
     def error(self, message: str):
         self.exit(2, f"hellomeme: {message}; try {self.prog} --help\n")

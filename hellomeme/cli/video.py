@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from typing import TextIO
 
 from ..io.atomic import check_output
-from ..io.metadata import LABEL
 from ..settings import ClipSettings, Settings
 from . import common
 from .progress import frame_counter
 
-CLIP_FIELDS = dataclasses.fields(ClipSettings)
-SELECTION = ("frames", "start", "rate")  # those that count when a driver is only looked at
+PICTURE_FIELDS, CLIP_FIELDS = dataclasses.fields(Settings), dataclasses.fields(ClipSettings)
+# What the command `motion` uses of them
+MOTION_PICTURE_FIELDS = [field for field in PICTURE_FIELDS if field.name == "driver_face"]
+MOTION_CLIP_FIELDS = [field for field in CLIP_FIELDS if field.name in ("frames", "start", "rate")]
 
 
-def video(options: argparse.Namespace, standard_error) -> None:
-    """Draws a clip and writes it to `options.output`."""
-    settings = Settings(**_chosen(options, dataclasses.fields(Settings)))
-    clip = ClipSettings(**_chosen(options, CLIP_FIELDS))
+def video(options: argparse.Namespace, standard_error: TextIO) -> None:
+    """Draws a clip and writes it to `options.output`. Raises HelloMemeError for bad input."""
+    settings = common.settings_from(options, Settings, PICTURE_FIELDS)
+    clip = common.settings_from(options, ClipSettings, CLIP_FIELDS)
     inputs = options.reference, options.driver
     output = check_output(options.output, (".mp4",), inputs, options.overwrite)
     _check_driver(options.driver)
@@ -31,14 +33,15 @@ def video(options: argparse.Namespace, standard_error) -> None:
     reenactor.set_reference(reference, face=settings.reference_face)
     counter = frame_counter(standard_error)
     report = reenactor.video(options.driver, output, settings, clip, counter, labelled=not options.no_label)
-    _tell_missing(report.without_face, report.frames, standard_error)
+    _report_missing(report.without_face, report.frames, standard_error)
     print(output)
 
 
-def motion(options: argparse.Namespace, standard_error) -> None:
-    """Writes what the face of a clip does, and nothing that it looks like, to `options.output`."""
-    settings = Settings(driver_face=options.driver_face)
-    clip = ClipSettings(**{name: getattr(options, name) for name in SELECTION})
+def motion(options: argparse.Namespace, standard_error: TextIO) -> None:
+    """Writes the motion of the face in a clip, and nothing of its looks, to `options.output`. Raises
+    HelloMemeError for bad input."""
+    settings = common.settings_from(options, Settings, MOTION_PICTURE_FIELDS)
+    clip = common.settings_from(options, ClipSettings, MOTION_CLIP_FIELDS)
     output = check_output(options.output, (".npz",), (options.driver,), options.overwrite)
     _check_driver(options.driver)
 
@@ -53,12 +56,12 @@ def motion(options: argparse.Namespace, standard_error) -> None:
         counter = frame_counter(standard_error) or (lambda *_: None)
         found, *_ = read_motion(options.driver, settings, clip, analyzer, row.crop_scale, emotion, counter)
     found.save(output)
-    _tell_missing(int((~found.valid).sum()), len(found), standard_error)
+    _report_missing(int((~found.valid).sum()), len(found), standard_error)
     print(output)
 
 
-def add(commands) -> None:
-    """Adds both commands to the parser of the command line."""
+def add(commands: argparse._SubParsersAction) -> None:
+    """Adds both commands to the parser."""
     about = "give a reference picture the expression and head pose of a driver clip, frame by frame"
     command = commands.add_parser("video", help=about, description=f"{about[0].upper()}{about[1:]}.")
     command.set_defaults(command=video)
@@ -67,39 +70,19 @@ def add(commands) -> None:
         "driver", metavar="DRIVER", help="clip of the face to follow, or a motion file (.npz)"
     )
     command.add_argument("output", metavar="OUTPUT", help="new clip (.mp4)")
-    command.add_argument("--overwrite", action="store_true", help="replace OUTPUT if it exists")
-    command.add_argument(
-        "--no-label", action="store_true", help=f'leave "{LABEL}" out of the metadata of the file'
-    )
+    common.add_overwrite(command)
+    common.add_no_label(command)
     common.add_model_options(command)
-    for field in (*dataclasses.fields(Settings), *CLIP_FIELDS):
-        command.add_argument(f"--{field.name.replace('_', '-')}", **_argument(field))
+    common.add_settings(command, (*PICTURE_FIELDS, *CLIP_FIELDS))
 
     about = "save what the face of a clip does as a motion file, which can drive like the clip"
     command = commands.add_parser("motion", help=about, description=f"{about[0].upper()}{about[1:]}.")
     command.set_defaults(command=motion)
     command.add_argument("driver", metavar="DRIVER", help="clip of a face")
     command.add_argument("output", metavar="OUTPUT", help="new motion file (.npz)")
-    command.add_argument("--overwrite", action="store_true", help="replace OUTPUT if it exists")
+    common.add_overwrite(command)
     common.add_model_options(command)
-    fields = [field for field in dataclasses.fields(Settings) if field.name == "driver_face"]
-    for field in (*fields, *(field for field in CLIP_FIELDS if field.name in SELECTION)):
-        command.add_argument(f"--{field.name.replace('_', '-')}", **_argument(field))
-
-
-def _argument(field: dataclasses.Field) -> dict:
-    """What argparse should know about one setting of a picture or a clip."""
-    facts = field.metadata
-    if facts["kind"] is bool:
-        return {"action": argparse.BooleanOptionalAction, "default": field.default, "help": facts["help"]}
-    if "choices" in facts:
-        text = f"{facts['help']} (default {field.default})"
-        return {"choices": facts["choices"], "default": field.default, "help": text}
-    return common.argument(field)
-
-
-def _chosen(options: argparse.Namespace, fields) -> dict:
-    return {field.name: getattr(options, field.name) for field in fields}
+    common.add_settings(command, (*MOTION_PICTURE_FIELDS, *MOTION_CLIP_FIELDS))
 
 
 def _check_driver(driver: str) -> None:
@@ -113,7 +96,8 @@ def _check_driver(driver: str) -> None:
         probe(driver)
 
 
-def _tell_missing(missing: int, frames: int, stream) -> None:
+def _report_missing(missing: int, frames: int, stream: TextIO) -> None:
+    """Says how many frames of the driver show no face."""
     if missing:
         print(
             f"hellomeme: {missing} of {frames} frames show no face and follow those around them.", file=stream
