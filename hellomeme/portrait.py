@@ -53,7 +53,8 @@ class Result:
     steered it, 512 px. settings: those used, with every choice made. release: by name. driver is None for an
     edited face.
     frame, crop: the whole reference picture (H, W, 3) uint8, and where in it the face was. edit: of an edited
-    face."""
+    face. held: the angles of the head, of "pitch", "yaw" and "roll", that lie beyond what the release draws
+    and were held at its edge."""
 
     picture: Image.Image
     reference: Image.Image
@@ -64,6 +65,7 @@ class Result:
     frame: np.ndarray = field(repr=False)
     crop: Crop
     edit: Edit | None = None
+    held: tuple[str, ...] = ()
 
     @property
     def seed(self) -> int:

@@ -19,6 +19,7 @@ from .face.detect import Face, FaceAnalyzer
 from .face.drawing import FaceBasis, FaceShape
 from .face.edit import Edit, Turn, edited
 from .face.motion import Motion
+from .face.retarget import held_turns
 from .io.image import read_picture
 from .memory import attempts
 from .models.fan_encoder import FanEncoder
@@ -248,6 +249,7 @@ class Reenactor:
         edit: Edit | None = None,
     ) -> Result:
         """One picture of the reference, moved by a motion of one frame."""
+        motion, held = held_turns(motion, self.release.turns)
 
         def on_step(pipeline, step: int, timestep, tensors: dict) -> None:
             if progress is not None:
@@ -271,7 +273,7 @@ class Reenactor:
                 break
         pose = Image.fromarray(condition_pictures(motion, shape=reference.shape)[0])
         name, whole = self.release.name, (reference.frame, reference.crop)
-        return Result(picture, reference.picture, driver, pose, settings, name, *whole, edit)
+        return Result(picture, reference.picture, driver, pose, settings, name, *whole, edit, held)
 
     def _clip_frames(
         self, reference: ReferencePortrait, motion: Motion, settings: Settings, plan: ClipPlan, progress

@@ -23,7 +23,7 @@ from .face.crop import Crop
 from .face.detect import FaceAnalyzer
 from .face.drawing import FaceShape
 from .face.motion import Motion, is_motion_file
-from .face.retarget import retarget
+from .face.retarget import held_turns, retarget
 from .face.smooth import bridged, smoothed
 from .face.track import Emotion, analyse
 from .io.atomic import check_output
@@ -129,7 +129,7 @@ def make_clip(
             "again from the driver with this release."
         )
     motion = smoothed(bridged(motion), float(selection.taken), clip.smoothing)
-    motion = retarget(motion, reference, settings, clip)
+    motion, _ = held_turns(retarget(motion, reference, settings, clip), release.turns)
 
     # 2. Drawing and writing, a few frames at a time
     sound = None

@@ -3,6 +3,7 @@ face."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from ..errors import HelloMemeError
 from ..settings import ClipSettings, Settings
 from .arkit import ARKIT_NAMES
 from .motion import Motion
+from .rotation import ANGLES, from_angles, to_angles
 
 EYES = np.array([name.startswith(("eye", "brow")) for name in ARKIT_NAMES])
 MOUTH = np.array([name.startswith(("mouth", "jaw", "cheekPuff", "nose")) for name in ARKIT_NAMES])
@@ -36,6 +38,26 @@ def retarget(driver: Motion, reference: Motion, settings: Settings, clip: ClipSe
         driver = relative(driver, reference, neutral)
     motion = driver.onto(reference, settings.expression, settings.head, settings.translation, since=neutral)
     return within(motion, reference, clip.region)
+
+
+Limits = Mapping[str, tuple[float, float]]
+
+
+def held_turns(motion: Motion, limits: Limits | None) -> tuple[Motion, tuple[str, ...]]:
+    """The motion with each angle of the head held at the edge of its range, and the names of those that were.
+
+    limits: "pitch", "yaw", "roll" -> lowest and highest, in degrees, as `rotation.to_angles` reads them, for
+    models that were trained on a range of turns and draw anything beyond it badly; None for no limits.
+    """
+    if limits is None:
+        return motion, ()
+    angles = to_angles(motion.rotation)  # (T, 3)
+    low, high = np.array([limits[name] for name in ANGLES]).T
+    held = np.clip(angles, low, high)
+    names = tuple(name for name, off in zip(ANGLES, (held != angles).any(0), strict=True) if off)
+    if not names:
+        return motion, names
+    return replace(motion, rotation=np.stack([from_angles(*frame) for frame in held])), names
 
 
 def neutral_frame(motion: Motion) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+ANGLES = ("pitch", "yaw", "roll")  # the order of angles in arrays
 AXES = "ZYX"  # SciPy's capitals: each turn is about the axes that the turn before it has moved
 
 

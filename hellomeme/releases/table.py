@@ -5,6 +5,7 @@ A row is data; nothing else in the package asks which release it is working for.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +39,8 @@ class Release:
     after the other before they are drawn together; without, all begin with the same noise.
     face_basis: the file under `root` with the `FaceBasis` by which the face is drawn into the condition
     picture; None, as in all published releases, means that it shows the square on the head alone.
+    turns: the lowest and highest pitch, yaw and roll, in degrees, that the weights were trained on: the head
+    is held there. None: whatever is asked for.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Release:
     motion: str | None = None
     first_pass: bool = True
     face_basis: str | None = None
+    turns: Mapping[str, tuple[float, float]] | None = None
 
     @property
     def code(self) -> str:
