@@ -1,1 +1,2 @@
-"""The page, a tab a file: components and events only; `hellomeme` does the work and knows nothing of it."""
+"""The Gradio page. `layout` puts it together, each tab has a file, `state` holds all that is kept between
+events."""

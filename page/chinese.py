@@ -1,4 +1,4 @@
-"""The words of the page in Chinese, by the English ones."""
+"""The texts of the page in Chinese, by the English text."""
 
 CHINESE = {
     "Lend a face to any portrait: it takes over the expression and the turn of the head.": "把一张脸的表情和头部转动借给任何肖像。",
@@ -6,7 +6,7 @@ CHINESE = {
     "Video": "视频",
     "Expression": "表情",
     "Gallery": "画廊",
-    # common settings
+    # shared settings
     "Model and more settings": "模型与更多设置",
     "Model": "模型",
     "What draws.": "由它来绘制。",
@@ -117,7 +117,7 @@ CHINESE = {
     "Faces": "表情",
     "Draw the grid": "绘制全部",
     "Characters by faces": "角色 × 表情",
-    # what the ARKit coefficients do
+    # help of the ARKit coefficients
     "lowers the left brow": "压低左眉",
     "lowers the right brow": "压低右眉",
     "raises the inner brows": "抬起眉头",

@@ -1,12 +1,15 @@
-"""What needs the GPU. Arguments and results are such as can be pickled, since on Spaces they go to another
-process and back; faces are found before, clips and files are coded after."""
+"""What needs the GPU: pictures, and the frames of clips.
+
+On Spaces the functions with the decorator `gpu` run in another process, so their arguments and results must
+be picklable. Faces are found before, and files are written after, without the GPU.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,114 +19,129 @@ from hellomeme.errors import HelloMemeError
 from hellomeme.releases.load import find
 from hellomeme.settings import ClipSettings, Settings
 
-from . import studio
-from .spaces_gpu import ON_SPACES, check, gpu, seconds
+from . import spaces_gpu, state
+from .errors import visitor_errors
+from .runs import stop_check
+from .spaces_gpu import gpu
 
 if TYPE_CHECKING:
     import numpy as np
 
     from hellomeme.face.edit import Turn
-    from hellomeme.reenactor import Portrait, Result
+    from hellomeme.face.motion import Motion
+    from hellomeme.reenactor import Portrait, Reenactor, Result
     from hellomeme.video import Report
 
+ARKIT = "drive_coeff"  # the expression type of control nets that take ARKit coefficients
 
-def needed(release: str, settings: Settings, pictures: int = 1) -> int:
-    """Seconds of GPU time for so many pictures; HelloMemeError where Spaces would not give them."""
+
+def image_duration(release: str, settings: Settings, pictures: int = 1) -> int:
+    """Seconds of GPU time for so many pictures. HelloMemeError where Spaces would refuse them."""
     row = find(release)
     settings = settings.resolved(row)
-    time_needed = seconds(pictures * settings.steps, settings.guidance, row.size)
-    check(time_needed, "the steps")
-    return time_needed
+    seconds = spaces_gpu.duration(pictures * settings.steps, settings.guidance, row.size)
+    spaces_gpu.check_duration(seconds, "the steps")
+    return seconds
 
 
-@gpu(duration=lambda release, reference, driver, settings, flag: needed(release, settings))
-def picture(
+@gpu(duration=lambda release, reference, driver, settings, flag: image_duration(release, settings))
+def draw_image(
     release: str, reference: Portrait, driver: Portrait, settings: Settings, flag: str
 ) -> Result | None:
-    """The reference with the driver's face, or None if the file `flag` appeared meanwhile."""
-    return _one(
-        release,
-        None,
-        reference,
-        settings,
-        flag,
-        lambda reenactor, **more: reenactor.image(driver, settings, **more),
-    )
+    """The reference with the driver's face; None if the run was stopped. flag: of the run, see `Runs`."""
+
+    def draw(reenactor: Reenactor, **options) -> Result:
+        return reenactor.image(driver, settings, **options)
+
+    return _draw(draw, release, reference, settings, flag)
 
 
-@gpu(duration=lambda release, reference, coefficients, turn, settings, flag: needed(release, settings))
-def expression(
-    release: str, reference: Portrait, coefficients: dict, turn: Turn, settings: Settings, flag: str
+@gpu(
+    duration=lambda release, reference, coefficients, turn, settings, flag: image_duration(release, settings)
+)
+def draw_expression(
+    release: str,
+    reference: Portrait,
+    coefficients: Mapping[str, float],
+    turn: Turn,
+    settings: Settings,
+    flag: str,
 ) -> Result | None:
-    """The reference with these ARKit coefficients and this turn of the head, or None as above."""
+    """The reference with these ARKit coefficients and this turn of the head; None if the run was stopped."""
 
-    def draw(reenactor, **more) -> Result:
-        return reenactor.expression(coefficients, turn, settings, **more)
+    def draw(reenactor: Reenactor, **options) -> Result:
+        return reenactor.expression(coefficients, turn, settings, **options)
 
-    return _one(release, "drive_coeff", reference, settings, flag, draw)
+    return _draw(draw, release, reference, settings, flag, ARKIT)
 
 
-@gpu(duration=lambda release, reference, drivers, settings, flag: needed(release, settings, len(drivers)))
-def row(
+@gpu(
+    duration=lambda release, reference, drivers, settings, flag: image_duration(
+        release, settings, len(drivers)
+    )
+)
+def draw_row(
     release: str, reference: Portrait, drivers: list[Portrait], settings: Settings, flag: str
 ) -> list[Result] | None:
-    """The reference with each driver's face, or None as above."""
+    """The reference with each driver's face; None if the run was stopped."""
     results = []
     for driver in drivers:
-        result = _one(
-            release,
-            None,
-            reference,
-            settings,
-            flag,
-            lambda model, driver=driver, **more: model.image(driver, settings, **more),
-            False,
-        )
+
+        def draw(reenactor: Reenactor, driver=driver, **options) -> Result:
+            return reenactor.image(driver, settings, **options)
+
+        result = _draw(draw, release, reference, settings, flag, show_steps=False)
         if result is None:
             return None
         results.append(result)
     return results
 
 
-def _one(
-    release, code, reference, settings, flag, draw: Callable[..., Result], shown: bool = True
+def _draw(
+    draw: Callable[..., Result],
+    release: str,
+    reference: Portrait,
+    settings: Settings,
+    flag: str,
+    expression_type: str | None = None,
+    show_steps: bool = True,
 ) -> Result | None:
     from hellomeme.reenactor import Stopped
 
-    own, told = studio.STUDIO, gr.Progress()
+    page, progress = state.STATE, gr.Progress()
 
-    def step_done(step: int, steps: int) -> None:
-        if shown:
-            told((step, steps), desc="Drawing", unit="steps")
+    def on_step(step: int, steps: int) -> None:
+        if show_steps:
+            progress((step, steps), desc="Drawing", unit="steps")
 
-    with studio.told_to_the_visitor(), own.turn:
-        # Said here, as only a gr.Error comes back whole from another process
+    # Errors are converted here, as of all exceptions only a gr.Error is returned from another process.
+    with visitor_errors(), page.free_memory_on_error(), page.drawing_lock:
         try:
-            reenactor = own.drawing(release, code)
-            ready = own.reference(release, reference, code)
+            reenactor = page.gpu_reenactor(release, expression_type)
+            ready = page.reference(release, reference, expression_type)
             settings = settings.resolved(reenactor.release)
             started = time.perf_counter()
-            result = draw(reenactor, reference=ready, progress=studio.stopper(flag, step_done))
+            result = draw(reenactor, reference=ready, progress=stop_check(flag, on_step))
         except Stopped:
             return None
-        own.measured(release, settings.steps, settings.guidance, time.perf_counter() - started)
+        page.record_pace(release, settings.steps, settings.guidance, time.perf_counter() - started)
     return result
 
 
-def try_out(reference: str, driver: str) -> None:
-    """Draws one picture, so that the first visitor does not wait for what is done once, and the pace is
-    known."""
-    own = studio.STUDIO
-    with contextlib.suppress(HelloMemeError, gr.Error), own.stoppable(None) as flag:
-        faces = (
-            own.portrait(own.release, path, name, None)
-            for path, name in ((reference, "reference"), (driver, "driver"))
-        )
-        picture(own.release, *faces, Settings(steps=2), flag)
+def draw_first_image(reference: str, driver: str) -> None:
+    """Draws one picture before the first visitor does: initialisation is then done, and the pace known."""
+    page = state.STATE
+    with contextlib.suppress(HelloMemeError, gr.Error), page.run(None) as flag:
+        paths = {"reference": reference, "driver": driver}
+        portraits = (page.portrait(page.release, path, name, None) for name, path in paths.items())
+        draw_image(page.release, *portraits, Settings(steps=2), flag)
+
+
+# Clips
 
 
 def predictions(release: str, frames: int, settings: Settings, clip: ClipSettings) -> int:
-    """How many frames the network predicts for a clip, all steps and overlaps counted."""
+    """How many frames the network predicts for a clip, over all steps and overlaps."""
     from hellomeme.sampling.windows import ClipPlan
 
     row = find(release)
@@ -133,31 +151,30 @@ def predictions(release: str, frames: int, settings: Settings, clip: ClipSetting
     return ClipPlan.of(frames, settings, clip, row, has_module).predictions()
 
 
-def clip_needed(release: str, frames: int, settings: Settings, clip: ClipSettings) -> int:
-    """Seconds of GPU time for a clip; HelloMemeError where Spaces would not give them. Settings are resolved
+def clip_duration(release: str, frames: int, settings: Settings, clip: ClipSettings) -> int:
+    """Seconds of GPU time for a clip. HelloMemeError where Spaces would refuse them. Settings are resolved
     ones."""
-    time_needed = seconds(predictions(release, frames, settings, clip), settings.guidance, find(release).size)
-    check(time_needed, "the number of frames or the steps")
-    return time_needed
+    count = predictions(release, frames, settings, clip)
+    seconds = spaces_gpu.duration(count, settings.guidance, find(release).size)
+    spaces_gpu.check_duration(seconds, "the number of frames or the steps")
+    return seconds
 
 
-class ToldInFrames:
-    """Progress of a clip as the visitor sees it: the phase, how far it is, and about how long it still
-    takes."""
+class ClipProgress:
+    """Shows the phase of a clip, how far it is, and about how long the phase still takes."""
 
     def __init__(self):
-        self.told = gr.Progress()
-        # phase -> when it was first heard of, and how many frames it had
-        self.began: dict[str, tuple[float, int]] = {}
+        self.show = gr.Progress()
+        self.started: dict[str, tuple[float, int]] = {}  # phase -> time of its first call, frames done then
 
     def __call__(self, phase: str, done: int, total: int) -> None:
         now = time.perf_counter()
-        began, before = self.began.setdefault(phase, (now, done))
-        left = f", {(now - began) * (total - done) / (done - before):.0f} s left" if done > before else ""
-        self.told((done, total), desc=phase.capitalize() + left, unit="frames")
+        started, before = self.started.setdefault(phase, (now, done))
+        left = f", {(now - started) * (total - done) / (done - before):.0f} s left" if done > before else ""
+        self.show((done, total), desc=phase.capitalize() + left, unit="frames")
 
 
-def clip(
+def make_clip(
     release: str,
     reference: Portrait,
     driver: str,
@@ -166,50 +183,61 @@ def clip(
     clip: ClipSettings,
     flag: str,
 ) -> Report | None:
-    """Makes the clip `output`, or returns None if the file `flag` appeared meanwhile."""
+    """Writes the clip `output`; None if the run was stopped. driver: path of a clip or motion file."""
     from hellomeme.reenactor import Stopped
 
-    own, told = studio.STUDIO, ToldInFrames()
-    with own.turn:
-        reenactor = own.reenactor(release)
-        if ON_SPACES:
-            where = {"reference": reference, "draw": functools.partial(_lent, release, flag)}
+    page, progress = state.STATE, ClipProgress()
+    with page.drawing_lock:
+        reenactor = page.reenactor(release)
+        if spaces_gpu.ON_SPACES:
+            options = {"reference": reference, "draw": functools.partial(_frames_on_gpu, release, flag)}
         else:
-            where = {"reference": own.reference(release, reference)}
+            options = {"reference": page.reference(release, reference)}
         try:
-            report = reenactor.video(driver, output, settings, clip, studio.stopper(flag, told), **where)
+            report = reenactor.video(driver, output, settings, clip, stop_check(flag, progress), **options)
         except Stopped:
             return None
-    if "drawing" in told.began:  # not where another process draws
+    if "drawing" in progress.started:  # not where another process draws
         count = predictions(release, report.frames, report.settings, clip)
-        own.measured(release, count, report.settings.guidance, time.perf_counter() - told.began["drawing"][0])
+        seconds = time.perf_counter() - progress.started["drawing"][0]
+        page.record_pace(release, count, report.settings.guidance, seconds)
     return report
 
 
-def _lent(
-    release: str, flag: str, reference: Portrait, motion, settings, clip, progress
+def _frames_on_gpu(
+    release: str,
+    flag: str,
+    reference: Portrait,
+    motion: Motion,
+    settings: Settings,
+    clip: ClipSettings,
+    progress: Callable,
 ) -> Sequence[np.ndarray]:
-    """The frames of a clip, drawn in another process while that has the GPU."""
-    frames = _frames(release, reference, motion, settings, clip, flag)
-    if frames is None:
-        from hellomeme.reenactor import Stopped
+    """As `Reenactor.frames`, in the process that has the GPU. That process shows its own progress."""
+    from hellomeme.reenactor import Stopped
 
+    frames = draw_frames(release, reference, motion, settings, clip, flag)
+    if frames is None:
         raise Stopped
     return frames
 
 
 @gpu(
-    duration=lambda release, reference, motion, settings, clip, flag: clip_needed(
+    duration=lambda release, reference, motion, settings, clip, flag: clip_duration(
         release, len(motion), settings, clip
     )
 )
-def _frames(release: str, reference: Portrait, motion, settings, clip, flag: str) -> list[np.ndarray] | None:
+def draw_frames(
+    release: str, reference: Portrait, motion: Motion, settings: Settings, clip: ClipSettings, flag: str
+) -> list[np.ndarray] | None:
+    """The frames of a clip, (size, size, 3) uint8; None if the run was stopped. Settings are resolved
+    ones."""
     from hellomeme.reenactor import Stopped
 
-    own, progress = studio.STUDIO, studio.stopper(flag, ToldInFrames())
-    with studio.told_to_the_visitor():
+    page, progress = state.STATE, stop_check(flag, ClipProgress())
+    with visitor_errors(), page.free_memory_on_error():
         try:
-            reenactor, ready = own.drawing(release), own.reference(release, reference)
+            reenactor, ready = page.gpu_reenactor(release), page.reference(release, reference)
             return list(reenactor.frames(ready, motion, settings, clip, progress))
         except Stopped:
             return None

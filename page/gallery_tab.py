@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
@@ -12,64 +14,83 @@ from hellomeme.errors import HelloMemeError
 from hellomeme.io import metadata
 from hellomeme.settings import Settings
 
-from . import drawing, studio
-from .blocks import stop
-from .common import Common
-from .i18n import say
-from .image_tab import ImageTab
-from .parts import QUEUE, QUIET, examples, stamped, stop_button
-
-KEPT = 512  # drawn cells; each is a small picture of the page's own examples, never of a visitor's
-# Once the other tab is there, which on a phone is longer than the screen.
-SHOW_RESULT = (
-    "() => { setTimeout(() => document.querySelector('#result').scrollIntoView({block: 'center'}), 300) }"
+from . import drawing, state
+from .components import (
+    FACES,
+    MODEL,
+    PRIVATE,
+    examples,
+    run_and_stop,
+    show_stopped,
+    summary_line,
+    with_metadata,
 )
-_drawn: OrderedDict = OrderedDict()  # (release, reference, driver, settings) -> picture
+from .events import event, inputs_of
+from .i18n import translate
+from .image_tab import ImageTab
+from .shared_settings import SharedSettings
+
+if TYPE_CHECKING:
+    from hellomeme.reenactor import Portrait
+
+CACHE_SIZE = 512  # cells; each is a small picture of the page's own examples, never of a visitor's
+_cells: OrderedDict = OrderedDict()  # (release, reference, driver, settings) -> picture
 
 
+@event("model", "characters", "faces", "expression", "head", "guidance", "steps", "seed")
 def make_gallery(
-    model, characters, faces, expression, head, guidance, steps, seed, request: gr.Request = None
+    model: str, characters: list[str], faces: list[str], settings: Settings, session: str | None
 ) -> Iterator:
     """Draws each of the characters with each of the faces, by the names of the example pictures.
 
     Returns the pictures with their names, character by character, and a line about how far it is.
     """
-    with studio.told_to_the_visitor():
-        references, drivers = _chosen("references", characters), _chosen("drivers", faces)
-        settings = Settings(expression=expression, head=head, guidance=guidance, steps=steps, seed=seed)
-        drawing.needed(model, settings, len(drivers))
-        cells, total = [], len(references) * len(drivers)
-        own = studio.STUDIO
-        guides, finished = None, False
-        with own.stoppable(request and request.session_hash) as flag:
-            for reference in references:
-                keys = [(model, str(reference), str(driver), settings) for driver in drivers]
-                if not all(key in _drawn for key in keys):
-                    guides = guides or [
-                        own.portrait(model, str(driver), "driver", None) for driver in drivers
-                    ]
-                    portrait = own.portrait(model, str(reference), "reference", None)
-                    results = drawing.row(model, portrait, guides, settings, flag)
-                    if results is None:
-                        break
-                    for key, result in zip(keys, results, strict=True):
-                        _drawn[key] = stamped(result.picture, result.stamp)
-                cells += [
-                    (_drawn[key], f"{reference.stem} · {driver.stem}")
-                    for key, driver in zip(keys, drivers, strict=True)
-                ]
-                yield gr.update(value=cells, columns=len(drivers)), f"{len(cells)} / {total}"
-            else:
-                finished = True
-        if not finished:
-            gr.Info("Stopped.", duration=3)
-        while len(_drawn) > KEPT:
-            _drawn.popitem(last=False)
+    references, drivers = _example_paths("references", characters), _example_paths("drivers", faces)
+    drawing.image_duration(model, settings, len(drivers))
+    page, shown, total, finished = state.STATE, [], len(references) * len(drivers), False
+    # Found once, and only if a row is drawn
+    guides = functools.cache(lambda: [page.portrait(model, str(path), "driver", None) for path in drivers])
+    with page.run(session) as flag:
+        for reference in references:
+            row = _row(model, reference, drivers, guides, settings, flag)
+            if row is None:
+                break
+            shown += row
+            yield gr.update(value=shown, columns=len(drivers)), f"{len(shown)} / {total}"
+        else:
+            finished = True
+    if not finished:
+        show_stopped()
+    while len(_cells) > CACHE_SIZE:
+        _cells.popitem(last=False)
 
 
-def _chosen(folder: str, names: list[str]) -> list[Path]:
-    """The example pictures of these names, each once; HelloMemeError for none, or for one that is no
-    example."""
+def _row(
+    model: str,
+    reference: Path,
+    drivers: list[Path],
+    guides: Callable[[], list[Portrait]],
+    settings: Settings,
+    flag: str,
+) -> list | None:
+    """The (picture, caption) of a reference with each driver; None if the run was stopped. guides: returns
+    the portraits of the drivers."""
+    keys = [(model, str(reference), str(driver), settings) for driver in drivers]
+    if not all(key in _cells for key in keys):
+        portrait = state.STATE.portrait(model, str(reference), "reference", None)
+        results = drawing.draw_row(model, portrait, guides(), settings, flag)
+        if results is None:
+            return None
+        _cells.update(
+            (key, with_metadata(result.picture, result.stamp))
+            for key, result in zip(keys, results, strict=True)
+        )
+    captions = (f"{reference.stem} · {driver.stem}" for driver in drivers)
+    return [(_cells[key], caption) for key, caption in zip(keys, captions, strict=True)]
+
+
+def _example_paths(folder: str, names: list[str]) -> list[Path]:
+    """The example pictures of these names, each once. HelloMemeError for no name or an unknown one."""
     paths = {Path(path).stem: Path(path) for path in examples(folder)}
     if not names:
         raise HelloMemeError("The grid is empty: choose at least one character and one face.")
@@ -80,34 +101,28 @@ def _chosen(folder: str, names: list[str]) -> list[Path]:
     return [paths[name] for name in dict.fromkeys(names)]
 
 
-def build(common: Common, image: ImageTab, tabs: gr.Tabs) -> None:
-    """The tab's components and events; a cell that is clicked opens in the Image tab."""
+def build(shared: SharedSettings, image: ImageTab, tabs: gr.Tabs) -> None:
+    """The tab's components and events. A click on a cell opens it in the Image tab."""
     names = {folder: [Path(path).stem for path in examples(folder)] for folder in ("references", "drivers")}
     gr.Markdown(
-        say("Every character with every face. Click a picture to open it in the Image tab with its settings.")
+        translate(
+            "Every character with every face. Click a picture to open it in the Image tab with its settings."
+        )
     )
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=240):
-            characters = gr.CheckboxGroup(
-                names["references"], value=names["references"], label=say("Characters"), elem_id="characters"
-            )
-            faces = gr.CheckboxGroup(
-                names["drivers"], value=names["drivers"], label=say("Faces"), elem_id="gallery-faces"
-            )
-            with gr.Row(equal_height=True):
-                run = gr.Button(
-                    say("Draw the grid"),
-                    variant="primary",
-                    size="lg",
-                    scale=3,
-                    min_width=120,
-                    elem_id="gallery-run",
+            characters, faces = (
+                gr.CheckboxGroup(names[folder], value=names[folder], label=translate(label), elem_id=elem_id)
+                for folder, label, elem_id in (
+                    ("references", "Characters", "characters"),
+                    ("drivers", "Faces", "gallery-faces"),
                 )
-                halt = stop_button("gallery-stop")
-            about = gr.Markdown(elem_id="gallery-about", elem_classes="about", show_label=False)
+            )
+            run = run_and_stop("Draw the grid", "gallery-")
+            line = summary_line("gallery-about")
         with gr.Column(scale=3, min_width=300):
             grid = gr.Gallery(
-                label=say("Characters by faces"),
+                label=translate("Characters by faces"),
                 columns=max(len(names["drivers"]), 1),
                 object_fit="contain",
                 format="png",
@@ -117,13 +132,21 @@ def build(common: Common, image: ImageTab, tabs: gr.Tabs) -> None:
                 buttons=["fullscreen"],
                 height="auto",
             )
-    if films := examples("films", "mp4"):
-        gr.Markdown(say("Clips, each with four characters that follow it."))
+    _example_clips()
+
+    inputs = image.settings | shared.components | {"characters": characters, "faces": faces}
+    run.click(make_gallery, inputs_of(make_gallery, inputs), [grid, line], api_name="gallery", **MODEL)
+    _open_cells(grid, image, tabs)
+
+
+def _example_clips() -> None:
+    if clips := examples("films", "mp4"):
+        gr.Markdown(translate("Clips, each with four characters that follow it."))
         with gr.Row():
-            for film in films:
+            for clip in clips:
                 gr.Video(
-                    film,
-                    label=Path(film).stem,
+                    clip,
+                    label=Path(clip).stem,
                     interactive=False,
                     loop=True,
                     buttons=[],
@@ -131,46 +154,25 @@ def build(common: Common, image: ImageTab, tabs: gr.Tabs) -> None:
                     elem_classes="film",
                 )
 
-    settings = [image.controls[name] for name in ("expression", "head")] + [
-        common.guidance,
-        common.steps,
-        common.seed,
-    ]
-    run.click(
-        make_gallery, [common.model, characters, faces, *settings], [grid, about], api_name="gallery", **QUEUE
-    )
-    halt.click(stop, api_visibility="private", **QUIET)
 
+def _open_cells(grid: gr.Gallery, image: ImageTab, tabs: gr.Tabs) -> None:
     def open_cell(cells, at: gr.SelectData):
         """The cell's two pictures, its result and its settings, for the Image tab."""
         path, caption = cells[at.index]
         reference, _, driver = caption.partition(" · ")
         stamp = metadata.read(path)
         values = vars(stamp.settings) if stamp else {}
-        filled = [values.get(name, gr.skip()) for name in image.controls]
         return [
             gr.Tabs(selected="image"),
-            str(_chosen("references", [reference])[0]),
-            str(_chosen("drivers", [driver])[0]),
+            str(_example_paths("references", [reference])[0]),
+            str(_example_paths("drivers", [driver])[0]),
             path,
             f"{reference} · {driver}",
-            *[None] * len(image.beside),
-            *filled,
+            *[None] * len(image.details),
+            *(values.get(name, gr.skip()) for name in image.settings),
         ]
 
-    grid.select(
-        open_cell,
-        grid,
-        [
-            tabs,
-            image.reference,
-            image.driver,
-            image.result,
-            image.about,
-            *image.beside,
-            *image.controls.values(),
-        ],
-        api_visibility="private",
-        show_progress="hidden",
-        concurrency_id="faces",
-    ).success(None, js=SHOW_RESULT, api_visibility="private")
+    results = [image.result, image.line, *image.details]
+    outputs = [tabs, image.reference, image.driver, *results, *image.settings.values()]
+    opened = grid.select(open_cell, grid, outputs, **PRIVATE, **FACES)
+    opened.success(None, js="() => helloMeme.showResult()", **PRIVATE)

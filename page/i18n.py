@@ -1,5 +1,4 @@
-"""English and Chinese. A text is its own key: what has no Chinese is shown in English, as sentences made
-later are."""
+"""English and Chinese. The English text is the key; a text without a translation is shown in English."""
 
 from __future__ import annotations
 
@@ -8,11 +7,11 @@ import gradio as gr
 from .chinese import CHINESE
 
 I18N = gr.I18n(**{"en": {text: text for text in CHINESE}, "zh": CHINESE, "zh-CN": CHINESE, "zh-TW": CHINESE})
-SAID: set[str] = set()  # all that was asked for; the tests compare it with what is translated
+REQUESTED: set[str] = set()  # all texts passed to `translate`, which the tests compare with the translations
 
 
-def say(text: str):
-    """The text in the language of the visitor's browser; for labels, words of help, placeholders and
-    values."""
-    SAID.add(text)
+def translate(text: str) -> str:
+    """A text that Gradio shows in the language of the visitor's browser: a label, help, placeholder or
+    value."""
+    REQUESTED.add(text)
     return I18N(text)

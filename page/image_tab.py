@@ -11,40 +11,46 @@ from PIL import Image
 from hellomeme.errors import HelloMemeError
 from hellomeme.settings import Settings
 
-from . import drawing, faces, studio
-from .blocks import stop
-from .common import Common
-from .i18n import say
-from .parts import (
-    QUEUE,
-    QUIET,
-    example_row,
+from . import drawing, state
+from .components import (
+    MODEL,
     examples,
-    face,
-    line_about,
-    picture_input,
+    run_and_stop,
+    show_stopped,
     slider,
-    stamped,
-    stop_button,
+    summary,
+    summary_line,
+    with_metadata,
 )
+from .events import event, inputs_of
+from .face_picker import face_input
+from .i18n import translate
+from .shared_settings import SharedSettings
 
 
+@event(
+    "model",
+    "reference",
+    "driver",
+    "expression",
+    "head",
+    "guidance",
+    "steps",
+    "seed",
+    "reference_face",
+    "driver_face",
+    "prompt",
+    "negative_prompt",
+    "paste",
+    "feather",
+)
 def make_image(
-    model,
-    reference,
-    driver,
-    expression,
-    head,
-    guidance,
-    steps,
-    seed,
-    reference_face,
-    driver_face,
-    prompt,
-    negative_prompt,
-    paste=False,
-    feather=0.5,
-    request: gr.Request = None,
+    model: str,
+    reference: str | None,
+    driver: str | None,
+    settings: Settings,
+    paste: bool,
+    session: str | None,
 ):
     """Gives the reference picture the expression and head pose of the driver picture.
 
@@ -52,82 +58,67 @@ def make_image(
     whole reference if `paste` is on; the whole reference with the result in its place, or nothing; and a line
     about it.
     """
-    with studio.told_to_the_visitor():
-        if not reference:
-            raise HelloMemeError("There is no reference picture yet: choose the portrait that should change.")
-        if not driver:
-            raise HelloMemeError(
-                "There is no driver picture yet: upload a face, take a photo or pick one of the examples."
-            )
-        settings = Settings(
-            expression=expression,
-            head=head,
-            guidance=guidance,
-            steps=steps,
-            seed=seed,
-            reference_face=face(reference_face),
-            driver_face=face(driver_face),
-            feather=feather,
-            prompt=prompt,
-            negative_prompt=negative_prompt,
+    if not reference:
+        raise HelloMemeError("There is no reference picture yet: choose the portrait that should change.")
+    if not driver:
+        raise HelloMemeError(
+            "There is no driver picture yet: upload a face, take a photo or pick one of the examples."
         )
-        started = time.perf_counter()
-        own, result = studio.STUDIO, None
-        with own.stoppable(request and request.session_hash) as flag:
-            gr.Progress()(0, desc="Looking for the faces")
-            drawing.needed(model, settings)
-            portrait = own.portrait(model, reference, "reference", settings.reference_face)
-            guide = own.portrait(model, driver, "driver", settings.driver_face)
-            result = drawing.picture(model, portrait, guide, settings, flag)
-        if result is None:
-            gr.Info("Stopped.", duration=3)
-            return [gr.skip()] * 7
-        line = line_about(result.settings, time.perf_counter() - started)
-        picture = stamped(result.picture, result.stamp)
-        shown = picture, result.reference, result.driver, result.pose
-        if not paste:
-            return *shown, (result.reference, result.picture), gr.update(value=None, visible=False), line
-        whole = stamped(result.original_size(), result.stamp)
-        return *shown, (Image.fromarray(portrait.frame), whole), gr.update(value=whole, visible=True), line
+    started = time.perf_counter()
+    page, result = state.STATE, None
+    with page.run(session) as flag:
+        gr.Progress()(0, desc="Looking for the faces")
+        drawing.image_duration(model, settings)
+        portrait = page.portrait(model, reference, "reference", settings.reference_face)
+        guide = page.portrait(model, driver, "driver", settings.driver_face)
+        result = drawing.draw_image(model, portrait, guide, settings, flag)
+    if result is None:
+        show_stopped()
+        return [gr.skip()] * 7
+    line = summary(result.settings, time.perf_counter() - started)
+    picture = with_metadata(result.picture, result.stamp)
+    shown = picture, result.reference, result.driver, result.pose
+    if not paste:
+        return *shown, (result.reference, result.picture), gr.update(value=None, visible=False), line
+    whole = with_metadata(result.original_size(), result.stamp)
+    return *shown, (Image.fromarray(portrait.frame), whole), gr.update(value=whole, visible=True), line
 
 
 @dataclass(frozen=True)
 class ImageTab:
-    """The components that other tabs fill."""
+    """The components that other tabs set."""
 
     reference: gr.Image
     driver: gr.Image
     result: gr.Image
-    about: gr.Markdown
-    beside: list[gr.components.Component]  # what is shown beside the result, of the same run
-    controls: dict[str, gr.components.Component]  # by the name of the setting
+    line: gr.Markdown
+    details: list[gr.components.Component]  # shown beside the result, of the same run
+    settings: dict[str, gr.components.Component]  # by the name of the setting
 
 
-def build(common: Common) -> ImageTab:
+def build(shared: SharedSettings) -> ImageTab:
     """The tab's components and events."""
     references, drivers = examples("references"), examples("drivers")
     with gr.Row(equal_height=False):
         with gr.Column(min_width=280):
-            driver = picture_input(
+            driver, driver_face = face_input(
+                "driver",
                 "Driver · the face to follow",
                 "Show a face: drop a file, paste or click",
-                "driver",
-                drivers[:1],
+                drivers,
+                "Faces to try",
             )
-            driver_face = faces.picker(driver, "driver")
-            example_row(drivers, driver, "Faces to try")
         with gr.Column(min_width=280):
-            reference = picture_input(
+            reference, reference_face = face_input(
+                "reference",
                 "Reference · what changes",
                 "Choose a portrait: drop a file, paste or click",
-                "reference",
-                references[:1],
+                references,
+                "Portraits to try",
             )
-            reference_face = faces.picker(reference, "reference")
-            example_row(references, reference, "Portraits to try")
         with gr.Column(min_width=280):
             result = gr.Image(
-                label=say("Result"),
+                label=translate("Result"),
                 format="png",
                 interactive=False,
                 height=340,
@@ -136,90 +127,79 @@ def build(common: Common) -> ImageTab:
                 buttons=["download", "fullscreen"],
                 alt_text="The reference with the driver's expression",
             )
-            about = gr.Markdown(elem_id="about", elem_classes="about", show_label=False)
-            with gr.Row(equal_height=True):
-                run = gr.Button(
-                    say("Bring it to life"),
-                    variant="primary",
-                    size="lg",
-                    scale=3,
-                    min_width=120,
-                    elem_id="run",
-                )
-                halt = stop_button("stop")
-            expression, head = slider("expression"), slider("head")
-    with gr.Accordion(say("Before and after, original size"), open=False):
-        with gr.Row():
-            compare = gr.ImageSlider(
-                label=say("Before and after"),
-                interactive=False,
-                format="jpeg",
-                max_height=420,
-                elem_id="compare",
-                buttons=["fullscreen"],
-            )
-            with gr.Column():
-                paste = gr.Checkbox(
-                    False,
-                    label=say("Paste back"),
-                    elem_id="paste",
-                    info=say("Puts the result back into the whole reference picture, at its original size."),
-                )
-                feather = slider("feather")
-                whole = gr.Image(
-                    label=say("In the original picture"),
-                    format="png",
-                    interactive=False,
-                    height=300,
-                    visible=False,
-                    elem_id="whole",
-                    buttons=["download", "fullscreen"],
-                    alt_text="The whole reference with the result in place",
-                )
-    with gr.Accordion(say("What the model was shown"), open=False):
-        with gr.Row(elem_id="shown"):
-            shown = {
-                "interactive": False,
-                "height": 240,
-                "buttons": ["fullscreen"],
-                "format": "png",
-                "min_width": 160,
-                "elem_classes": "drawn",
-            }
-            driver_crop = gr.Image(label=say("Driver, aligned"), alt_text="The crop of the driver", **shown)
-            pose = gr.Image(
-                label=say("Head pose"), alt_text="The pose picture: a square fixed to the head", **shown
-            )
-            reference_crop = gr.Image(
-                label=say("Reference, aligned"), alt_text="The crop of the reference", **shown
-            )
+            line = summary_line("about")
+            run = run_and_stop("Bring it to life", api_name="stop", api_visibility="public")
+            strengths = {name: slider(name) for name in ("expression", "head")}
+    compare, paste, feather, whole = _before_and_after()
+    driver_crop, pose, reference_crop = _network_inputs()
 
-    inputs = [
-        common.model,
-        reference,
-        driver,
-        expression,
-        head,
-        common.guidance,
-        common.steps,
-        common.seed,
-        reference_face,
-        driver_face,
-        common.prompt,
-        common.negative_prompt,
-        paste,
-        feather,
-    ]
+    settings = strengths | {"feather": feather} | shared.settings
+    inputs = settings | {
+        "model": shared.model,
+        "reference": reference,
+        "driver": driver,
+        "reference_face": reference_face,
+        "driver_face": driver_face,
+        "paste": paste,
+    }
     run.click(
         make_image,
-        inputs,
-        [result, reference_crop, driver_crop, pose, compare, whole, about],
+        inputs_of(make_image, inputs),
+        [result, reference_crop, driver_crop, pose, compare, whole, line],
         api_name="image",
         show_progress_on=result,
-        **QUEUE,
+        **MODEL,
     )
-    halt.click(stop, api_name="stop", **QUIET)
-    controls = {"expression": expression, "head": head, "feather": feather, **common.controls}
-    return ImageTab(
-        reference, driver, result, about, [compare, whole, driver_crop, pose, reference_crop], controls
-    )
+    details = [compare, whole, driver_crop, pose, reference_crop]
+    return ImageTab(reference, driver, result, line, details, settings)
+
+
+def _before_and_after() -> tuple[gr.ImageSlider, gr.Checkbox, gr.Slider, gr.Image]:
+    """The comparison, the switch and the soft edge for pasting back, and the picture pasted back."""
+    with gr.Accordion(translate("Before and after, original size"), open=False), gr.Row():
+        compare = gr.ImageSlider(
+            label=translate("Before and after"),
+            interactive=False,
+            format="jpeg",
+            max_height=420,
+            elem_id="compare",
+            buttons=["fullscreen"],
+        )
+        with gr.Column():
+            help = translate("Puts the result back into the whole reference picture, at its original size.")
+            paste = gr.Checkbox(False, label=translate("Paste back"), info=help, elem_id="paste")
+            feather = slider("feather")
+            whole = gr.Image(
+                label=translate("In the original picture"),
+                format="png",
+                interactive=False,
+                height=300,
+                visible=False,
+                elem_id="whole",
+                buttons=["download", "fullscreen"],
+                alt_text="The whole reference with the result in place",
+            )
+    return compare, paste, feather, whole
+
+
+def _network_inputs() -> list[gr.Image]:
+    """The aligned driver, the pose picture and the aligned reference."""
+    texts = {
+        "Driver, aligned": "The crop of the driver",
+        "Head pose": "The pose picture: a square fixed to the head",
+        "Reference, aligned": "The crop of the reference",
+    }
+    with gr.Accordion(translate("What the model was shown"), open=False), gr.Row(elem_id="shown"):
+        return [
+            gr.Image(
+                label=translate(label),
+                alt_text=text,
+                interactive=False,
+                height=240,
+                buttons=["fullscreen"],
+                format="png",
+                min_width=160,
+                elem_classes="drawn",
+            )
+            for label, text in texts.items()
+        ]

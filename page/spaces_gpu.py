@@ -1,6 +1,6 @@
-"""Drawing on Hugging Face Spaces: how long a run may hold the GPU, which is lent by the second there.
+"""ZeroGPU of Hugging Face Spaces, which lends a GPU to one function call for a number of seconds.
 
-Elsewhere, `gpu` leaves functions as they are and nothing is refused.
+Elsewhere, `gpu` returns functions unchanged and no duration is refused.
 """
 
 from __future__ import annotations
@@ -16,33 +16,32 @@ from collections.abc import Callable
 from hellomeme.errors import HelloMemeError
 
 ON_SPACES = spaces is not None and os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
-LONGEST = 80  # s: the card counts half as much again, and a visitor who is not logged in has 120 s a day
-START = 8.0  # s: the process that gets the card, and the weights on their way to it
-# s for one prediction of one frame at 512 px without guidance: half of 28 ms with guidance, which an H100
-# needs for SD1.5 with one control net, and again as much to be on the safe side.
+# s: Spaces charge one and a half times the duration, and a visitor who is not logged in has 120 s a day.
+MAX_DURATION = 80
+STARTUP = 8.0  # s: starting the process that gets the GPU, and moving the weights to it
+# s for one prediction of one frame of 512 px without guidance: an H100 needs 28 ms with guidance for SD1.5
+# with one control net, so 14 ms without; doubled as a margin.
 PREDICTION = 0.028
 
 
-def seconds(predictions: int, guidance: float, size: int) -> int:
-    """GPU time to ask for: `predictions` counts frames times steps, `size` is the side of the pictures in
-    px."""
+def duration(predictions: int, guidance: float, size: int) -> int:
+    """Seconds of GPU time to ask for. predictions: frames times steps. size: side of the pictures in px."""
     passes = 2 if guidance > 1 else 1
-    return round(START + predictions * passes * PREDICTION * (size / 512) ** 2)
+    return round(STARTUP + predictions * passes * PREDICTION * (size / 512) ** 2)
 
 
-def check(needed: int, what_to_lower: str) -> None:
-    """Raises HelloMemeError, which says what to lower, where a run of `needed` seconds is longer than Spaces
-    allow."""
-    if ON_SPACES and needed > LONGEST:
+def check_duration(seconds: int, what_to_lower: str) -> None:
+    """Raises HelloMemeError on Spaces if a call of so many seconds would be refused."""
+    if ON_SPACES and seconds > MAX_DURATION:
         raise HelloMemeError(
-            f"This would hold the GPU for about {needed} seconds, and {LONGEST} is the most here: "
+            f"This would hold the GPU for about {seconds} seconds, and {MAX_DURATION} is the most here: "
             f"lower {what_to_lower}."
         )
 
 
 def gpu(duration: Callable[..., int]) -> Callable:
-    """Marks a function that needs the GPU. duration: has its arguments, and gives the seconds that it will
-    take."""
+    """Decorator for a function that needs the GPU. duration: takes the function's arguments and returns the
+    seconds of the call."""
     if spaces is None:
         return lambda function: function
-    return spaces.GPU(duration=lambda *args, **kwargs: min(duration(*args, **kwargs), LONGEST))
+    return spaces.GPU(duration=lambda *args, **kwargs: min(duration(*args, **kwargs), MAX_DURATION))

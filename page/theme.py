@@ -1,4 +1,5 @@
-"""How the page looks: Gradio's soft theme in the colours of the pose square, and fonts that systems have."""
+"""How the page looks: Gradio's Soft theme in the colours of the pose square, with system fonts. Style, script
+and header are files in `static`."""
 
 from __future__ import annotations
 
@@ -6,16 +7,16 @@ from pathlib import Path
 
 import gradio as gr
 
-from .i18n import I18N
+from .i18n import I18N, translate
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+STATIC = Path(__file__).resolve().parent / "static"
 
 THEME = gr.themes.Soft(
     primary_hue=gr.themes.colors.fuchsia,
     secondary_hue=gr.themes.colors.blue,
     neutral_hue=gr.themes.colors.slate,
     radius_size=gr.themes.sizes.radius_lg,
-    # fonts that systems have: nothing is fetched
+    # System fonts: nothing is downloaded
     font=[
         "Avenir Next",
         "Segoe UI",
@@ -56,13 +57,21 @@ THEME = gr.themes.Soft(
     checkbox_label_text_color_selected="*neutral_900",
     checkbox_label_text_color_selected_dark="*neutral_50",
 )
-LOOKS = {"theme": THEME, "css_paths": DOCS / "page.css", "favicon_path": DOCS / "favicon.png", "i18n": I18N}
+LOOKS = {
+    "theme": THEME,
+    "css_paths": STATIC / "page.css",
+    "favicon_path": STATIC / "favicon.png",
+    "i18n": I18N,
+}
 
 
 def header() -> str:
-    """The top of the page, with its sentence in the visitor's language."""
-    from .i18n import say
-
-    html = (DOCS / "header.html").read_text(encoding="utf-8")
+    """The HTML at the top of the page, with its sentence in the visitor's language."""
+    html = (STATIC / "header.html").read_text(encoding="utf-8")
     sentence = html[html.index("<p>") + 3 : html.index("</p>")]
-    return html.replace(sentence, str(say(sentence)))
+    return html.replace(sentence, str(translate(sentence)))
+
+
+def script() -> str:
+    """The JavaScript function that the browser calls when the page has loaded."""
+    return (STATIC / "page.js").read_text(encoding="utf-8")

@@ -10,7 +10,7 @@ from PIL import Image
 
 import app
 from hellomeme.io.ffmpeg import ClipWriter
-from page import parts, studio as studios
+from page import components, state as states
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_chromium = pytest.mark.skipif(
@@ -28,11 +28,11 @@ def examples(tmp_path_factory):
     return folder
 
 
-def served(studio, examples):
+def served(state, examples):
     """Yields the address of the page, in another thread of this process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(studios, "STUDIO", studio)
-        patch.setattr(parts, "EXAMPLES", examples)
+        patch.setattr(states, "STATE", state)
+        patch.setattr(components, "EXAMPLES", examples)
         page = app.build()
         _, url, _ = page.launch(
             prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", run_history=False, **app.LOOKS
@@ -43,7 +43,7 @@ def served(studio, examples):
 
 @pytest.fixture(scope="module")
 def url(model_folder, examples):
-    yield from served(studios.Studio(str(model_folder), device="cpu"), examples)
+    yield from served(states.State(str(model_folder), device="cpu"), examples)
 
 
 @pytest.fixture(scope="module")

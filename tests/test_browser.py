@@ -18,7 +18,7 @@ from browser import (  # noqa: F401  (fixtures)
 from PIL import Image
 
 from hellomeme.releases.table import DEMO
-from page import studio as studios
+from page import state as states
 
 pytestmark = needs_chromium
 PHONE = {"width": 390, "height": 844}
@@ -285,7 +285,7 @@ def test_chinese(visit, url):
 
 @pytest.mark.skipif(not DEMO.is_dir(), reason="the demo model is not in assets/demo")
 def test_the_bundled_demo_draws(visit, examples):
-    for address in served(studios.Studio(device="cpu"), examples):
+    for address in served(states.State(device="cpu"), examples):
         page = visit(address)
         page.click("#run")
         assert result(page) == [128, 128]

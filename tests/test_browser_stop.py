@@ -5,7 +5,7 @@ import time
 from browser import browser, choose_clip, examples, film, needs_chromium, result, set_number, url, visit  # noqa: F401  (fixtures)
 
 from hellomeme.sampling.image import sample
-from page import studio as studios
+from page import state as states
 
 pytestmark = needs_chromium
 
@@ -21,7 +21,7 @@ def wait_until_stopped(page, place):
     page.wait_for_function(
         "place => !/steps|frames|Drawing|Error/.test(document.querySelector(place).innerText)", arg=place
     )
-    assert not studios.STUDIO.stops
+    assert not states.STATE.runs.flags
 
 
 def test_progress_and_stop(visit, url, monkeypatch):
@@ -48,7 +48,7 @@ def test_stop_ends_what_waits_for_its_turn(visit, url, examples, monkeypatch):
     other, picture = Client(url, verbose=False), handle_file(examples / "drivers" / "5.png")
     drawing = other.submit(reference=picture, driver=picture, steps=50, api_name="/image")
     for _ in range(600):
-        if studios.STUDIO.stops or drawing.done():
+        if states.STATE.runs.flags or drawing.done():
             break
         page.wait_for_timeout(100)
     page.click("#run")
@@ -56,10 +56,10 @@ def test_stop_ends_what_waits_for_its_turn(visit, url, examples, monkeypatch):
     page.click("#stop")
     page.wait_for_selector("text=Stopped.")
     page.wait_for_function("!/queue|Error/.test(document.querySelector('#result').innerText)")
-    assert studios.STUDIO.stops and not drawing.done()
+    assert states.STATE.runs.flags and not drawing.done()
     other.predict(api_name="/stop")
     assert drawing.result(timeout=60)[0] is None or "__type__" in drawing.result()[0]
-    assert page.locator("#result img").count() == 0 and not studios.STUDIO.stops
+    assert page.locator("#result img").count() == 0 and not states.STATE.runs.flags
 
 
 def test_stop_ends_a_clip(visit, url, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import photos
 import pytest
 from PIL import Image
 
-from page import blocks, files
+from page import gradio_patches
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def written(cache):
 )
 @pytest.mark.parametrize("format", ["png", "jpeg"])
 def test_a_picture_that_is_there_is_not_written_again(cache, picture, kind, value, format):
-    with blocks.Blocks():
+    with gradio_patches.Blocks():
         component = kind(format=format)
     component.postprocess(value(picture))
     (file,) = written(cache)
@@ -53,7 +53,7 @@ def test_a_picture_that_is_there_is_not_written_again(cache, picture, kind, valu
 
 def test_a_picture_keeps_its_text(cache, picture):
     picture.info["Comment"] = "AI-generated"
-    with Image.open(files.save_pil_to_cache(picture, str(cache), format="png")) as saved:
+    with Image.open(gradio_patches.save_pil_to_cache(picture, str(cache), format="png")) as saved:
         assert saved.info["Comment"] == "AI-generated"
 
 
@@ -66,7 +66,9 @@ def test_nothing_is_left_of_a_picture_that_could_not_be_written(cache, picture, 
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="No space"):
-        files.save_pil_to_cache(picture, str(cache), format="png")
+        gradio_patches.save_pil_to_cache(picture, str(cache), format="png")
     monkeypatch.undo()
     assert not written(cache)
-    assert Image.open(files.save_pil_to_cache(picture, str(cache), format="png")).size == picture.size
+    assert (
+        Image.open(gradio_patches.save_pil_to_cache(picture, str(cache), format="png")).size == picture.size
+    )

@@ -12,7 +12,7 @@ import pytest
 
 import app
 from hellomeme.releases import hub
-from page import studio as studios
+from page import state as states
 
 
 @pytest.mark.parametrize("version, works", [(None, False), ("2.3.0", False), ("1.30.0", True)])
@@ -23,7 +23,7 @@ def test_mcp_without_its_package_is_one_sentence(monkeypatch, capsys, version, w
         return version
 
     monkeypatch.setattr(app.importlib.metadata, "version", installed)
-    assert app.speaks_mcp() is works
+    assert app.supports_mcp() is works
     if not works:
         with pytest.raises(SystemExit) as exit:
             app.main(["--mcp"])
@@ -39,8 +39,8 @@ def launch(model_folder, monkeypatch):
     launched = []
     monkeypatch.setattr(gr.Blocks, "block_thread", lambda page: launched.append(page))
     monkeypatch.setattr(app, "warm_up", lambda: None)
-    monkeypatch.setattr(app, "LARGEST_UPLOAD", "100kb")
-    monkeypatch.setattr(studios, "STUDIO", studios.STUDIO)
+    monkeypatch.setattr(app, "MAX_UPLOAD", "100kb")
+    monkeypatch.setattr(states, "STATE", states.STATE)
 
     def launch(*options):
         app.main(["--release", str(model_folder), "--device", "cpu", "--host", "127.0.0.1", *options])
@@ -200,20 +200,20 @@ def test_whose_fault_it_is(url, monkeypatch, caplog, component, does, error, sen
 
 
 def test_two_visitors_who_come_before_anything_is_imported():
-    """diffusers is imported for both at once: see `studio.import_networks`."""
+    """diffusers is imported for both at once: see `imports.import_networks`."""
     program = """
 import threading
 from hellomeme.errors import HelloMemeError
 from hellomeme.settings import ClipSettings
-from page import studio, video_tab
+from page import estimate, imports
 
 def length():
     try:
-        video_tab._length("nothing.mp4", ClipSettings())
+        estimate.length("nothing.mp4", ClipSettings())
     except HelloMemeError:
         pass
 
-threads = [threading.Thread(target=target) for target in (length, studio._reenactor_class, length)]
+threads = [threading.Thread(target=target) for target in (length, imports.import_networks, length)]
 for thread in threads:
     thread.start()
 for thread in threads:

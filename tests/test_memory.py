@@ -18,7 +18,7 @@ from hellomeme.models.control import HMControlNet
 from hellomeme.models.unet import HMDenoisingNet
 from hellomeme.reenactor import Reenactor
 from hellomeme.settings import ClipSettings, Settings
-from page import image_tab, studio as studios
+from page import image_tab, state as states
 
 GUIDED = Settings(steps=2, guidance=1.5)
 FACE = np.full((160, 160, 3), (200, 90, 120), np.uint8)
@@ -176,12 +176,12 @@ def test_weights_that_do_not_fit_are_told(memory, monkeypatch, capfd, tmp_path):
 
 
 def test_the_page_says_so_forgets_what_it_can_and_goes_on(moving_folder, memory, monkeypatch, tmp_path):  # noqa: F811
-    own = studios.Studio(str(moving_folder), device="cpu")
-    monkeypatch.setattr(studios, "STUDIO", own)
-    monkeypatch.setattr(studios.Studio, "analyzer", ColourAnalyzer())
+    own = states.State(str(moving_folder), device="cpu")
+    monkeypatch.setattr(states, "STATE", own)
+    monkeypatch.setattr(states.State, "analyzer", ColourAnalyzer())
     own.reenactors["another", "drive_coeff"] = Reenactor.from_release(str(moving_folder), device="cpu")
     Image.fromarray(FACE).save(tmp_path / "face.png")
-    arguments = [own.release, *[str(tmp_path / "face.png")] * 2, 1, 1, 1.5, 2, 0, 0, 0, "", ""]
+    arguments = [own.release, *[str(tmp_path / "face.png")] * 2, 1, 1, 1.5, 2, 0, 0, 0, "", "", False, 0.5]
     whole, *_ = image_tab.make_image(*arguments)
     memory.room = 0
     with pytest.raises(gr.Error) as caught:

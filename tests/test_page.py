@@ -3,6 +3,8 @@
 import dataclasses
 import logging
 import os
+import re
+from pathlib import Path
 
 import gradio as gr
 import numpy as np
@@ -19,14 +21,17 @@ from hellomeme.releases.load import available, find
 from hellomeme.settings import ClipSettings, Settings
 from page import (
     chinese,
-    common,
+    components,
     drawing,
     expression_tab,
+    face_picker,
     gallery_tab,
+    gradio_patches,
     i18n,
     image_tab,
-    parts,
-    studio as studios,
+    restore,
+    shared_settings,
+    state as states,
     video_tab,
 )
 
@@ -37,10 +42,10 @@ def pictures(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def studio(model_folder):
+def state(model_folder):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(studios, "STUDIO", studios.Studio(str(model_folder), device="cpu"))
-        yield studios.STUDIO
+        patch.setattr(states, "STATE", states.State(str(model_folder), device="cpu"))
+        yield states.STATE
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +66,7 @@ def write_clip(path, *more):
 
 
 @pytest.fixture
-def draw(studio, pictures):
+def draw(state, pictures):
     """Calls the event of the button with files of `pictures`, as Gradio does."""
 
     def draw(driver="face.png", reference="reference.png", **changes):
@@ -75,9 +80,11 @@ def draw(studio, pictures):
             driver_face=None,
             prompt="",
             negative_prompt="",
+            paste=False,
+            feather=0.5,
         )
         files = (name and str(pictures / name) for name in (reference, driver))
-        return image_tab.make_image(studio.release, *files, **values | changes)
+        return image_tab.make_image(state.release, *files, **values | changes)
 
     return draw
 
@@ -133,24 +140,24 @@ def test_what_is_missing_or_out_of_range(draw, changes, sentence):
     assert error.value.message == sentence
 
 
-def test_a_fault_of_ours_is_logged_and_its_details_kept(draw, studio, monkeypatch, caplog):
-    def broken(release, code=None):
+def test_a_fault_of_ours_is_logged_and_its_details_kept(draw, state, monkeypatch, caplog):
+    def broken(*_):
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr(studio, "reenactor", broken)
+    monkeypatch.setattr(state, "reenactor", broken)
     with caplog.at_level(logging.ERROR, "hellomeme.page"), pytest.raises(gr.Error) as error:
         draw()
     assert "Something broke on our side" in error.value.message and "secret" not in error.value.message
     assert "secret detail" in caplog.text
 
 
-def test_stop_ends_the_run_of_the_same_session_only(draw, studio, monkeypatch):
+def test_stop_ends_the_run_of_the_same_session_only(draw, state, monkeypatch):
     steps = []
 
     def progress(self, progress, **_):
         if isinstance(progress, tuple):
             steps.append(progress)
-            studio.stop(pressed_by)
+            state.runs.stop(pressed_by)
 
     monkeypatch.setattr(gr.Progress, "__call__", progress)
     monkeypatch.setattr(gr, "Info", lambda *_, **__: None)
@@ -162,17 +169,17 @@ def test_stop_ends_the_run_of_the_same_session_only(draw, studio, monkeypatch):
     pressed_by = None  # the session of a call without a browser
     assert all(update["__type__"] == "update" for update in draw(steps=4))
     assert steps == [(1, 4)]
-    assert studio.stops == {}
+    assert state.runs.flags == {}
 
 
-def test_stop_while_the_faces_are_looked_for(draw, studio, monkeypatch):
-    steps, found = [], studio.portrait
+def test_stop_while_the_faces_are_looked_for(draw, state, monkeypatch):
+    steps, found = [], state.portrait
 
     def portrait(*arguments):
-        studio.stop(None)
+        state.runs.stop(None)
         return found(*arguments)
 
-    monkeypatch.setattr(studio, "portrait", portrait)
+    monkeypatch.setattr(state, "portrait", portrait)
     monkeypatch.setattr(
         gr.Progress, "__call__", lambda self, done, **_: isinstance(done, tuple) and steps.append(done)
     )
@@ -181,23 +188,23 @@ def test_stop_while_the_faces_are_looked_for(draw, studio, monkeypatch):
     assert steps == [(1, 4)]
 
 
-def test_stop_during_a_download_leaves_without_an_error(studio):
-    with studio.stoppable(None):
-        studios._downloading("me/net", 1, 2)
-        assert studio.stop(None) is True
-        studios._downloading("me/net", 2, 2)
+def test_stop_during_a_download_leaves_without_an_error(state):
+    with state.run(None):
+        states._show_download("me/net", 1, 2)
+        assert state.runs.stop(None) is True
+        states._show_download("me/net", 2, 2)
         pytest.fail("it went on")
-    assert studio.stops == {} and studio.stop(None) is False
-    studios._downloading("me/net", 2, 2)  # where nobody waits for it
+    assert state.runs.flags == {} and state.runs.stop(None) is False
+    states._show_download("me/net", 2, 2)  # where nobody waits for it
 
 
-def test_stop_before_a_run_has_got_as_far(draw, studio, monkeypatch):
+def test_stop_before_a_run_has_got_as_far(draw, state, monkeypatch):
     steps = []
     monkeypatch.setattr(
         gr.Progress, "__call__", lambda self, done, **_: isinstance(done, tuple) and steps.append(done)
     )
     monkeypatch.setattr(gr, "Info", lambda *_, **__: None)
-    monkeypatch.setattr(studio, "stopped_early", {"this event"})
+    monkeypatch.setattr(state.runs, "stopped_events", {"this event"})
     for event, expected in (("another", 4), ("this event", 1), ("this event", 4)):
         steps.clear()
         token = LocalContext.event_id.set(event)
@@ -206,7 +213,7 @@ def test_stop_before_a_run_has_got_as_far(draw, studio, monkeypatch):
         assert len(steps) == expected
 
 
-def test_time_left_and_frames_without_a_face_are_told(studio, pictures, monkeypatch, tmp_path):
+def test_time_left_and_frames_without_a_face_are_told(state, pictures, monkeypatch, tmp_path):
     """While a clip is analysed for its motion alone, analysed and drawn, and drawn as on Spaces."""
     seen, said = [], []
     monkeypatch.setattr(gr.Progress, "__call__", lambda self, done, desc=None, **_: seen.append(desc))
@@ -219,34 +226,34 @@ def test_time_left_and_frames_without_a_face_are_told(studio, pictures, monkeypa
 
     chosen = ClipSettings()
     driver = str(write_clip(tmp_path / "driver.mp4", np.full_like(photos.toon(5), 255)))
-    saved = video_tab.save_motion(studio.release, driver, None, *vars(chosen).values())
+    saved = video_tab.save_motion(state.release, driver, None, *vars(chosen).values())
     assert left("Analysing")
     motion = Motion.load(saved.value["path"])
     assert said == ["In 1 of 5 frames the driver shows no face: its motion around them will be used."]
     assert motion.valid.tolist() == [True, True, True, True, False]
-    reference = studio.portrait(studio.release, str(pictures / "reference.png"), "reference", None)
+    reference = state.portrait(state.release, str(pictures / "reference.png"), "reference", None)
     settings = Settings(steps=2, guidance=1)
-    with studio.stoppable(None) as flag:
-        frames = drawing._frames(studio.release, reference, motion, settings, chosen, flag)
+    with state.run(None) as flag:
+        frames = drawing.draw_frames(state.release, reference, motion, settings, chosen, flag)
         assert len(frames) == 5 and left("Drawing")
     values = 1, 1, 0, 1, 2, 0, None, None, "", "", *vars(chosen).values()
-    video_tab.make_video(studio.release, str(pictures / "reference.png"), *values, driver)
+    video_tab.make_video(state.release, str(pictures / "reference.png"), *values, driver)
     drawn = [desc for desc in seen if desc.startswith("Drawing")]
     assert drawn[-1].endswith(" s left") and left("Analysing")
 
 
-def test_models_that_cannot_run_here_say_why(studio):
-    assert studio.models[studio.release] == (f"{find(studio.release).name}: your model folder", None)
-    reason = studio.models["v1"][1]
+def test_models_that_cannot_run_here_say_why(state):
+    assert state.models[state.release] == (f"{find(state.release).name}: your model folder", None)
+    reason = state.models["v1"][1]
     assert reason and reason == dict((name, why) for name, _, why in available())["v1"]
-    guidance, steps, words, note = common.choose_model("v1")
+    guidance, steps, words, note = shared_settings.choose_model("v1")
     assert (guidance, steps) == (find("v1").guidance, find("v1").steps)
     assert words["visible"] and note["visible"] and reason in note["value"]
-    assert not common.choose_model(studio.release)[3]["visible"]
+    assert not shared_settings.choose_model(state.release)[3]["visible"]
 
 
-def test_the_page_is_built_from_the_settings(studio, monkeypatch, tmp_path):
-    monkeypatch.setattr(parts, "EXAMPLES", tmp_path)  # an empty folder: the page does without examples
+def test_the_page_is_built_from_the_settings(state, monkeypatch, tmp_path):
+    monkeypatch.setattr(components, "EXAMPLES", tmp_path)  # an empty folder: the page does without examples
     page = app.build()
     kinds = (gr.Slider, gr.Number, gr.Textbox, gr.Checkbox, gr.Dropdown)
     shown = {
@@ -254,7 +261,7 @@ def test_the_page_is_built_from_the_settings(studio, monkeypatch, tmp_path):
         for block in page.blocks.values()
         if isinstance(block, kinds)
     }
-    row = find(studio.release)
+    row = find(state.release)
     for field in (*dataclasses.fields(Settings), *dataclasses.fields(ClipSettings)):
         block, facts = shown[field.metadata["label"]], field.metadata
         expected = getattr(row, field.name) if field.name in ("guidance", "steps") else field.default
@@ -270,50 +277,61 @@ def test_the_page_is_built_from_the_settings(studio, monkeypatch, tmp_path):
     assert {name for name in ARKIT_NAMES if name in shown} == set(ARKIT_NAMES)
 
 
-def test_every_word_of_the_page_has_its_chinese(studio):
+def test_every_word_of_the_page_has_its_chinese(state):
     app.build()
-    assert i18n.SAID - set(chinese.CHINESE) == set()
+    assert i18n.REQUESTED == set(chinese.CHINESE)
     # Which Gradio could not read
     assert all(text and "{" not in text and "}" not in text for text in chinese.CHINESE)
 
 
-def test_pasted_back_with_its_settings_and_restored_from_it(draw, studio, pictures, tmp_path):
+def test_pasted_back_with_its_settings_and_restored_from_it(draw, state, pictures, tmp_path):
     picture, *_, (before, after), whole, _ = draw(seed=5, expression=0.5, feather=0.25, paste=True)
     assert before.size == after.size == whole["value"].size == (256, 256) and picture.size == (128, 128)
     with gr.Blocks():
         file = gr.Image(format="png").postprocess(whole["value"]).path  # as a visitor downloads it
-        dropped, slider, model = gr.File(), gr.Slider(), gr.Dropdown()
-        controls = {"expression": slider, "seed": gr.Number(), "feather": gr.Slider()}
-        restore = common.restores(dropped, controls, model).fn
+        inputs = {"expression": gr.Slider(), "seed": gr.Number(), "feather": gr.Slider()}
+        restored = restore.connect(gr.File(), {"model": gr.Dropdown(), **inputs}).fn
     assert metadata.read(file).labelled
-    assert restore(file) == [studio.release, 0.5, 5, 0.25]
+    assert restored(file) == [state.release, 0.5, 5, 0.25]
     with pytest.raises(gr.Error, match="carries no settings"):
-        restore(str(pictures / "face.png"))
+        restored(str(pictures / "face.png"))
 
 
-def test_several_faces_are_numbered(studio, pictures, tmp_path):
+def test_the_patches_are_written_for_the_gradio_that_is_installed_by_the_requirements():
+    requirements = (Path(app.__file__).parent / "requirements.txt").read_text().splitlines()
+    assert f"gradio=={gradio_patches.WRITTEN_FOR}" in requirements
+
+
+def test_gradio_is_patched_in_one_file_only():
+    undocumented = re.compile(
+        r"gradio\.(context|processing_utils|server_messages)|LocalContext|\.(_queue|_id|preprocess)\b"
+    )
+    files = Path(gradio_patches.__file__).parent.glob("*.py")
+    found = {path.name for path in files if undocumented.search(path.read_text(encoding="utf-8"))}
+    assert found == {"gradio_patches.py"}
+
+
+def test_several_faces_are_numbered(state, pictures, tmp_path):
     from PIL import Image
-
-    from page import faces
 
     face = Image.open(pictures / "face.png").convert("RGB")
     both = Image.new("RGB", (640, 300), "white")
     both.paste(face.resize((300, 300)), (0, 0))
     both.paste(face.resize((200, 200)), (400, 50))
     both.save(tmp_path / "two.png")
-    shown, places = faces.numbered(str(tmp_path / "two.png"), "driver")
+    shown, places = face_picker.numbered(str(tmp_path / "two.png"), "driver")
     assert len(places) == 2 and shown.size == both.size
     assert places[0][2] < 320 < places[1][0]  # the larger one first
-    assert len(faces.numbered(str(pictures / "face.png"), "driver")[1]) == 1
+    assert len(face_picker.numbered(str(pictures / "face.png"), "driver")[1]) == 1
 
 
 @pytest.fixture
-def move(studio, pictures):
+def move(state, pictures):
     """Calls an event of the Expression tab: `values` are turns and coefficients by name."""
 
     def move(event=expression_tab.make_expression, steps=2, **values):
         numbers = [values.get(name, 0) for name in (*edit.TURNS, *ARKIT_NAMES)]
-        return event(studio.release, str(pictures / "reference.png"), 0, 1, steps, 3, *numbers, None)
+        return event(state.release, str(pictures / "reference.png"), 0, 1, steps, 3, *numbers, None)
 
     return move
 
@@ -329,51 +347,51 @@ def test_an_expression_without_a_driver(move):
         move(yaw=90)
 
 
-def test_a_preview_is_only_drawn_where_it_is_wanted_and_there_is_a_reference(studio, pictures):
+def test_a_preview_is_only_drawn_where_it_is_wanted_and_there_is_a_reference(state, pictures):
     def look(reference, live):
-        return expression_tab.preview(studio.release, reference, 0, 1, 2, 3, *[0] * 54, live, None)
+        return expression_tab.preview(state.release, reference, 0, 1, 2, 3, *[0] * 54, live, None)
 
     reference = str(pictures / "reference.png")
     assert look(reference, True)[1].startswith("Preview")
     assert look(reference, False) == look(None, True) == (gr.skip(), gr.skip())
 
 
-def test_where_the_sliders_begin(studio, pictures):
-    own = expression_tab.own_face(studio.release, str(pictures / "reference.png"))
+def test_where_the_sliders_begin(state, pictures):
+    own = expression_tab.own_face(state.release, str(pictures / "reference.png"))
     assert len(own) == 3 + 51 and own[:3] == [0, 0, 0] and any(own)
-    assert expression_tab.own_face(studio.release, str(pictures / "no face.png")) == [0] * 54
+    assert expression_tab.own_face(state.release, str(pictures / "no face.png")) == [0] * 54
     driver = expression_tab.driver_face(
-        studio.release, str(pictures / "reference.png"), str(pictures / "face.png")
+        state.release, str(pictures / "reference.png"), str(pictures / "face.png")
     )
     assert driver[0] == pytest.approx(12, abs=6)  # that head is turned
-    another = (studio.release, str(pictures / "face.png"), 0)
-    begun, *values = expression_tab._another(*another, own, *own)
-    assert begun == values == expression_tab.own_face(*another) != own
+    another = (state.release, str(pictures / "face.png"), 0)
+    initial, *values = expression_tab.change_reference(*another, own, *own)
+    assert initial == values == expression_tab.own_face(*another) != own
     moved = [own[0] + 1, *own[1:]]
-    assert expression_tab._another(*another, own, *moved) == [gr.skip()] * 55
+    assert expression_tab.change_reference(*another, own, *moved) == [gr.skip()] * 55
     laugh = expression_tab.preset("laugh")
     assert laugh.__name__ == "preset_laugh" and laugh()[3 + ARKIT_NAMES.index("jawOpen")] > 0.5
 
 
-def test_a_grid_is_drawn_row_by_row_and_kept(studio, monkeypatch):
-    arguments = (studio.release, ["mila", "otto"], ["sad", "wink"], 1, 1, 1, 1, 0)
+def test_a_grid_is_drawn_row_by_row_and_kept(state, monkeypatch):
+    arguments = (state.release, ["mila", "otto"], ["sad", "wink"], 1, 1, 1, 1, 0)
     states = list(gallery_tab.make_gallery(*arguments))
     assert [line for _, line in states] == ["2 / 4", "4 / 4"]
     captions = [caption for _, caption in states[-1][0]["value"]]
     assert captions == ["mila · sad", "mila · wink", "otto · sad", "otto · wink"]
-    monkeypatch.setattr(studio, "portrait", None)  # would fail if anything were drawn again
+    monkeypatch.setattr(state, "portrait", None)  # would fail if anything were drawn again
     assert len(list(gallery_tab.make_gallery(*arguments))) == 2
     for characters, sentence in (
         ([], "The grid is empty"),
         (["/etc/passwd"], "There is no example called /etc/passwd"),
     ):
         with pytest.raises(gr.Error, match=sentence):
-            list(gallery_tab.make_gallery(studio.release, characters, ["sad"], 1, 1, 1, 1, 0))
-    again = list(gallery_tab.make_gallery(studio.release, ["mila"] * 5000, ["sad"] * 5000, *arguments[3:]))
+            list(gallery_tab.make_gallery(state.release, characters, ["sad"], 1, 1, 1, 1, 0))
+    again = list(gallery_tab.make_gallery(state.release, ["mila"] * 5000, ["sad"] * 5000, *arguments[3:]))
     assert len(again) == len(again[0][0]["value"]) == 1
 
 
-def test_queue_and_names_of_the_events(studio):
+def test_queue_and_names_of_the_events(state):
     page = app.build()
     named = events(page)
     assert all(
@@ -397,11 +415,11 @@ def test_queue_and_names_of_the_events(studio):
     assert all(fn.api_name for fn in page.fns.values() if fn.fn is not None)
 
 
-def test_over_http_files_arrive_as_they_are(studio, pictures, toon_clip, monkeypatch, tmp_path):
+def test_over_http_files_arrive_as_they_are(state, pictures, toon_clip, monkeypatch, tmp_path):
     """Gradio itself would fail on the text file without a word, and convert the others."""
     from gradio_client import Client, exceptions, handle_file
 
-    monkeypatch.setattr(parts, "EXAMPLES", tmp_path)
+    monkeypatch.setattr(components, "EXAMPLES", tmp_path)
     page = app.build()
     _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", run_history=False)
     try:
@@ -413,7 +431,7 @@ def test_over_http_files_arrive_as_they_are(studio, pictures, toon_clip, monkeyp
                 "driver": handle_file(pictures / driver),
             }
             return client.predict(
-                **{"model": studio.release, **files, "steps": 1, "guidance": 1} | changes, api_name="/image"
+                **{"model": state.release, **files, "steps": 1, "guidance": 1} | changes, api_name="/image"
             )
 
         for name in ("text.png", "one pixel.png", "no face.png"):

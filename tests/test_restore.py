@@ -11,7 +11,7 @@ from hellomeme.face.arkit import ARKIT_NAMES
 from hellomeme.face.edit import TURNS, Edit
 from hellomeme.io import metadata
 from hellomeme.settings import Settings
-from page import expression_tab, parts, studio as studios
+from page import components, expression_tab, state as states
 
 SLIDERS = (*TURNS, *ARKIT_NAMES)
 VALUES = {"yaw": 14, "roll": -7.5, "jawOpen": 0.73, "eyeBlinkLeft": 1, "mouthPucker": 0.01}
@@ -20,8 +20,10 @@ VALUES = {"yaw": 14, "roll": -7.5, "jawOpen": 0.73, "eyeBlinkLeft": 1, "mouthPuc
 @pytest.fixture(scope="module")
 def page(model_folder, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(studios, "STUDIO", studios.Studio(str(model_folder), device="cpu"))
-        patch.setattr(parts, "EXAMPLES", tmp_path_factory.mktemp("none"))  # the page does without examples
+        patch.setattr(states, "STATE", states.State(str(model_folder), device="cpu"))
+        patch.setattr(
+            components, "EXAMPLES", tmp_path_factory.mktemp("none")
+        )  # the page does without examples
         yield app.build()
 
 
@@ -62,14 +64,14 @@ def downloaded(picture):
 def test_a_dropped_expression_is_drawn_again_the_same(page, restore, reference):
     def draw(seed, **values):
         values = [values.get(name, 0) for name in SLIDERS]
-        return expression_tab.make_expression(
-            studios.STUDIO.release, reference, 0, 1, 2, seed, *values, None
-        )[0]
+        return expression_tab.make_expression(states.STATE.release, reference, 0, 1, 2, seed, *values, None)[
+            0
+        ]
 
     picture = draw(11, **VALUES)
     found = restore(downloaded(picture))
     assert {name: found[name] for name in SLIDERS} == dict.fromkeys(SLIDERS, 0) | VALUES
-    assert found["seed"] == 11 and found["model"] == studios.STUDIO.release
+    assert found["seed"] == 11 and found["model"] == states.STATE.release
     again = draw(found["seed"], **{name: found[name] for name in SLIDERS})
     np.testing.assert_array_equal(np.asarray(again), np.asarray(picture))
     assert np.any(np.asarray(picture) != np.asarray(draw(11)))  # the sliders do show in it

@@ -25,7 +25,7 @@ from PIL import Image
 
 import app
 from hellomeme.settings import ClipSettings, Settings
-from page import drawing, image_tab, spaces_gpu, studio as studios
+from page import drawing, image_tab, spaces_gpu, state as states
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
 calls = []  # (name of the function, seconds asked for)
@@ -73,11 +73,10 @@ def on_spaces(model_folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(spaces_gpu.spaces, "GPU", lent)
         patch.setattr(spaces_gpu, "ON_SPACES", True)
-        patch.setattr(studios, "ON_SPACES", True)
-        patch.setattr(studios, "STUDIO", studios.Studio(str(model_folder), device="cpu"))
+        patch.setattr(states, "STATE", states.State(str(model_folder), device="cpu"))
         importlib.reload(drawing)
-        studios.STUDIO.warm_up()
-        yield studios.STUDIO
+        states.STATE.warm_up()
+        yield states.STATE
     importlib.reload(drawing)
 
 
@@ -90,21 +89,23 @@ def image(on_spaces, tmp_path):
 
     def image(driver="face.png", steps=2, seed=0):
         files = (str(tmp_path / name) for name in ("reference.png", driver))
-        return image_tab.make_image(on_spaces.release, *files, 1, 1, 1.5, steps, seed, 0, 0, "", "")
+        return image_tab.make_image(
+            on_spaces.release, *files, 1, 1, 1.5, steps, seed, 0, 0, "", "", False, 0.5
+        )
 
     return image
 
 
 def test_elsewhere_nothing_is_refused_and_nothing_forked():
-    assert drawing.clip_needed("v1", 1000, Settings(steps=50, guidance=2), ClipSettings()) > 1000
-    assert not hasattr(drawing.picture, "__wrapped__")
+    assert drawing.clip_duration("v1", 1000, Settings(steps=50, guidance=2), ClipSettings()) > 1000
+    assert not hasattr(drawing.draw_image, "__wrapped__")
 
 
 def test_a_picture_is_drawn_in_another_process(image, on_spaces):
     picture, *_ = image()
-    assert picture.size == (128, 128) and calls == [("picture", 8)]
+    assert picture.size == (128, 128) and calls == [("draw_image", 8)]
     assert not on_spaces.references  # which the other process made, and kept to itself
-    assert on_spaces.stops == {}
+    assert on_spaces.runs.flags == {}
 
 
 def test_a_picture_without_a_face_costs_no_time_on_the_gpu(image):
@@ -125,14 +126,14 @@ def test_a_fault_shows_no_details(image, on_spaces, monkeypatch):
 
 def test_stop_reaches_the_other_process(image, on_spaces, monkeypatch):
     @contextlib.contextmanager
-    def pressed(session, stoppable=on_spaces.stoppable):
-        with stoppable(session) as flag:
-            on_spaces.stop(session)
+    def pressed(session, start=on_spaces.runs.start):
+        with start(session) as flag:
+            on_spaces.runs.stop(session)
             yield flag
 
     told = []
     monkeypatch.setattr(gr, "Info", lambda text, **_: told.append(text))
-    monkeypatch.setattr(on_spaces, "stoppable", pressed)
+    monkeypatch.setattr(on_spaces.runs, "start", pressed)
     assert all(update["__type__"] == "update" for update in image())
     assert told == ["Stopped."] and calls
 
@@ -141,24 +142,24 @@ def test_stop_reaches_the_other_process(image, on_spaces, monkeypatch):
 def test_what_takes_too_long_is_refused_with_what_to_lower(on_spaces, frames, steps, allowed):
     settings, clip = Settings(steps=steps, guidance=1.5), ClipSettings()
     if allowed:
-        assert 8 < drawing.clip_needed("v1", frames, settings, clip) <= 80
+        assert 8 < drawing.clip_duration("v1", frames, settings, clip) <= 80
     else:
         with pytest.raises(ValueError, match="80 is the most here: lower the number of frames or the steps"):
-            drawing.clip_needed("v1", frames, settings, clip)
+            drawing.clip_duration("v1", frames, settings, clip)
 
 
 def test_a_worker_forked_during_a_run_does_not_wait_for_it():
-    studio = studios.Studio()
+    state = states.State()
 
     def take_a_turn(free):
         # In a thread of its own, as Spaces' workers do: an RLock lets in the thread that forked
-        thread = threading.Thread(target=lambda: free.put(studio.turn.acquire(timeout=1)))
+        thread = threading.Thread(target=lambda: free.put(state.drawing_lock.acquire(timeout=1)))
         thread.start()
         thread.join()
 
     context = multiprocessing.get_context("fork")
     free = context.SimpleQueue()
-    with studio.turn:
+    with state.drawing_lock:
         worker = context.Process(target=take_a_turn, args=(free,))
         worker.start()
         worker.join()
@@ -178,20 +179,21 @@ from spaces.zero.torch import patching
 patching.patch()  # as at import on Spaces: the main thread sees a GPU, the others do not
 import photos
 from hellomeme.settings import Settings
-from page import studio as studios
+from page import spaces_gpu
+from page.state import State
 
-studios.ON_SPACES = True
-studio = studios.Studio(sys.argv[1])
-assert studio.reenactor(sys.argv[1]).pipeline.unet.device.type == "cuda"
-visitor = threading.Thread(target=studio.reenactor, args=(sys.argv[2],))
+spaces_gpu.ON_SPACES = True
+state = State(sys.argv[1])
+assert state.reenactor(sys.argv[1]).pipeline.unet.device.type == "cuda"
+visitor = threading.Thread(target=state.reenactor, args=(sys.argv[2],))
 visitor.start()
 visitor.join()
-(waiting,) = (reenactor for (name, _), reenactor in studio.reenactors.items() if name == sys.argv[2])
+(waiting,) = (reenactor for (name, _), reenactor in state.reenactors.items() if name == sys.argv[2])
 print(waiting.pipeline.unet.device, waiting.pipeline.unet.dtype)
 
 patching.unpatch()  # as in the process that is lent the GPU, for which the CPU stands here
-studio.device = "cpu"
-reenactor = studio.drawing(sys.argv[2])
+state.device = "cpu"
+reenactor = state.gpu_reenactor(sys.argv[2])
 reenactor.set_reference(photos.toon(3))
 print(reenactor is waiting, reenactor.image(photos.toon(5), Settings(steps=1)).picture.size)
 """

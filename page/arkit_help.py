@@ -1,7 +1,6 @@
-"""What the 51 ARKit coefficients do, in a few words. Left is the person's own left, on the right of the
-picture."""
+"""The help text of each ARKit coefficient. Left is the person's own left, on the right of the picture."""
 
-ARKIT = {
+ARKIT_HELP = {
     "browDownLeft": "lowers the left brow",
     "browDownRight": "lowers the right brow",
     "browInnerUp": "raises the inner brows",

@@ -1,0 +1,153 @@
+"""Components that several tabs use. Ranges, labels and help come from the metadata of the settings."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import gradio as gr
+from PIL import Image
+
+from hellomeme.io import metadata
+from hellomeme.settings import ClipSettings, Settings
+
+from .gradio_patches import keep_upload, skip_validation
+from .i18n import translate
+from .stop import stop
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+FIRST_EXAMPLES = {"laugh", "mila"}  # the page opens with these
+FIELDS = {
+    field.name: field.metadata for kind in (Settings, ClipSettings) for field in dataclasses.fields(kind)
+}
+# Options of events. MODEL: one visitor draws at a time, in the order of asking. FACES: face detection runs
+# beside it. IMMEDIATE: without a queue.
+MODEL = {"concurrency_id": "model", "concurrency_limit": 1}
+FACES = {"concurrency_id": "faces", "show_progress": "hidden"}
+IMMEDIATE = {"queue": False, "show_progress": "hidden"}
+PRIVATE = {"api_visibility": "private"}
+
+
+# Inputs for pictures
+
+
+def picture_input(
+    label: str, hint: str, elem_id: str, example: str | None = None, height: int = 340
+) -> gr.Image:
+    """An image input whose value is the path of the uploaded file, unchanged."""
+    picture = gr.Image(
+        example,
+        label=translate(label),
+        placeholder=translate(hint),
+        type="filepath",
+        sources=["upload", "webcam", "clipboard"],
+        buttons=["fullscreen"],
+        height=height,
+        elem_id=elem_id,
+        elem_classes="takes-picture",  # page.js pastes into these
+        alt_text=label,
+    )
+    return keep_upload(picture)
+
+
+def examples(folder: str, *extensions: str) -> list[str]:
+    """Paths of the example files in a folder, the one that the page opens with first."""
+    paths = (path for end in extensions or ("png",) for path in (EXAMPLES / folder).glob(f"*.{end}"))
+    return [
+        str(path) for path in sorted(paths, key=lambda path: (path.stem not in FIRST_EXAMPLES, path.name))
+    ]
+
+
+def example_row(paths: list[str], component: gr.components.Component, label: str) -> None:
+    """The examples, to be clicked into a component; nothing if there are none."""
+    if paths:
+        gr.Examples([[path] for path in paths], component, label=translate(label), **PRIVATE)
+
+
+# Inputs for settings, by the name of the field
+
+
+def slider(name: str, value: float | None = None, **options) -> gr.Slider:
+    """value: None for the default."""
+    return slider_from(FIELDS[name], value, **options)
+
+
+def slider_from(facts: Mapping, value: float | None = None, **options) -> gr.Slider:
+    """A slider from metadata as the fields of the settings have it."""
+    value = facts["default"] if value is None else value
+    slider = gr.Slider(facts["min"], facts["max"], value, step=facts["step"], **_texts(facts), **options)
+    return skip_validation(slider)
+
+
+def number(name: str, **options) -> gr.Number:
+    """A number input, which shows None as 0: see `face_index`."""
+    facts = FIELDS[name]
+    return skip_validation(
+        gr.Number(
+            facts["default"] or 0,
+            precision=0 if facts["kind"] is int else None,
+            step=facts["step"],
+            minimum=facts["min"],
+            maximum=facts["max"],
+            **_texts(facts),
+            **options,
+        )
+    )
+
+
+def optional_number(name: str, **options) -> gr.Textbox:
+    """A text input for a number, empty for None: see `parse_number`."""
+    return gr.Textbox("", max_lines=1, **_texts(FIELDS[name]), **options)
+
+
+def checkbox(name: str, **options) -> gr.Checkbox:
+    return gr.Checkbox(FIELDS[name]["default"], **_texts(FIELDS[name]), **options)
+
+
+def dropdown(name: str, **options) -> gr.Dropdown:
+    facts = FIELDS[name]
+    return gr.Dropdown(list(facts["choices"]), value=facts["default"], **_texts(FIELDS[name]), **options)
+
+
+def textbox(name: str) -> gr.Textbox:
+    return gr.Textbox(FIELDS[name]["default"], max_lines=3, **_texts(FIELDS[name]))
+
+
+def _texts(facts: Mapping) -> dict:
+    return {"label": translate(facts["label"]), "info": translate(facts["help"])}
+
+
+# Buttons and results
+
+
+def run_and_stop(label: str, prefix: str = "", **stop_options) -> gr.Button:
+    """A row with the button that starts a run, which is returned, and Stop. stop_options: of Stop's event."""
+    with gr.Row(equal_height=True):
+        run = gr.Button(
+            translate(label), variant="primary", size="lg", scale=3, min_width=120, elem_id=f"{prefix}run"
+        )
+        button = gr.Button(translate("Stop"), size="lg", scale=1, min_width=70, elem_id=f"{prefix}stop")
+    button.click(stop, **(PRIVATE | stop_options), **IMMEDIATE)
+    return run
+
+
+def summary_line(elem_id: str) -> gr.Markdown:
+    """The place for the line below a result."""
+    return gr.Markdown(elem_id=elem_id, elem_classes="about", show_label=False)
+
+
+def summary(settings: Settings, seconds: float) -> str:
+    """The line below a picture. settings: resolved ones."""
+    return f"{seconds:.1f} s · {settings.steps} steps · guidance {settings.guidance:g} · seed {settings.seed}"
+
+
+def show_stopped() -> None:
+    gr.Info("Stopped.", duration=3)
+
+
+def with_metadata(picture: Image.Image, stamp: metadata.Stamp) -> Image.Image:
+    """A copy of the picture that Gradio saves as a PNG file with the settings and the AI-generated label."""
+    picture = picture.copy()
+    picture.info |= {"Software": "HelloMeme", "Comment": metadata.LABEL, metadata.KEY: stamp.text}
+    return picture

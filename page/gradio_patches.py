@@ -1,0 +1,138 @@
+"""Everything that replaces a part of Gradio or uses names that Gradio does not document.
+
+All of it is written for the Gradio version below. Before that version is raised, check each item here.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import gradio as gr
+from gradio import processing_utils
+from gradio.context import LocalContext
+from gradio.exceptions import ComponentProcessingError
+from gradio.server_messages import LogMessage, ProcessCompletedMessage
+from PIL import Image
+
+from .errors import check_files, input_error, output_error, visitor_errors
+
+WRITTEN_FOR = "6.31.0"
+
+
+# Gradio 6.31 truncates the cached file of a picture and writes it again whenever an equal picture is
+# returned, so a visitor who is downloading the equal picture gets a broken file.
+
+
+def save_pil_to_cache(img: Image.Image, cache_dir: str, name: str = "image", format: str = "webp") -> str:
+    """As `gradio.processing_utils.save_pil_to_cache`, but a file that exists is never written again.
+
+    Returns the path of the picture in Gradio's cache, where equal pictures share one file.
+    """
+    with tempfile.TemporaryDirectory(prefix="hellomeme-") as folder:
+        picture = Path(folder, f"{name}.{format}")
+        picture.write_bytes(processing_utils.encode_pil_to_bytes(img, format))
+        return processing_utils.save_file_to_cache(picture, cache_dir)
+
+
+processing_utils.save_pil_to_cache = save_pil_to_cache  # Gradio's components look it up there
+
+
+# `preprocess` of a component is replaced on the instance: Gradio 6.31 writes a .pyi file beside the source of
+# every subclass of a component. `Blocks.preprocess_data` copies it to a visitor's own copy of the component.
+
+
+def keep_upload(picture: gr.Image) -> gr.Image:
+    """Makes an image input return the uploaded file unchanged, where Gradio 6.31 would decode the picture
+    and write it again, or fail without a message. `hellomeme.io.image` reads rotation and bit depth, and has
+    a sentence for each kind of damage."""
+    convert = picture.preprocess
+    picture.preprocess = lambda file: (
+        file.path if file and not (file.url or "").startswith("data:") else convert(file)
+    )
+    return picture
+
+
+def skip_validation(component: gr.components.Component) -> gr.components.Component:
+    """Makes an input return its value unchecked: the message of the settings for a number out of range names
+    the setting, Gradio's own does not."""
+    component.preprocess = lambda value: value
+    return component
+
+
+# Hooks of Gradio 6.31 that are not documented: `preprocess_data`, `call_function` and `postprocess_data` of
+# Blocks, the queue's lists, and the local context of an event.
+
+
+class Blocks(gr.Blocks):
+    """A page on which every failure has a sentence, and whose queue can be cleared for one visitor."""
+
+    async def preprocess_data(self, block_fn, inputs, state, *args, **kwargs):
+        for block in block_fn.inputs:
+            if "preprocess" in vars(block) and state is not None and block._id in state:
+                state[block._id].preprocess = block.preprocess
+        try:
+            # Gradio would fetch a link whole, however large. Its MCP server accepts files in no other way.
+            check_files(inputs, links=bool(self.mcp_server))
+            return await super().preprocess_data(block_fn, inputs, state, *args, **kwargs)
+        except gr.Error:
+            raise
+        except Exception as error:
+            raise input_error(_cause(error)) from error
+
+    async def call_function(self, *args, **kwargs):
+        with visitor_errors():
+            return await super().call_function(*args, **kwargs)
+
+    async def postprocess_data(self, *args, **kwargs):
+        try:
+            return await super().postprocess_data(*args, **kwargs)
+        except gr.Error:
+            raise
+        except Exception as error:
+            raise output_error(_cause(error)) from error
+
+    def running_events(self, session: str, concurrency_id: str) -> set[str]:
+        """The ids of a visitor's events that have left the queue and have not ended."""
+        events = [event for job in self._queue.active_jobs if job is not None for event in job]
+        return {event._id for event in events if _is_of(event, session, concurrency_id)}
+
+    def clear_queue(self, session: str, concurrency_id: str) -> None:
+        """Ends the events of a visitor that still wait in the queue, with no result and a note.
+
+        `cancels` of Gradio 6.31 also ends the events that run, with a message that the browser often fails
+        to read. Events that run are ended by `Runs.stop` instead.
+        """
+        queue = self._queue
+        for line in queue.event_queue_per_concurrency_id.values():
+            for event in [event for event in line.queue if _is_of(event, session, concurrency_id)]:
+                line.queue.remove(event)
+                queue.event_ids_to_events.pop(event._id, None)
+                nothing = {"data": [gr.skip()] * len(event.fn.outputs)}
+                nothing |= {"is_generating": False, "duration": 0, "average_duration": 0}
+                queue.send_message(event, LogMessage(log="Stopped.", level="info", title="Info", duration=3))
+                queue.send_message(event, ProcessCompletedMessage(output=nothing, success=True))
+
+
+def _cause(error: Exception) -> BaseException:
+    """The exception of a component, without the one of Gradio around it."""
+    return error.__cause__ if isinstance(error, ComponentProcessingError) and error.__cause__ else error
+
+
+def _is_of(event, session: str, concurrency_id: str) -> bool:
+    return event.session_hash == session and event.concurrency_id == concurrency_id
+
+
+def current_page() -> Blocks:
+    """The page whose event is running."""
+    return LocalContext.blocks.get()
+
+
+def current_event() -> str | None:
+    """The id of the event that is running."""
+    return LocalContext.event_id.get(None)
+
+
+def upload_folder() -> Path:
+    """The folder of the files that Gradio serves; `delete_cache` removes them after a while."""
+    return Path(gr.utils.get_upload_folder())

@@ -1,0 +1,82 @@
+"""The settings below the tabs: the model, and what is seldom changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import gradio as gr
+
+from hellomeme.releases.load import find
+from hellomeme.settings import MAX_SEED
+
+from . import state
+from .components import IMMEDIATE, PRIVATE, number, slider, textbox
+from .i18n import translate
+
+
+@dataclass(frozen=True)
+class SharedSettings:
+    model: gr.Dropdown
+    guidance: gr.Slider
+    steps: gr.Slider
+    seed: gr.Number
+    prompt: gr.Textbox
+    negative_prompt: gr.Textbox
+
+    @property
+    def components(self) -> dict[str, gr.components.Component]:
+        """All of them, by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @property
+    def settings(self) -> dict[str, gr.components.Component]:
+        """Those that are fields of Settings, by name."""
+        return {name: component for name, component in self.components.items() if name != "model"}
+
+
+def choose_model(model):
+    """The defaults of a release, whether it reads a prompt, and a note where it cannot run here."""
+    row, (_, reason) = find(model), state.STATE.models[model]
+    return row.guidance, row.steps, gr.update(visible=bool(row.prompt)), gr.update(**_note(reason))
+
+
+def build() -> tuple[SharedSettings, gr.File]:
+    """The components, and the input for a file whose settings are restored, see `restore`."""
+    models, row = state.STATE.models, find(state.STATE.release)
+    with gr.Accordion(translate("Model and more settings"), open=False):
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=2, min_width=280):
+                model = gr.Dropdown(
+                    [
+                        (title if reason is None else f"{title} (not here)", name)
+                        for name, (title, reason) in models.items()
+                    ],
+                    value=state.STATE.release,
+                    label=translate("Model"),
+                    info=translate("What draws."),
+                    elem_id="model",
+                )
+                note = gr.Markdown(**_note(models[state.STATE.release][1]), elem_id="note")
+                with gr.Row():
+                    guidance, steps = slider("guidance", row.guidance), slider("steps", row.steps)
+                with gr.Row(equal_height=True):
+                    seed = number("seed", scale=4, elem_id="seed")
+                    dice = gr.Button(translate("⚄ Roll the dice"), scale=1, min_width=120, elem_id="dice")
+            with gr.Column(scale=1, min_width=240):
+                file = gr.File(
+                    label=translate("Drop a result to restore its settings"),
+                    file_types=[".png", ".jpg", ".webp", ".mp4"],
+                    height=170,
+                    elem_id="restore",
+                )
+        with gr.Column(visible=bool(row.prompt)) as prompts:
+            prompt, negative_prompt = textbox("prompt"), textbox("negative_prompt")
+    model.input(choose_model, model, [guidance, steps, prompts, note], api_name="model", **IMMEDIATE)
+    # Also when the model is restored, whose guidance and steps are then restored, too
+    model.change(lambda model: choose_model(model)[2:], model, [prompts, note], **PRIVATE, **IMMEDIATE)
+    dice.click(None, None, seed, js=f"() => Math.floor(Math.random() * {MAX_SEED + 1})", **PRIVATE)
+    return SharedSettings(model, guidance, steps, seed, prompt, negative_prompt), file
+
+
+def _note(reason: str | None) -> dict:
+    return {"value": f"**Cannot run here.** {reason}" if reason else "", "visible": bool(reason)}

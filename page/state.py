@@ -1,0 +1,200 @@
+"""All that the page keeps between events: loaded models, portraits, runs and the measured speed."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import os
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from hellomeme.errors import HelloMemeError, NoMemoryError
+from hellomeme.releases.load import add_motion, available, choose_device, choose_dtype, find
+
+from . import spaces_gpu
+from .imports import import_networks
+from .runs import Runs, stop_check_here
+
+if TYPE_CHECKING:
+    from hellomeme.face.detect import FaceAnalyzer
+    from hellomeme.reenactor import Portrait, Reenactor, ReferencePortrait
+
+CACHE_SIZE = 6  # portraits, and prepared references: enough for the few visitors who take turns
+
+
+class State:
+    """The options that the page was started with, and what it has loaded and measured since.
+
+    release, base, loras, device: as for `hellomeme.releases.load.load`; base and LoRA files are used for that
+    release only.
+    """
+
+    def __init__(
+        self,
+        release: str = "demo",
+        base: str | None = None,
+        loras: tuple[str, ...] = (),
+        device: str | None = None,
+    ):
+        self.release, self.base, self.loras, self.device = release, base, tuple(loras), device
+        self.reenactors: dict[tuple[str, str], Reenactor] = {}
+        self.portraits: OrderedDict[tuple, Portrait] = OrderedDict()
+        self.references: OrderedDict[tuple, ReferencePortrait] = OrderedDict()
+        self.runs = Runs()
+        self.pace: dict[str, float] = {}  # release -> s for one prediction of one frame, as measured
+        self.drawing_lock = threading.RLock()
+        this = weakref.ref(self)
+
+        def replace_lock() -> None:
+            # A lock that another thread holds during a fork is never released in the child.
+            if (state := this()) is not None:
+                state.drawing_lock = threading.RLock()
+
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=replace_lock)
+
+    # Models
+
+    @functools.cached_property
+    def models(self) -> dict[str, tuple[str, str | None]]:
+        """Release -> (title, why it cannot run here or None), as found at the first use."""
+        models = {name: (title, reason) for name, title, reason in available()}
+        if self.release not in models:
+            models[self.release] = (f"{find(self.release).name}: your model folder", None)
+        return models
+
+    def reenactor(self, release: str, expression_type: str | None = None) -> Reenactor:
+        """The reenactor of a release, loaded at the first use. expression_type: of its control nets; None
+        for the release's default."""
+        expression_type = expression_type or find(release).code
+        key = release, expression_type
+        if (reenactor := self.reenactors.get(key)) is not None:
+            return reenactor  # without the lock: faces are detected while another visitor's run draws
+        with self.drawing_lock:
+            if key not in self.reenactors:
+                self.reenactors[key] = self._load(release, expression_type)
+            return self.reenactors[key]
+
+    def _load(self, release: str, expression_type: str) -> Reenactor:
+        import_networks()
+        from hellomeme.reenactor import Reenactor
+
+        options = {"base": self.base, "loras": self.loras} if release == self.release else {}
+        options |= {"device": self.device, "code": expression_type, "progress": _show_download}
+        reenactor = Reenactor.from_release(release, **options | _cpu_outside_main_thread())
+        reenactor.analyzer = self.analyzer
+        if spaces_gpu.ON_SPACES:
+            if reenactor.emotion_encoder is not None:
+                reenactor.emotion_encoder.float().cpu()  # faces are analysed without the GPU
+            # Now, and not in GPU time. A failure is raised again when a clip is drawn.
+            with contextlib.suppress(HelloMemeError):
+                add_motion(reenactor.pipeline, reenactor.release, _show_download)
+        return reenactor
+
+    def gpu_reenactor(self, release: str, expression_type: str | None = None) -> Reenactor:
+        """The reenactor on the device that draws. On Spaces to be called in the process that has the GPU."""
+        reenactor = self.reenactor(release, expression_type)
+        if spaces_gpu.ON_SPACES:
+            device = choose_device(self.device)
+            reenactor.pipeline.to(device, choose_dtype(device))
+        return reenactor
+
+    @functools.cached_property
+    def analyzer(self) -> FaceAnalyzer:
+        """The face analyzer of all reenactors."""
+        from hellomeme.face.detect import FaceAnalyzer
+
+        return FaceAnalyzer()
+
+    def warm_up(self) -> None:
+        """Loads the model that the page opens with. A failure is raised again when it is used."""
+        with contextlib.suppress(HelloMemeError):
+            self.reenactor(self.release)
+
+    # Portraits
+
+    def portrait(
+        self, release: str, path: str, name: str, face: int | None, expression_type: str | None = None
+    ) -> Portrait:
+        """The face in a picture file. name: "reference" or "driver". Needs no GPU."""
+        modified = os.stat(path).st_mtime_ns if os.path.exists(path) else None
+        key = release, expression_type, path, modified, name, face
+        if (portrait := self.portraits.get(key)) is None:
+            portrait = self.reenactor(release, expression_type).portrait(path, name, face)
+            if name != "reference":  # only results in a reference are pasted back into the whole picture
+                portrait = dataclasses.replace(portrait, frame=portrait.frame[:0])
+            _store(self.portraits, key, portrait)
+        return portrait
+
+    def reference(
+        self, release: str, portrait: Portrait, expression_type: str | None = None
+    ) -> ReferencePortrait:
+        """The portrait with its latents, ready to be driven. Needs the GPU, if there is one."""
+        pictures = hashlib.sha256(portrait.picture.tobytes() + portrait.frame.tobytes())
+        key = release, expression_type, pictures.hexdigest()
+        if (reference := self.references.get(key)) is None:
+            reference = self.reenactor(release, expression_type).set_reference(portrait)
+            _store(self.references, key, reference)
+        return reference
+
+    # Runs
+
+    @contextlib.contextmanager
+    def run(self, session: str | None) -> Iterator[str]:
+        """A run of a visitor: yields its stop flag, see `Runs.start`; frees memory where it runs out."""
+        with self.runs.start(session) as flag, self.free_memory_on_error():
+            yield flag
+
+    @contextlib.contextmanager
+    def free_memory_on_error(self) -> Iterator[None]:
+        """After a NoMemoryError drops the references and all models but the one the page was started with.
+        Nothing is dropped while another run draws."""
+        try:
+            yield
+        except NoMemoryError:
+            if self.drawing_lock.acquire(blocking=False):
+                try:
+                    self.references.clear()
+                    first = self.release, find(self.release).code
+                    self.reenactors = {key: value for key, value in self.reenactors.items() if key == first}
+                finally:
+                    self.drawing_lock.release()
+            raise
+
+    def record_pace(self, release: str, predictions: int, guidance: float, seconds: float) -> None:
+        """Keeps the speed of a run for estimates. With guidance each prediction counts twice."""
+        pace = seconds / (predictions * (2 if guidance > 1 else 1))
+        self.pace[release] = pace if release not in self.pace else 0.5 * (pace + self.pace[release])
+
+
+STATE = State()
+
+
+def _store(cache: OrderedDict, key: tuple, value) -> None:
+    cache[key] = value
+    while len(cache) > CACHE_SIZE:
+        cache.popitem(last=False)
+
+
+def _cpu_outside_main_thread() -> dict:
+    """Options of `load` on Spaces. There the main thread sees a GPU at import, whose tensors become real in
+    each process that is lent one. Other threads see none: their models wait in memory, in half precision."""
+    if not spaces_gpu.ON_SPACES or threading.current_thread() is threading.main_thread():
+        return {}
+    import torch
+
+    return {"device": "cpu", "dtype": torch.float16}
+
+
+def _show_download(source: str, done: int, total: int) -> None:
+    """Progress of a download, in bytes, for the visitor who waits for it. Raises `Stopped` if that one
+    presses Stop; the next load resumes the download."""
+    gr.Progress()((done >> 20, total >> 20), desc=f"Downloading {source}", unit="MB")
+    stop_check_here()

@@ -1,0 +1,41 @@
+// Runs once when the page has loaded. Adds what Gradio 6.31 leaves out, and what `js` of events calls.
+() => {
+  // Gradio's example pictures have no name for a screen reader: they get that of their file.
+  const unnamed = "button.gallery-item:not([aria-label]) :is(img, video)";
+  const fileName = media => decodeURIComponent(media.src).replace(/^.*\/|\.\w+$/g, "");
+  const nameExamples = () => document.querySelectorAll(unnamed).forEach(media =>
+    media.closest("button").setAttribute("aria-label", fileName(media)));
+  new MutationObserver(nameExamples).observe(document.body, {childList: true, subtree: true});
+  nameExamples();
+
+  // Gradio's sliders fire `release` for a pointer, but not for a key.
+  document.addEventListener("keyup", event => {
+    if (event.target.matches("#sliders input[type=range]"))
+      event.target.dispatchEvent(new PointerEvent("pointerup", {bubbles: true}));
+  });
+
+  // Gradio does not paste pictures with the keyboard. They go into the picture input under the pointer, the
+  // one with the focus, or else the first of the tab.
+  document.addEventListener("paste", event => {
+    if (event.target.matches("input, textarea")) return;
+    if (event.clipboardData.types.includes("text/plain")) return;
+    const picture = [...event.clipboardData.files].find(file => file.type.startsWith("image/"));
+    const visible = [...document.querySelectorAll(".takes-picture")].filter(place => place.offsetParent);
+    const place = visible.find(place => place.matches(":hover"))
+      ?? visible.find(place => place.contains(document.activeElement)) ?? visible[0];
+    const input = place?.querySelector("input[type=file]");
+    if (!picture || !input) return;
+    const files = new DataTransfer();
+    files.items.add(picture);
+    input.files = files.files;
+    input.dispatchEvent(new Event("change", {bubbles: true}));
+  });
+
+  window.helloMeme = {
+    // Scrolls to the result of the Image tab, once that tab is open. On a phone the tab is longer than the
+    // screen.
+    showResult() {
+      setTimeout(() => document.querySelector("#result").scrollIntoView({block: "center"}), 300);
+    },
+  };
+}

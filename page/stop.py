@@ -1,0 +1,22 @@
+"""The events that stop a visitor's run."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from . import state
+from .gradio_patches import current_page
+
+
+async def stop(request: gr.Request):
+    """Ends the visitor's own run at its next step, and what waits to be run."""
+    # A coroutine, since a thread might start only after the visitor's next run has begun.
+    page, runs, session = current_page(), state.STATE.runs, request.session_hash
+    if not runs.stop(session):
+        runs.stopped_events |= page.running_events(session, "model")
+    page.clear_queue(session, "model")
+
+
+def stop_on_leave(request: gr.Request):
+    """Ends the run of a visitor who closes the page."""
+    state.STATE.runs.stop(request.session_hash)
