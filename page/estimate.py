@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from hellomeme.errors import HelloMemeError
+from hellomeme.face.motion import is_motion_file
 from hellomeme.releases.load import find
 from hellomeme.settings import ClipSettings
 
@@ -17,7 +18,7 @@ ANALYSIS = 0.03  # s a frame: reading it, and MediaPipe's two passes over it
 
 def clip_source(driver: str | None, motion_file: str | None) -> str:
     """The path of a clip's driver; a motion file counts before a clip. HelloMemeError if there is none."""
-    if motion_file and not motion_file.lower().endswith(".npz"):
+    if motion_file and not is_motion_file(motion_file):
         raise HelloMemeError("The motion file must be one that was saved here, ending in .npz.")
     if not (driver or motion_file):
         raise HelloMemeError("There is no driver yet: upload a clip, record one, or choose a motion file.")
@@ -53,7 +54,6 @@ def estimate(values: Values, session: str | None) -> str:
 def length(source: str, clip: ClipSettings) -> tuple[int, Fraction, int]:
     """(frames to make, frames a second at which they play, frames to analyse before) for a driver."""
     import_networks()
-    from hellomeme.face.motion import is_motion_file
     from hellomeme.video import select_frames
 
     selection = select_frames(source, clip)
