@@ -164,7 +164,7 @@ def bad_motions():
 
 
 def test_motion_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(motion, "LARGEST_FILE", 10 << 20)
+    monkeypatch.setattr(motion, "MAX_FILE_SIZE", 10 << 20)
     damaged = "driver.npz is not a motion file of HelloMeme or is damaged: make it again from the driver."
     (tmp_path / "tables").mkdir()
     for case, content in {**motion_tests.bad_files(tmp_path / "tables"), **bad_motions()}.items():

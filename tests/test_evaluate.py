@@ -26,11 +26,9 @@ def bench(model_folder):
     """A tiny random model on three identities, one step; pictures without a face are looked through once
     only."""
     torch.set_num_threads(1)
-    everything = face_module._looks
+    everything = face_module._search_windows
     with pytest.MonkeyPatch.context() as patch, FaceAnalyzer() as analyzer:
-        patch.setattr(
-            face_module, "_looks", lambda height, width: itertools.islice(everything(height, width), 1)
-        )
+        patch.setattr(face_module, "_search_windows", lambda *size: itertools.islice(everything(*size), 1))
         yield evaluate.Bench.of(str(model_folder), analyzer, identities=3, steps=1, guidance=1.0)
 
 

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from hellomeme.face.crop import Crop
-from hellomeme.face.paste import WIDEST, paste
+from hellomeme.face.paste import MAX_FADE, paste
 
 CASES = [  # height, width, crop, size of the result
     (301, 203, Crop(20.3, 40.7, 150.4), 128),
@@ -45,7 +45,7 @@ def test_what_is_outside_of_the_crop_is_untouched(height, width, crop, size, fea
     assert result.shape == frame.shape and result.dtype == np.uint8 and np.array_equal(frame, before)
     outside = ~inside(frame, crop, -1 if crop.side == 63 else 0)
     assert np.array_equal(result[outside], frame[outside])
-    deep = inside(frame, crop, WIDEST * crop.side)
+    deep = inside(frame, crop, MAX_FADE * crop.side)
     assert deep.any() and (result[deep] == 255).all()
 
 

@@ -1,1 +1,1 @@
-"""From a picture of a face to what steers the drawing: NumPy and MediaPipe, no networks of our own."""
+"""From pictures of a face to the conditions of the control nets: MediaPipe, NumPy and SciPy."""

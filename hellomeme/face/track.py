@@ -1,4 +1,4 @@
-"""One face through a clip: frame by frame its motion, and one crop for all frames."""
+"""Following one face through a clip: its motion, and one crop for all frames."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .crop import Crop
 from .detect import Face, FaceAnalyzer
 from .motion import Motion
 
-JUMP = 1.0  # extents of the face by which its middle may move between two frames it is found in
-GROWTH = 1.6  # factor by which its size may change
-PATIENCE = 1.0  # s without the face, after which any face is taken for it
-NO_POINTS = np.empty((0, 2), np.float32)
+MAX_MOVE = 1.0  # extents of the face: how far its centre may move between two detections
+MAX_GROWTH = 1.6  # factor by which its extent may change between two detections
+LOST_AFTER = 1.0  # s without a detection, after which any face may take its place
+NO_LANDMARKS = np.empty((0, 2), np.float32)
 
 Emotion = Callable[[np.ndarray, Face], np.ndarray]
 
@@ -31,13 +31,14 @@ def analyse(
     emotion: Emotion | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[Motion, Crop]:
-    """The motion of a face in frames (H, W, 3) uint8 at `rate` a second, and the crop that it is measured in.
+    """The motion of one face in a clip, and the crop in which it is measured.
 
-    index: which face of the first frame that shows one, by size from 0; the largest if None. It is then
-    followed: a face elsewhere does not count until the followed one is gone for a second. emotion: frame and
-    face -> (1, 548) codes. progress: told how many frames are done. Only numbers are kept of a frame.
-    Raises NoFaceError if no frame of the first second has the face, or less than half of all frames. Frames
-    more than a second apart have no first second, and in them no face is followed.
+    frames: (H, W, 3) uint8. rate: frames per second. index: which face of the first frame with faces, by size
+    from 0; the largest if None. That face is followed: other faces are ignored until it has been lost for a
+    second. emotion: reads the (1, 548) code of a face in a frame. progress: called with the number of frames
+    done. No frame is kept in memory.
+    Raises NoFaceError if the face is not found in the first second, or in less than half of all frames. Below
+    one frame per second, the first second is not checked and no face is followed.
     """
     found: list[Face | None] = []
     codes: list[np.ndarray | None] = []
@@ -46,15 +47,15 @@ def analyse(
     second = math.ceil(rate) if rate >= 1 else None
     for frame in frames:
         shape = frame.shape
-        after = None if missing + 1 > PATIENCE * rate else last
+        after = None if missing + 1 > LOST_AFTER * rate else last
         face = _follow(analyzer, frame, after, index)
         if face is None:
             missing += 1
         else:
             last, missing = face, 0
-        if emotion is not None:  # the code before stands in where there is no face, as in Motion.from_faces
+        if emotion is not None:  # without a face, the code before, as in Motion.from_faces
             codes.append(emotion(frame, face) if face is not None else codes[-1] if codes else None)
-        found.append(face and replace(face, landmarks=NO_POINTS))
+        found.append(face and replace(face, landmarks=NO_LANDMARKS))
         if len(found) == second and not any(found):
             break
         if progress is not None:
@@ -80,7 +81,7 @@ def analyse(
 
 
 def _follow(analyzer: FaceAnalyzer, frame: np.ndarray, last: Face | None, index: int | None) -> Face | None:
-    """The face nearest to where it was last, or without that the one asked for; None if it is not there."""
+    """The face closest to the last detection; without one, face number `index`. None if there is none."""
     if last is None:
         faces = analyzer.faces(frame, thorough=index is not None)
         return next(iter(faces[index or 0 :]), None)
@@ -91,6 +92,6 @@ def _follow(analyzer: FaceAnalyzer, frame: np.ndarray, last: Face | None, index:
     near = [
         face
         for face in analyzer.faces(frame)
-        if distance(face) < JUMP and 1 / GROWTH < face.extent / last.extent < GROWTH
+        if distance(face) < MAX_MOVE and 1 / MAX_GROWTH < face.extent / last.extent < MAX_GROWTH
     ]
     return min(near, key=distance, default=None)
