@@ -1,6 +1,6 @@
 """HelloMeme: one face drives another through Spatial Knitting Attentions on a frozen Stable Diffusion 1.5.
 
-`import hellomeme` is light: a class is loaded, with torch or MediaPipe behind it, when it is first asked for.
+`import hellomeme` is fast: classes, and torch or MediaPipe with them, are imported at first use.
 """
 
 from importlib import import_module

@@ -1,13 +1,13 @@
-"""What goes wrong with a user's input, said in one sentence."""
+"""Errors of a user's input. Each message is one sentence for the user."""
 
 
 class HelloMemeError(ValueError):
-    """Bad input. The message is one sentence for the user: what is wrong and what to do."""
+    """Bad input. The message says what is wrong and what to do."""
 
 
 class NoFaceError(HelloMemeError):
-    """No face was found in a picture that needs one."""
+    """No face was found in a picture or clip."""
 
 
 class NoMemoryError(HelloMemeError):
-    """The memory of the GPU does not suffice."""
+    """Not enough GPU memory."""

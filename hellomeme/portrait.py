@@ -1,4 +1,4 @@
-"""What a reenactor works with: a face on its way in, as the networks see it, and a picture on its way out."""
+"""Inputs and outputs of a reenactor: analysed pictures of a face, and results."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from .settings import Settings
 
 @dataclass(frozen=True)
 class Portrait:
-    """A face as the networks are told of it: the cropped picture, the face in pixels of the whole frame, its
-    motion.
+    """An analysed picture of a face.
 
-    frame: (H, W, 3) uint8, the whole picture as it was read. crop: where in it the cropped picture lies.
+    picture: the crop, at the size of the networks. face: in px of the frame. motion: one frame. crop: where
+    `picture` is in the frame, px. frame: (H, W, 3) uint8, the whole picture.
     """
 
     picture: Image.Image
@@ -36,10 +36,10 @@ class Portrait:
 
 @dataclass(frozen=True)
 class ReferencePortrait(Portrait):
-    """A portrait with all that depends on it alone: latents, and the keys and values for the prompts last
-    used.
+    """A portrait with everything that depends on it alone.
 
-    shape: of the face, for releases that draw it into the condition picture.
+    latents: (1, C, h, w). prepared: (prompt, negative prompt) -> keys and values of the reference net, for
+    the prompts used last. shape: of the face, for releases that draw it into the condition picture.
     """
 
     latents: torch.Tensor
@@ -49,12 +49,13 @@ class ReferencePortrait(Portrait):
 
 @dataclass(frozen=True)
 class Result:
-    """picture: what was drawn. reference, driver: the crops it was drawn from. pose: the pose picture that
-    steered it, 512 px. settings: those used, with every choice made. release: by name. driver is None for an
-    edited face.
-    frame, crop: the whole reference picture (H, W, 3) uint8, and where in it the face was. edit: of an edited
-    face. held: the angles of the head, of "pitch", "yaw" and "roll", that lie beyond what the release draws
-    and were held at its edge."""
+    """A picture, and what it was made of.
+
+    picture: the result. reference, driver: the crops; driver is None for an edited face. pose: the condition
+    picture, 512 px. settings: resolved ones. release: its name. frame: the whole reference picture (H, W, 3)
+    uint8. crop: where `reference` is in the frame, px. edit: of an edited face. held: which of the head
+    angles "pitch", "yaw" and "roll" were limited to the range of the release.
+    """
 
     picture: Image.Image
     reference: Image.Image
@@ -69,15 +70,16 @@ class Result:
 
     @property
     def seed(self) -> int:
+        """The seed of the settings."""
         return self.settings.seed
 
     @property
     def stamp(self) -> Stamp:
-        """What a file of this result should carry; see `metadata.save`."""
+        """The metadata of this result for `metadata.save`."""
         return Stamp(self.settings, self.release, edit=self.edit)
 
     def original_size(self, feather: float | None = None) -> Image.Image:
-        """The whole reference picture with what was drawn pasted back; feather 0..1 as in the settings."""
+        """The whole reference picture with the result pasted back. feather: 0..1, None for the settings'."""
         feather = self.settings.feather if feather is None else feather
         return Image.fromarray(paste(self.frame, self.crop, np.asarray(self.picture), feather))
 

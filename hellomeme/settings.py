@@ -1,4 +1,4 @@
-"""The settings of a picture and of a clip: each range, default and help text stands here and nowhere else.
+"""The settings of a picture and of a clip: the only place of their ranges, defaults and help texts.
 
 Sliders, command line and tests read them from the metadata of the fields::
 
@@ -19,11 +19,14 @@ if TYPE_CHECKING:
     from .releases.table import Release
 
 MAX_SEED = 2**31 - 1
-LONGEST_TEXT = 2000  # letters; the text encoder reads some 75 words
+MAX_TEXT = 2000  # letters; the text encoder reads about 75 words
 
 
-def number(kind: type, default: Any, low: float, high: float, step: float, label: str, help: str):
-    """A field for a number of type `kind` in [low, high]; a default of None means "not chosen"."""
+def number(kind: type, default: Any, low: float, high: float, step: float, label: str, help: str) -> Any:
+    """A dataclass field for a number of type `kind` in [low, high]; the default None means "not chosen".
+
+    step: of a slider. label, help: texts of the user interface.
+    """
     metadata = {
         "kind": kind,
         "min": low,
@@ -36,28 +39,30 @@ def number(kind: type, default: Any, low: float, high: float, step: float, label
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def _text(label: str, help: str):
+def _text(label: str, help: str) -> Any:
+    """A field for a text, empty by default."""
     return dataclasses.field(default="", metadata={"kind": str, "default": "", "label": label, "help": help})
 
 
-def _switch(default: bool, label: str, help: str):
+def _switch(default: bool, label: str, help: str) -> Any:
+    """A field for a bool."""
     return dataclasses.field(
         default=default, metadata={"kind": bool, "default": default, "label": label, "help": help}
     )
 
 
-def _choice(choices: tuple[str, ...], label: str, help: str):
-    """A field for one of a few words, of which the first is the default."""
+def _choice(choices: tuple[str, ...], label: str, help: str) -> Any:
+    """A field for one of these strings, by default the first."""
     metadata = {"kind": str, "choices": choices, "default": choices[0], "label": label, "help": help}
     return dataclasses.field(default=choices[0], metadata=metadata)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a user may choose for one picture or clip.
+    """Settings of a picture or clip.
 
-    Checked when made: a value of the wrong type, NaN, or a number out of its range raises `HelloMemeError`
-    with one sentence. `guidance` and `steps` are None until chosen: `resolved` fills in the release's own.
+    A value of the wrong type, NaN, or a number out of its range raises HelloMemeError. `guidance` and `steps`
+    are None if not chosen; `resolved` then takes them from the release.
     """
 
     expression: float = number(
@@ -133,7 +138,7 @@ class Settings:
         check(self)
 
     def resolved(self, release: Release) -> Settings:
-        """These settings with every choice made: guidance and steps of `release` where none was chosen."""
+        """A copy with the guidance and steps of the release where they are None."""
         return dataclasses.replace(
             self,
             guidance=release.guidance if self.guidance is None else self.guidance,
@@ -143,7 +148,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class ClipSettings:
-    """What a user may choose for a clip besides `Settings`. Checked when made, in the same way."""
+    """Settings of a clip in addition to `Settings`. Bad values raise HelloMemeError."""
 
     frames: int = number(
         int,
@@ -217,15 +222,14 @@ class ClipSettings:
 
 
 def check(settings: Any) -> None:
-    """Brings the fields of a frozen dataclass of settings to their own types; raises `HelloMemeError` with a
-    sentence for the first that is not one of its values."""
+    """Converts the fields of a frozen settings dataclass to their types, in place; raises HelloMemeError for
+    the first bad value."""
     for field in dataclasses.fields(settings):
         object.__setattr__(settings, field.name, _checked(field, getattr(settings, field.name)))
 
 
 def _checked(field: dataclasses.Field, value: Any) -> Any:
-    """`value` as the field's own type; raises `HelloMemeError` with a sentence if it is not one of its
-    values."""
+    """`value` in the type of the field; HelloMemeError if the field does not allow it."""
     wanted = field.metadata
     label = wanted["label"]
     if value is None and wanted["default"] is None:
@@ -240,16 +244,16 @@ def _checked(field: dataclasses.Field, value: Any) -> Any:
         value = str(value) if "choices" in wanted else value
         if not isinstance(value, str):
             raise HelloMemeError(f"{label} must be text, not {_shown(value)}.")
-        if len(value) > LONGEST_TEXT:
-            raise HelloMemeError(f"{label} is {len(value)} letters long: shorten it to {LONGEST_TEXT}.")
-        if any("\ud800" <= letter <= "\udfff" for letter in value):  # half a letter, which no file can hold
+        if len(value) > MAX_TEXT:
+            raise HelloMemeError(f"{label} is {len(value)} letters long: shorten it to {MAX_TEXT}.")
+        if any("\ud800" <= letter <= "\udfff" for letter in value):  # a lone surrogate cannot be encoded
             raise HelloMemeError(f"{label} holds a broken letter: type it again.")
         return value
     low, high = wanted["min"], wanted["max"]
     whole = wanted["kind"] is int
     kind, most = ("whole number", high) if whole else ("number", f"{high:g}")
     described = f"{label} must be a {kind} from {low:g} to {most}"
-    # A slider delivers 4.0 for 4 and numpy its own number types: what matters is the value.
+    # Any number type will do: a slider sends 4.0 for 4, and NumPy has its own types
     try:
         found = math.nan if isinstance(value, (bool, str, bytes)) else float(value)
     except (TypeError, ValueError, OverflowError):
@@ -260,6 +264,6 @@ def _checked(field: dataclasses.Field, value: Any) -> Any:
 
 
 def _shown(value: Any) -> str:
-    """A value on one line, cut off where it is long."""
+    """The repr of a value on one line, shortened to 60 characters."""
     text = "empty" if value is None else " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:60]}..."

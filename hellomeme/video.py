@@ -1,8 +1,7 @@
-"""A driver clip or motion file in, a clip of the reference out, with memory that does not grow with its
-length.
+"""From a driver clip or motion file to a clip of the reference, with constant memory.
 
-The driver is read twice as a stream: for its motion, of which only numbers are kept, and again only if it is
-to be shown beside the result. Frames are drawn, decoded and written a few at a time.
+The driver is read as a stream, and a second time if it is shown beside the result. Frames are drawn, decoded
+and written a few at a time.
 """
 
 from __future__ import annotations
@@ -33,15 +32,17 @@ from .releases.table import Release
 from .settings import ClipSettings, Settings
 
 Progress = Callable[[str, int, int], None]
-MOTION_RATE = Fraction(25)  # frames a second of a motion file that does not say
-MOST_FRAMES = 250_000  # two hours at 30 a second, and some: their numbers are kept in memory
+MOTION_RATE = Fraction(25)  # frames per second of a motion file without a rate
+MAX_FRAMES = 250_000  # more than two hours at 30 per second; their motion is kept in memory
 
 
 @dataclass(frozen=True)
 class Report:
-    """frames: how many were made, at `rate` a second. without_face: how many of them the driver shows no face
-    in.
-    seconds: what it took. settings, clip: those used, with every choice made."""
+    """A finished clip.
+
+    path: the file. frames: how many, at `rate` frames per second. without_face: in how many of them the
+    driver shows no face. seconds: how long it took. settings, clip: those used; settings are resolved ones.
+    """
 
     path: Path
     frames: int
@@ -54,18 +55,22 @@ class Report:
 
 @dataclass(frozen=True)
 class Selection:
-    """Frames of a driver: `count` (None: to its end) from `start` seconds on, `taken` in a second of the
-    driver and `played` in a second of the result."""
+    """Which frames of a driver are used: `count` frames from `start` (s) on.
+
+    driver_rate: frames per second of the driver. output_rate: frames per second of the result.
+    """
 
     start: Fraction
-    taken: Fraction
+    driver_rate: Fraction
     count: int
-    played: Fraction
+    output_rate: Fraction
 
     @classmethod
     def of(cls, seconds: Fraction, rate: Fraction, clip: ClipSettings) -> Selection:
-        """What the settings choose of a clip of that length and rate; HelloMemeError for a start beyond its
-        end and for more frames than can be kept."""
+        """The frames that the settings choose from a driver of `seconds` at `rate` frames per second.
+
+        Raises HelloMemeError for a start beyond its end, and for more than MAX_FRAMES frames.
+        """
         wanted = rate if clip.rate == "source" else Fraction(clip.rate)
         start = Fraction(clip.start or 0).limit_denominator(1000)
         if start >= seconds:
@@ -73,23 +78,23 @@ class Selection:
                 f"The start of {float(start):g} s is beyond the end of the driver, which lasts "
                 f"{float(seconds):.2f} s: choose an earlier one."
             )
-        there = max(round((seconds - start) * wanted), 1)
-        if not 0 < clip.frames < there:
-            if there > MOST_FRAMES:
+        available = max(round((seconds - start) * wanted), 1)
+        if not 0 < clip.frames < available:
+            if available > MAX_FRAMES:
                 raise HelloMemeError(
-                    f"The driver would give {there} frames, and {MOST_FRAMES} is the most: choose how many "
-                    "to make, or a lower rate."
+                    f"The driver would give {available} frames, and {MAX_FRAMES} is the most: choose how "
+                    "many to make, or a lower rate."
                 )
-            return cls(start, wanted, there, wanted)
+            return cls(start, wanted, available, wanted)
         if clip.start is not None:
             return cls(start, wanted, clip.frames, wanted)
         spread = Fraction(clip.frames) / seconds
         return cls(start, spread, clip.frames, spread if clip.rate == "source" else wanted)
 
     @property
-    def in_time(self) -> bool:
-        """Whether the result runs as fast as the driver does: only then its sound fits."""
-        return self.taken == self.played
+    def real_time(self) -> bool:
+        """Whether the result plays at the speed of the driver: only then the sound fits."""
+        return self.driver_rate == self.output_rate
 
 
 def make_clip(
@@ -107,20 +112,20 @@ def make_clip(
     progress: Progress,
     labelled: bool = True,
 ) -> Report:
-    """What `Reenactor.video` does, given what it knows: settings are resolved ones.
+    """The work of `Reenactor.video`; settings are resolved ones.
 
-    emotion: reads the code of a face for releases that take one, see `face.track.analyse`. reference: the
-    reference's own motion, of one frame; shape: of its face, if the release draws it. draw: the reference
-    moved by a motion -> its frames, (size, size, 3) uint8. The other arguments, and what is raised, are those
-    of `Reenactor.video`.
+    emotion: reads the emotion code of a face, for releases that use it; see `face.track.analyse`. reference:
+    the reference's own motion, one frame. shape: of its face, for releases that draw it. draw: takes the
+    retargeted motion and yields the frames, (size, size, 3) uint8. The other arguments and the errors are
+    those of `Reenactor.video`.
     """
     began = time.monotonic()
     output = check_output(output, (".mp4",), () if isinstance(driver, Motion) else (driver,))
 
-    # 1. What the driver does
+    # 1. The driver's motion, as the reference performs it
     scale = release.crop_scale
     motion, crop, selection = read_motion(driver, settings, clip, analyzer, scale, emotion, progress)
-    lost = int((~motion.valid).sum())
+    without_face = int((~motion.valid).sum())
     if emotion is None:
         motion = replace(motion, emotion=None)
     elif motion.emotion is None:
@@ -128,21 +133,21 @@ def make_clip(
             f"The motion file holds no emotion codes, which {release.name} needs: make it "
             "again from the driver with this release."
         )
-    motion = smoothed(bridged(motion), float(selection.taken), clip.smoothing)
+    motion = smoothed(bridged(motion), float(selection.driver_rate), clip.smoothing)
     motion, _ = held_turns(retarget(motion, reference, settings, clip), release.turns)
 
     # 2. Drawing and writing, a few frames at a time
     sound = None
-    if crop is not None and selection.in_time:
-        sound = Sound(Path(driver), selection.start, len(motion) / selection.taken)
-    strip = _beside(driver, crop, selection, motion, release.size, shape) if clip.side_by_side else None
+    if crop is not None and selection.real_time:
+        sound = Sound(Path(driver), selection.start, len(motion) / selection.driver_rate)
+    panels = _side_panels(driver, crop, selection, motion, release.size, shape) if clip.side_by_side else None
     frames = draw(motion)
     stamp = Stamp(settings, release.name, clip, labelled)
-    with ClipWriter(output, selection.played, sound, stamp.clip_arguments()) as writer:
+    with ClipWriter(output, selection.output_rate, sound, stamp.clip_arguments()) as writer:
         for frame in frames:
-            writer.write(frame if strip is None else np.concatenate([*next(strip), frame], axis=1))
+            writer.write(frame if panels is None else np.concatenate([*next(panels), frame], axis=1))
     seconds = time.monotonic() - began
-    return Report(output, writer.frames, lost, selection.played, seconds, settings, clip)
+    return Report(output, writer.frames, without_face, selection.output_rate, seconds, settings, clip)
 
 
 def select_frames(driver: str | Path | Motion, clip: ClipSettings) -> Selection:
@@ -172,48 +177,53 @@ def read_motion(
     emotion: Emotion | None = None,
     progress: Progress = lambda *_: None,
 ) -> tuple[Motion, Crop | None, Selection]:
-    """The driver's own motion, as measured, in the frames that the settings choose.
+    """The driver's motion in the frames that the settings choose, its crop, and which frames these are.
 
-    crop_scale: a release's; emotion: reads the code of a face for releases that take one, see
-    `face.track.analyse`. Of a motion or motion file the frames are chosen only; there is then no crop. The
-    other arguments are `make_clip`'s.
+    crop_scale: of the release, in extents of the face. emotion: reads the emotion code of a face, see
+    `face.track.analyse`. The crop is None for a motion or a motion file. Raises HelloMemeError for a driver
+    that cannot be read, NoFaceError without a face.
     """
     driver = _loaded(driver)
     selection = select_frames(driver, clip)
     if isinstance(driver, Motion):
         rate = driver.rate or MOTION_RATE
-        moments = (selection.start + k / selection.taken for k in range(selection.count))
+        moments = (selection.start + k / selection.driver_rate for k in range(selection.count))
         motion = driver.at([min(math.floor(moment * rate), len(driver) - 1) for moment in moments])
-        if not motion.valid.any():  # of a few frames, all may be such that show none
+        if not motion.valid.any():  # a few chosen frames may all be without a face
             raise NoFaceError(
                 "No face in any of the frames chosen from the motion file: choose more, or another start."
             )
-        return replace(motion, rate=selection.played), None, selection
-    frames = read_frames(driver, selection.taken, selection.start, selection.count)
+        return replace(motion, rate=selection.output_rate), None, selection
+    frames = read_frames(driver, selection.driver_rate, selection.start, selection.count)
     motion, crop = analyse(
         frames,
-        selection.taken,
+        selection.driver_rate,
         analyzer,
         crop_scale,
         settings.driver_face,
         emotion,
         lambda done: progress("analysing", min(done, selection.count), selection.count),
     )
-    return replace(motion, rate=selection.played), crop, selection
+    return replace(motion, rate=selection.output_rate), crop, selection
 
 
-def _beside(
-    driver, crop: Crop | None, selection: Selection, motion: Motion, size: int, shape: FaceShape | None
+def _side_panels(
+    driver: str | Path | Motion,
+    crop: Crop | None,
+    selection: Selection,
+    motion: Motion,
+    size: int,
+    shape: FaceShape | None,
 ) -> Iterator[list[np.ndarray]]:
-    """What stands to the left of each frame: the driver, unless only its motion is known, and the condition
-    picture."""
-    seen = None
+    """Yields the pictures (size, size, 3) uint8 to the left of each frame: the driver, unless it is a motion,
+    and the condition picture."""
+    driver_frames = None
     if crop is not None:
-        seen = (
+        driver_frames = (
             crop.apply(f, size)
-            for f in read_frames(driver, selection.taken, selection.start, selection.count)
+            for f in read_frames(driver, selection.driver_rate, selection.start, selection.count)
         )
     for t in range(len(motion)):
         pose = Image.fromarray(condition_pictures(motion.at([t]), shape=shape)[0])
         pose = pose.resize((size, size), Image.Resampling.BOX)
-        yield [*([] if seen is None else [next(seen)]), np.asarray(pose)]
+        yield [*([] if driver_frames is None else [next(driver_frames)]), np.asarray(pose)]

@@ -57,7 +57,7 @@ def length(source: str, clip: ClipSettings) -> tuple[int, Fraction, int]:
     from hellomeme.video import select_frames
 
     selection = select_frames(source, clip)
-    return selection.count, selection.played, 0 if is_motion_file(source) else selection.count
+    return selection.count, selection.output_rate, 0 if is_motion_file(source) else selection.count
 
 
 def _in_words(seconds: float) -> str:

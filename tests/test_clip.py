@@ -198,7 +198,7 @@ def test_every_kind_of_clip_drives(plain, tmp_path, monkeypatch, kind):
 def test_frames_are_spread_over_ten_minutes(plain, ten_minutes, tmp_path):
     chosen = ClipSettings(frames=6, rate="12")
     motion, _, selection = read_motion(ten_minutes, QUICK, chosen, plain.analyzer, plain.release.crop_scale)
-    assert (selection.count, selection.taken, selection.played) == (6, Fraction(1, 100), 12)
+    assert (selection.count, selection.driver_rate, selection.output_rate) == (6, Fraction(1, 100), 12)
     red = 255 * motion.blendshapes[:, 0]
     # The middles of six equal parts
     np.testing.assert_allclose(red, 60 + np.arange(250, 3000, 500) / 16, atol=4)
@@ -297,7 +297,8 @@ def test_outputs_and_starts_that_cannot_be(plain, driver, tmp_path):
 def test_selection():
     def chosen(**clip):
         selection = Selection.of(Fraction(10), NTSC, ClipSettings(**clip))
-        return selection.start, selection.count, selection.taken, selection.played, selection.in_time
+        rates = selection.driver_rate, selection.output_rate
+        return selection.start, selection.count, *rates, selection.real_time
 
     assert chosen() == (0, 300, NTSC, NTSC, True)
     assert chosen(rate="12") == (0, 120, 12, 12, True)

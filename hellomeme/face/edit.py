@@ -1,4 +1,4 @@
-"""A face without a driver: sliders with ARKit names, presets, and a turn of the head.
+"""Editing a face without a driver: blendshapes by their ARKit names, presets, and a turn of the head.
 
 >>> reenactor.expression({"jawOpen": 0.7, "browInnerUp": 0.4}, Turn(yaw=20))
 >>> reenactor.expression(preset("laugh"))
@@ -18,14 +18,14 @@ from .arkit import ARKIT_NAMES, INDEX
 from .motion import Motion
 from .rotation import from_angles, to_angles
 
-MOST, STEP = 1.0, 0.01  # of a slider; all begin at 0
+MOST, STEP = 1.0, 0.01  # highest value and step of a slider; the lowest is 0
 
 
 def _beginning(*starts: str) -> tuple[str, ...]:
     return tuple(name for name in ARKIT_NAMES if name.startswith(starts))
 
 
-GROUPS: dict[str, tuple[str, ...]] = {  # each of the 51 names is in one
+GROUPS: dict[str, tuple[str, ...]] = {  # each of the 51 names is in exactly one
     "brows": _beginning("brow"),
     "eyes": _beginning("eye"),  # lids and gaze
     "mouth": _beginning("mouth"),
@@ -38,7 +38,7 @@ def _both(**values: float) -> dict[str, float]:
     return {f"{name}{side}": value for name, value in values.items() for side in ("Left", "Right")}
 
 
-# What differs from a face at rest. "Left" is the person's own left, which is on the right of the picture.
+# All but zeros. "Left" is the person's own left, on the right of the picture
 PRESETS: dict[str, dict[str, float]] = {
     "laugh": {
         "jawOpen": 0.6,
@@ -88,8 +88,10 @@ PRESETS: dict[str, dict[str, float]] = {
 
 @dataclass(frozen=True)
 class Turn:
-    """How the head turns from the reference's own pose, in degrees, as seen from the camera. Checked when
-    made."""
+    """A rotation of the head from the reference's own pose, in degrees, about the axes of the camera.
+
+    Angles out of range raise HelloMemeError.
+    """
 
     yaw: float = number(
         float, 0.0, -60.0, 60.0, 1.0, "Yaw", "Above 0 the head turns to the right of the picture."
@@ -106,12 +108,14 @@ class Turn:
         return from_angles(self.pitch, self.yaw, self.roll)
 
 
-TURNS = {field.name: field.metadata for field in dataclasses.fields(Turn)}  # name -> its reach and its words
+TURNS = {field.name: field.metadata for field in dataclasses.fields(Turn)}  # name -> range and texts
 
 
 @dataclass(frozen=True)
 class Edit:
-    """An edited face in full, so that it can be drawn again. Checked when made: coefficients left out are 0.
+    """A complete description of an edited face.
+
+    coefficients: 0..1 by ARKit name; names left out are 0. Raises HelloMemeError for other names or values.
 
     >>> reenactor.expression(edit.coefficients, edit.turn)
     """
@@ -125,15 +129,14 @@ class Edit:
 
     @classmethod
     def of(cls, motion: Motion, turn: Turn) -> Edit:
-        """The edit of a motion made by `edited`, with the reference's own coefficients where none were
-        given."""
+        """The edit that gives the motion of `edited`, including the reference's own coefficients."""
         # 0.7, not 0.699999988079071
         shortest = (float(str(value)) for value in np.clip(motion.blendshapes[0], 0, MOST))
         return cls(turn, dict(zip(ARKIT_NAMES, shortest, strict=True)))
 
     @classmethod
     def parse(cls, values: Mapping[str, float]) -> Edit:
-        """The edit of turns and coefficients by name; HelloMemeError for other names or values."""
+        """The inverse of `values`. Raises HelloMemeError for other names or values."""
         return cls(
             Turn(**{name: value for name, value in values.items() if name in TURNS}),
             {name: value for name, value in values.items() if name not in TURNS},
@@ -141,26 +144,26 @@ class Edit:
 
     @property
     def values(self) -> dict[str, float]:
-        """Yaw, pitch, roll and the 51 coefficients by name, as the sliders stand."""
+        """Yaw, pitch, roll (degrees) and the 51 coefficients by name."""
         return vars(self.turn) | self.coefficients
 
 
 def preset(name: str) -> dict[str, float]:
-    """All 51 coefficients of a preset; HelloMemeError for a name that is none."""
+    """The 51 coefficients of a preset by name; HelloMemeError for an unknown preset."""
     if name not in PRESETS:
         raise HelloMemeError(f"There is no preset called {name}: choose from {', '.join(PRESETS)}.")
     return dict.fromkeys(ARKIT_NAMES, 0.0) | PRESETS[name]
 
 
 def start(motion: Motion) -> dict[str, float]:
-    """The 51 coefficients of a portrait's motion (its first frame), for the sliders to begin at."""
+    """The 51 coefficients of the first frame of a motion by name, rounded for sliders."""
     return {
         name: round(float(value), 2) for name, value in zip(ARKIT_NAMES, motion.blendshapes[0], strict=True)
     }
 
 
 def turn(driver: Motion, reference: Motion) -> Turn:
-    """The turn that brings the reference's head to the driver's, as far as the sliders reach."""
+    """The turn from the reference's head pose to the driver's, within the ranges of `Turn`."""
     angles = to_angles(driver.rotation[0] @ reference.rotation[0].T)
     return Turn(
         **{
@@ -173,9 +176,10 @@ def turn(driver: Motion, reference: Motion) -> Turn:
 def edited(
     reference: Motion, coefficients: Mapping[str, float] | np.ndarray | None = None, turn: Turn = Turn()
 ) -> Motion:
-    """The reference's motion (one frame) with other coefficients and the head turned.
+    """The reference's motion (one frame) with other coefficients and a turned head.
 
-    coefficients: values 0..1 by ARKit name, names left out stay as they are; or an array (51,).
+    coefficients: 0..1 by ARKit name, where names left out keep their values, or an array (51,). Raises
+    HelloMemeError for other names, values or shapes.
     """
     if coefficients is None:
         coefficients = {}
@@ -193,17 +197,17 @@ def edited(
     return replace(reference, blendshapes=blendshapes, rotation=turn.matrix @ reference.rotation)
 
 
-def _coefficient(name: str, value) -> float:
-    """The value as a float; HelloMemeError if the name is none of the 51 or the value out of range."""
+def _coefficient(name: str, value: object) -> float:
+    """The value as a float; HelloMemeError for an unknown name or a value outside 0..1."""
     if name not in INDEX:
         raise HelloMemeError(
             f"There is no ARKit coefficient called {str(name)[:40]}: names are like jawOpen or "
             "mouthSmileLeft."
         )
     try:
-        value_is_one = not isinstance(value, (str, bytes, bool)) and 0 <= float(value) <= MOST
+        valid = not isinstance(value, (str, bytes, bool)) and 0 <= float(value) <= MOST
     except (TypeError, ValueError, OverflowError):
-        value_is_one = False
-    if not value_is_one:
+        valid = False
+    if not valid:
         raise HelloMemeError(f"{name} must be a number from 0 to 1, not {str(value)[:40]}.")
     return float(value)
