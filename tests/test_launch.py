@@ -1,5 +1,4 @@
-"""How `app.py` launches the page: what may be uploaded, which files can be read, what is told of faults, and
-its options."""
+"""How `app.py` launches the page: limits of uploads, which files can be read, error messages, and options."""
 
 import errno
 import subprocess
@@ -66,7 +65,7 @@ def upload(url, size, name="a.png"):
     return httpx.post(f"{url}gradio_api/upload", files={"files": (name, bytes(size))}, timeout=30)
 
 
-def test_uploads_are_limited_and_only_they_can_be_read(url, model_folder, tmp_path):
+def test_uploads_are_limited_and_no_other_file_can_be_read(url, model_folder, tmp_path):
     (mine,) = upload(url, 50_000).json()
     assert httpx.get(f"{url}gradio_api/file={mine}").content == bytes(50_000)
     assert upload(url, 200_000).status_code == 413
@@ -119,7 +118,7 @@ SHAPES = {  # of what should be an uploaded file
 
 @pytest.mark.parametrize("event, parameter", [("video", "driver"), ("image", "driver"), ("restore", "file")])
 def test_wrong_shapes_get_a_sentence(url, event, parameter):
-    """Gradio by itself would answer with an error that says nothing."""
+    """Gradio by itself would answer with an error without a message."""
     takes = httpx.get(f"{url}gradio_api/info", timeout=30).json()["named_endpoints"][f"/{event}"][
         "parameters"
     ]
@@ -143,7 +142,7 @@ def test_wrong_shapes_get_a_sentence(url, event, parameter):
         ("expression", {"jawOpen": -1}, "jawOpen must be a number from 0 to 1"),
     ],
 )
-def test_values_out_of_range_are_told_by_name(url, event, changes, sentence):
+def test_errors_name_the_value_that_is_out_of_range(url, event, changes, sentence):
     """As a program may send them; Gradio's own words would not say which of the many it was."""
     takes = httpx.get(f"{url}gradio_api/info", timeout=30).json()["named_endpoints"][f"/{event}"][
         "parameters"
@@ -154,7 +153,7 @@ def test_values_out_of_range_are_told_by_name(url, event, changes, sentence):
     assert "event: error" in said and sentence in said
 
 
-def test_a_file_that_is_gone_since(url):
+def test_a_file_that_was_deleted_since(url):
     """A page left open for longer than uploads are kept, as the visitor's browser would ask again."""
     (mine,) = upload(url, 10, "a.png").json()
     Path(mine).unlink()
@@ -187,8 +186,8 @@ FULL = "The result could not be written: the server's disk is full or not writab
         (gr.Slider, "postprocess", RuntimeError("secret detail"), FAULT),
     ],
 )
-def test_whose_fault_it_is(url, monkeypatch, caplog, component, does, error, sentence):
-    """What Gradio cannot take of a value that was sent, or cannot hand on."""
+def test_errors_of_components_are_told_apart(url, monkeypatch, caplog, component, does, error, sentence):
+    """Wrong input, a full disk, and internal errors, while a component converts a value."""
 
     def broken(*_):
         raise error

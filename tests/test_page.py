@@ -1,4 +1,4 @@
-"""The page without a browser: how it is built, and its events called as functions and over HTTP."""
+"""The page without a browser: its components, and its events called as functions and over HTTP."""
 
 import dataclasses
 import logging
@@ -140,7 +140,7 @@ def test_what_is_missing_or_out_of_range(draw, changes, sentence):
     assert error.value.message == sentence
 
 
-def test_a_fault_of_ours_is_logged_and_its_details_kept(draw, state, monkeypatch, caplog):
+def test_an_internal_error_is_logged_and_its_details_are_not_shown(draw, state, monkeypatch, caplog):
     def broken(*_):
         raise RuntimeError("secret detail")
 
@@ -188,17 +188,17 @@ def test_stop_while_the_faces_are_looked_for(draw, state, monkeypatch):
     assert steps == [(1, 4)]
 
 
-def test_stop_during_a_download_leaves_without_an_error(state):
+def test_stop_during_a_download_ends_the_run_without_an_error(state):
     with state.run(None):
         states._show_download("me/net", 1, 2)
         assert state.runs.stop(None) is True
         states._show_download("me/net", 2, 2)
-        pytest.fail("it went on")
+        pytest.fail("the run continued")
     assert state.runs.flags == {} and state.runs.stop(None) is False
-    states._show_download("me/net", 2, 2)  # where nobody waits for it
+    states._show_download("me/net", 2, 2)  # outside a run
 
 
-def test_stop_before_a_run_has_got_as_far(draw, state, monkeypatch):
+def test_stop_between_the_queue_and_the_run(draw, state, monkeypatch):
     steps = []
     monkeypatch.setattr(
         gr.Progress, "__call__", lambda self, done, **_: isinstance(done, tuple) and steps.append(done)
@@ -213,7 +213,7 @@ def test_stop_before_a_run_has_got_as_far(draw, state, monkeypatch):
         assert len(steps) == expected
 
 
-def test_time_left_and_frames_without_a_face_are_told(state, pictures, monkeypatch, tmp_path):
+def test_time_left_and_frames_without_a_face_are_shown(state, pictures, monkeypatch, tmp_path):
     """While a clip is analysed for its motion alone, analysed and drawn, and drawn as on Spaces."""
     seen, said = [], []
     monkeypatch.setattr(gr.Progress, "__call__", lambda self, done, desc=None, **_: seen.append(desc))
@@ -277,10 +277,10 @@ def test_the_page_is_built_from_the_settings(state, monkeypatch, tmp_path):
     assert {name for name in ARKIT_NAMES if name in shown} == set(ARKIT_NAMES)
 
 
-def test_every_word_of_the_page_has_its_chinese(state):
+def test_every_text_has_a_translation_and_every_translation_a_text(state):
     app.build()
     assert i18n.REQUESTED == set(chinese.CHINESE)
-    # Which Gradio could not read
+    # Gradio cannot read braces or empty texts
     assert all(text and "{" not in text and "}" not in text for text in chinese.CHINESE)
 
 
@@ -297,12 +297,12 @@ def test_pasted_back_with_its_settings_and_restored_from_it(draw, state, picture
         restored(str(pictures / "face.png"))
 
 
-def test_the_patches_are_written_for_the_gradio_that_is_installed_by_the_requirements():
+def test_patches_are_written_for_the_pinned_gradio():
     requirements = (Path(app.__file__).parent / "requirements.txt").read_text().splitlines()
     assert f"gradio=={gradio_patches.WRITTEN_FOR}" in requirements
 
 
-def test_gradio_is_patched_in_one_file_only():
+def test_undocumented_gradio_is_used_in_one_file_only():
     undocumented = re.compile(
         r"gradio\.(context|processing_utils|server_messages)|LocalContext|\.(_queue|_id|preprocess)\b"
     )
@@ -356,7 +356,7 @@ def test_a_preview_is_only_drawn_where_it_is_wanted_and_there_is_a_reference(sta
     assert look(reference, False) == look(None, True) == (gr.skip(), gr.skip())
 
 
-def test_where_the_sliders_begin(state, pictures):
+def test_values_that_are_set_on_the_sliders(state, pictures):
     own = expression_tab.own_face(state.release, str(pictures / "reference.png"))
     assert len(own) == 3 + 51 and own[:3] == [0, 0, 0] and any(own)
     assert expression_tab.own_face(state.release, str(pictures / "no face.png")) == [0] * 54
@@ -379,7 +379,7 @@ def test_a_grid_is_drawn_row_by_row_and_kept(state, monkeypatch):
     assert [line for _, line in states] == ["2 / 4", "4 / 4"]
     captions = [caption for _, caption in states[-1][0]["value"]]
     assert captions == ["mila · sad", "mila · wink", "otto · sad", "otto · wink"]
-    monkeypatch.setattr(state, "portrait", None)  # would fail if anything were drawn again
+    monkeypatch.setattr(state, "portrait", None)  # fails if anything is drawn again
     assert len(list(gallery_tab.make_gallery(*arguments))) == 2
     for characters, sentence in (
         ([], "The grid is empty"),
@@ -389,6 +389,30 @@ def test_a_grid_is_drawn_row_by_row_and_kept(state, monkeypatch):
             list(gallery_tab.make_gallery(state.release, characters, ["sad"], 1, 1, 1, 1, 0))
     again = list(gallery_tab.make_gallery(state.release, ["mila"] * 5000, ["sad"] * 5000, *arguments[3:]))
     assert len(again) == len(again[0][0]["value"]) == 1
+
+
+def test_arguments_of_the_api(state):
+    endpoints = app.build().get_api_info()["named_endpoints"]
+    clip = " ".join(field.name for field in dataclasses.fields(ClipSettings))
+    faces, prompts = "reference_face driver_face", "prompt negative_prompt"
+    run = "guidance steps seed"
+    expected = {
+        "image": f"model reference driver expression head {run} {faces} {prompts} paste feather",
+        "video": f"model reference expression head translation {run} {faces} {prompts} {clip} "
+        "driver motion_file",
+        "motion": f"model driver driver_face {clip}",
+        "estimate": f"model guidance steps {clip} driver motion_file",
+        "expression": f"model reference reference_face {run} yaw pitch roll {' '.join(ARKIT_NAMES)}",
+        "gallery": f"model characters faces expression head {run}",
+        "restore": "file",
+        "model": "model",
+        "stop": "",
+    }
+    found = {
+        name: " ".join(one["parameter_name"] for one in endpoints[f"/{name}"]["parameters"])
+        for name in expected
+    }
+    assert found == expected
 
 
 def test_queue_and_names_of_the_events(state):
@@ -416,7 +440,7 @@ def test_queue_and_names_of_the_events(state):
 
 
 def test_over_http_files_arrive_as_they_are(state, pictures, toon_clip, monkeypatch, tmp_path):
-    """Gradio itself would fail on the text file without a word, and convert the others."""
+    """Gradio itself would fail on the text file without a message, and convert the others."""
     from gradio_client import Client, exceptions, handle_file
 
     monkeypatch.setattr(components, "EXAMPLES", tmp_path)
@@ -446,8 +470,8 @@ def test_over_http_files_arrive_as_they_are(state, pictures, toon_clip, monkeypa
         )
         assert metadata.read(drawn[0]).settings.steps == 1
         clip = handle_file(toon_clip)
-        told = client.predict(driver=clip, steps=1, frames=2, api_name="/estimate")
-        assert told.startswith("2 frames")
+        line = client.predict(driver=clip, steps=1, frames=2, api_name="/estimate")
+        assert line.startswith("2 frames")
         film, line = client.predict(
             reference=reference, driver=clip, steps=1, guidance=1, frames=2, api_name="/video"
         )
@@ -456,8 +480,8 @@ def test_over_http_files_arrive_as_they_are(state, pictures, toon_clip, monkeypa
         saved = client.predict(driver=clip, frames=3, api_name="/motion")
         saved = saved["value"] if isinstance(saved, dict) else saved
         assert len(Motion.load(saved)) == 3
-        told = client.predict(motion_file=handle_file(saved), steps=1, api_name="/estimate")
-        assert told.startswith("3 frames")
+        line = client.predict(motion_file=handle_file(saved), steps=1, api_name="/estimate")
+        assert line.startswith("3 frames")
         film, line = client.predict(
             reference=reference,
             motion_file=handle_file(saved),

@@ -1,8 +1,7 @@
-"""Hugging Face Spaces without their hardware: a stand-in for `spaces.GPU` that keeps to the rules of ZeroGPU.
+"""Hugging Face Spaces without their hardware: a stand-in for `spaces.GPU` that follows the rules of ZeroGPU.
 
-A decorated function runs in a fork; arguments and results are pickled on the way; `gr.Error` comes back
-whole, and of any other exception only the name of its class; the duration is asked with the very arguments of
-the call.
+A decorated function runs in a fork; arguments and results are pickled; `gr.Error` is returned whole, and of
+any other exception only the name of its class; the duration is computed from the arguments of the call.
 """
 
 import contextlib
@@ -28,10 +27,10 @@ from hellomeme.settings import ClipSettings, Settings
 from page import drawing, image_tab, spaces_gpu, state as states
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
-calls = []  # (name of the function, seconds asked for)
+calls = []  # (name of the function, its duration in s)
 
 
-def lent(duration):
+def gpu(duration):
     def decorate(task):
         @functools.wraps(task)
         def call(*args, **kwargs):
@@ -71,7 +70,7 @@ def on_spaces(model_folder):
     """The page's drawing, as it is when imported on Spaces."""
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spaces_gpu.spaces, "GPU", lent)
+        patch.setattr(spaces_gpu.spaces, "GPU", gpu)
         patch.setattr(spaces_gpu, "ON_SPACES", True)
         patch.setattr(states, "STATE", states.State(str(model_folder), device="cpu"))
         importlib.reload(drawing)
@@ -131,11 +130,11 @@ def test_stop_reaches_the_other_process(image, on_spaces, monkeypatch):
             on_spaces.runs.stop(session)
             yield flag
 
-    told = []
-    monkeypatch.setattr(gr, "Info", lambda text, **_: told.append(text))
+    shown = []
+    monkeypatch.setattr(gr, "Info", lambda text, **_: shown.append(text))
     monkeypatch.setattr(on_spaces.runs, "start", pressed)
     assert all(update["__type__"] == "update" for update in image())
-    assert told == ["Stopped."] and calls
+    assert shown == ["Stopped."] and calls
 
 
 @pytest.mark.parametrize("frames, steps, allowed", [(12, 4, True), (60, 25, False)])
