@@ -1,5 +1,4 @@
-"""Reenactor: pictures and clips in, pictures and clips out. The reference is set once, then driven any number
-of times."""
+"""The public interface: a `Reenactor` takes a reference once and draws it with any number of drivers."""
 
 from __future__ import annotations
 
@@ -54,7 +53,8 @@ class Reenactor:
         analyzer: FaceAnalyzer | None = None,
         basis: FaceBasis | None = None,
     ):
-        """basis: for releases that draw the face into the condition picture."""
+        """emotion_encoder: for releases that use emotion codes. analyzer: a new one if None. basis: for
+        releases that draw the face into the condition picture."""
         self.pipeline = pipeline
         self.release = release
         self.basis = basis
@@ -73,20 +73,22 @@ class Reenactor:
         loras: Sequence = (),
         **more,
     ) -> Reenactor:
-        """A reenactor with the networks of a release or a local folder; the arguments are those of
-        `load`."""
+        """A reenactor with the networks of a release or a local folder; arguments as for `load`.
+
+        Raises HelloMemeError if they cannot be loaded, NoMemoryError without enough GPU memory.
+        """
         for _ in attempts():
             with contextlib.suppress(torch.OutOfMemoryError):
                 pipeline, emotion_encoder, release = load(name, base, device, dtype, loras, **more)
                 return cls(pipeline, release, emotion_encoder, basis=face_basis(release))
 
     def set_reference(self, image: PictureSource, face: int | None = None) -> ReferencePortrait:
-        """Find the face of the reference picture and do everything that depends on this picture only.
+        """Analyse the reference picture and encode it.
 
         image: a path, PIL picture, uint8 array (H, W, 3), or a `Portrait` from `portrait`. face: which one,
-        by size from 0; the largest if None. The portrait is kept for `image` and also returned: give it to
-        `image` as `reference` to go back to it later.
-        Raises NoFaceError without a face, HelloMemeError for a picture that cannot be read, NoMemoryError.
+        by size from 0; the largest if None. The result is the reference of later calls; it can also be passed
+        to them as `reference`.
+        Raises NoFaceError without a face, HelloMemeError for a picture that cannot be read, or NoMemoryError.
         """
         portrait = self.portrait(image, "reference", face)
         if isinstance(portrait, ReferencePortrait):
@@ -109,12 +111,11 @@ class Reenactor:
     ) -> Result:
         """Draw the reference with the driver's expression and head pose.
 
-        driver: a path, PIL picture, uint8 array (H, W, 3), or a `Portrait` from `portrait`, whose face is not
-        searched for again. progress: called as `progress(step, steps)` after each step, from 1; raise
-        `Stopped` in it to give up. reference: a portrait other than the one set last.
-        Raises NoFaceError, or HelloMemeError for a driver that cannot be read or when no reference was set.
-        Where the memory of the GPU runs out it tries once more with less, and raises NoMemoryError if that
-        runs out too.
+        driver: a path, PIL picture, uint8 array (H, W, 3), or a `Portrait` from `portrait`, which is not
+        analysed again. progress: called as `progress(step, steps)` after each step, from 1; it may raise
+        `Stopped` to cancel. reference: from `set_reference`; the one set last if None.
+        Raises NoFaceError without a face, HelloMemeError for a driver that cannot be read or without a
+        reference. If the GPU memory runs out, it tries once more with less, then raises NoMemoryError.
         """
         reference = self.chosen(reference)
         settings = settings.resolved(self.release)
@@ -134,11 +135,10 @@ class Reenactor:
     ) -> Result:
         """Draw the reference with an edited face, without a driver.
 
-        coefficients: ARKit names and values 0..1, where names left out keep the reference's own; or all 51 as
-        an array. turn: of the head, from the reference's own pose. The strengths in `settings` count as for a
-        driver; the other arguments are those of `image`. See `face.edit` for groups of names, presets and
-        values to start from.
-        Raises HelloMemeError for other names or values, or if the control nets know no ARKit coefficients.
+        coefficients: 0..1 by ARKit name, where names left out keep the reference's values, or an array (51,).
+        turn: of the head, from the reference's own pose. The strengths in `settings` apply as for a driver;
+        the other arguments are those of `image`. See `face.edit` for groups, presets and initial values.
+        Raises HelloMemeError for other names or values, or if the control nets take no ARKit coefficients.
         """
         reference = self.chosen(reference)
         settings = settings.resolved(self.release)
@@ -159,21 +159,21 @@ class Reenactor:
         settings: Settings = Settings(),
         clip: ClipSettings = ClipSettings(),
         progress: Callable[[str, int, int], None] | None = None,
-        reference: Portrait | None = None,
+        reference: ReferencePortrait | None = None,
         labelled: bool = True,
         draw: Callable[..., Iterable[np.ndarray]] | None = None,
     ) -> Report:
-        """Draw the reference moved by a driver clip or motion file, as an MP4 file with the driver's sound.
+        """Write an MP4 file of the reference with the motion of a driver clip, and with its sound.
 
-        driver: path of a clip or of a motion file (.npz), or a Motion. output: the new file; it appears when
-        all is done.
+        driver: path of a clip or of a motion file (.npz), or a Motion. output: the new file; it is written
+        atomically.
         progress: called as `progress(phase, done, total)` in frames, after every frame of the phase
-        "analysing" and every step of the phase "drawing"; raise `Stopped` in it to give up. reference: a
-        portrait other than the one set last.
-        labelled: whether the file says that it was AI-generated; its settings it carries in any case.
-        draw: does what `frames` does, elsewhere: in a process that has a GPU, say.
-        Raises HelloMemeError, or NoFaceError where the driver does not show a face in its first second or in
-        most frames.
+        "analysing" and every step of the phase "drawing"; it may raise `Stopped` to cancel.
+        reference: from `set_reference`; the one set last if None.
+        labelled: whether the metadata says that the file is AI-generated; they hold the settings in any case.
+        draw: replaces `frames`, with the same arguments, to draw in another process, for example.
+        Raises HelloMemeError for bad input, and NoFaceError if the driver does not show a face in its first
+        second or in most frames.
         """
         reference = self.chosen(reference)
         settings = settings.resolved(self.release)
@@ -201,8 +201,10 @@ class Reenactor:
         clip: ClipSettings,
         progress: Callable[[str, int, int], None],
     ) -> Iterator[np.ndarray]:
-        """The frames of a clip, (size, size, 3) uint8; settings are resolved ones. Where the memory of the
-        GPU runs out they are drawn in smaller portions from there on; NoMemoryError if it does so again."""
+        """Yields the frames of a clip, (size, size, 3) uint8. motion: retargeted. settings: resolved ones.
+
+        If the GPU memory runs out, the remaining frames are drawn in smaller batches; then NoMemoryError.
+        """
         done = 0
         for sparing in attempts():
             with contextlib.suppress(torch.OutOfMemoryError):
@@ -217,16 +219,17 @@ class Reenactor:
                 return
 
     def chosen(self, reference: ReferencePortrait | None) -> ReferencePortrait:
-        """The given portrait, or the one set last; HelloMemeError if there is neither."""
+        """The given reference, or the one set last; HelloMemeError without either."""
         if reference is None and self.reference is None:
             raise HelloMemeError("There is no reference picture yet: set one first.")
         return reference or self.reference
 
     def portrait(self, image: PictureSource, name: str = "driver", face: int | None = None) -> Portrait:
-        """Read a picture, find the face, crop around it, measure its motion.
+        """Read a picture, find the face, crop it and measure its motion.
 
-        image: as for `image`; a `Portrait` is returned as it is. It must come from a reenactor with the same
-        release and expression type. name: what errors call the picture. face: which one, by size from 0.
+        image: as for `image`; a `Portrait` is returned as it is, and must come from a reenactor with the same
+        release and expression type. name: what error messages call the picture. face: which one, by size from
+        0; the largest if None.
         Raises NoFaceError without a face, HelloMemeError for a picture that cannot be read.
         """
         if isinstance(image, Portrait):
