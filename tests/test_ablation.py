@@ -32,7 +32,8 @@ CHANNELS, HEADS = 16, 4
 CONFIG = {
     "seed": 0,
     "data": TINY["data"]
-    | {"validation_identities": 3, "frames": 3, "clips": 0, "validation_clips": 0, "clip_frames": 0},
+    | {"validation_identities": 3, "frames": 3, "clips": 0, "validation_clips": 0, "clip_frames": 0}
+    | {"cast": 1, "cast_frames": 3},
     "model": TINY["model"],
 }
 PLAN = {
@@ -188,8 +189,9 @@ def test_plain_attention_starts_by_copying_too(place):
 def random_frames(split):
     """Frames of the right shapes in which nothing is to be seen."""
     data = CONFIG["data"]
-    identities = data["identities"] if split == "train" else data["validation_identities"]
-    identity = dataset.FIRST_IDENTITY[split] + np.repeat(np.arange(identities), data["frames"])
+    identities = {"train": data["identities"], "validation": data["validation_identities"], "cast": 1}[split]
+    numbers = dataset.CAST[:1] if split == "cast" else np.arange(identities)
+    identity = dataset.FIRST_IDENTITY[split] + np.repeat(numbers, data["frames"])
     rng, count = np.random.default_rng(0), len(identity)
     return dataset.Frames(
         images=rng.integers(0, 255, (count, 128, 128, 3), np.uint8),
@@ -197,9 +199,8 @@ def random_frames(split):
         commanded=rng.random((count, 51), np.float32),
         angles=np.zeros((count, 3), np.float32),
         rotation=np.tile(np.eye(3, dtype=np.float32), (count, 1, 1)),
-        origin=np.zeros((count, 2), np.float32),
-        scale=np.ones(count, np.float32),
-        poses=rng.integers(0, 255, (count, 32, 32, 3), np.uint8),
+        origin=np.full((count, 2), 256, np.float32),
+        scale=np.full(count, 60, np.float32),
         landmarks=rng.random((count, 478, 2), np.float32),
         identity=identity,
         captions=np.array(["a man, red hair", "a woman, glasses", "a man, smiling"] * identities),
@@ -215,7 +216,7 @@ def work(tmp_path_factory):
     shop = Workshop(folder, CONFIG)
     for name in ("data", "autoencoder", "base"):
         (folder / name).mkdir()
-    for split in ("train", "validation"):
+    for split in ("train", "cast", "validation"):
         identities = len(set(random_frames(split).identity))
         ((path, _),) = dataset.shard_paths(folder / "data", split, identities, CONFIG["data"]["frames"], 128)
         np.savez(path, **vars(random_frames(split)))

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from hellomeme.face.arkit import ARKIT_NAMES, INDEX
-from training.toon import Pose, make_identity, random_expression, random_pose, render
+from training.toon import Pose, coefficients, make_identity, random_expression, random_pose, render
 from training.toon.camera import Camera, rotation
+from training.toon.expression import strong_expression
 from training.toon.identity import STYLES_MAN, STYLES_WOMAN
 
 SIZE = 64
@@ -13,10 +14,7 @@ REST = np.zeros(51, np.float32)
 
 
 def expression(**values):
-    e = REST.copy()
-    for name, value in values.items():
-        e[INDEX[name]] = value
-    return e
+    return coefficients(values)
 
 
 def change(identity, **values):
@@ -110,6 +108,25 @@ def test_random_controls_stay_in_range():
         assert drawn[:, INDEX[name]].std() > 0.1
     poses = [random_pose(rng) for _ in range(300)]
     assert max(abs(p.yaw) for p in poses) <= 38 and np.std([p.yaw for p in poses]) > 10
+
+
+def test_a_name_without_a_side_means_both():
+    e = coefficients(dict(mouthSmile=0.5, eyeBlinkLeft=1, jawOpen=0.2))
+    assert e.dtype == np.float32 and np.count_nonzero(e) == 4
+    assert e[INDEX["mouthSmileLeft"]] == e[INDEX["mouthSmileRight"]] == 0.5
+
+
+def test_strong_expressions_are_clear_and_in_range():
+    rng = np.random.default_rng(0)
+    drawn = np.stack([strong_expression(rng) for _ in range(400)])
+    assert drawn.shape == (400, 51) and drawn.dtype == np.float32
+    assert drawn.min() >= 0 and drawn.max() <= 1
+    assert (drawn.max(1) > 0.19).all(), "none of them is at rest"
+    left, right = drawn[:, INDEX["eyeBlinkLeft"]], drawn[:, INDEX["eyeBlinkRight"]]
+    winks = np.abs(left - right) > 0.8
+    assert 0.05 < winks.mean() < 0.2 and 0.2 < (left > right)[winks].mean() < 0.8
+    for name in ("mouthPucker", "mouthFrownLeft", "browDownLeft", "browInnerUp", "eyeLookUpLeft"):
+        assert (drawn[:, INDEX[name]] > 0.5).mean() > 0.01, name
 
 
 def test_supersampling_smooths_but_keeps_the_picture():

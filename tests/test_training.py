@@ -4,21 +4,32 @@ loads."""
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from diffusers import MotionAdapter
 from safetensors.torch import load_file
 
+from hellomeme.face.conditions import condition_tensor
 from hellomeme.face.detect import FaceAnalyzer
+from hellomeme.face.drawing import PARTS, POINTS, FaceBasis, FaceShape
+from hellomeme.face.motion import FRAME, Motion
+from hellomeme.face.rotation import from_angles
 from hellomeme.models.adapters import HMReferenceAdapter
+from hellomeme.releases.load import face_basis as load_face_basis, load
 from hellomeme.sampling.windows import WINDOW, ClipPlan, in_windows
-from training import dataset
-from training.adapters import start_by_copying
+from training import dataset, face_basis
+from training.adapters import PURE, network_inputs, start_by_copying
+from training.base import make_scheduler
+from training.cpu import LONGEST, short_attentions
+from training.decoder import PatchDiscriminator
+from training.driving import COMMANDED, OTHER, OWN, DrivenFrames
 from training.export import take_apart
 from training.loop import Schedule, load_averaged, train, trained
-from training.motion_module import SECOND, flicker
+from training.motion_module import flicker
 from training.reader import NAMES, Reader
 from training.run import Workshop
 from training.together import hand_over
@@ -31,6 +42,8 @@ CONFIG = {
         "validation_identities": 2,
         "frames": 2,
         "size": 128,
+        "cast": 2,
+        "cast_frames": 2,
         "clips": 1,
         "validation_clips": 1,
         "clip_frames": 12,
@@ -45,9 +58,11 @@ CONFIG = {
         "text_width": 16,
         "channels": [16, 16, 32, 32],
         "layers": 1,
+        "base_heads": [1, 2, 2, 2],
         "heads": 2,
         "control_width": 16,
     },
+    "decoder_drawings": 32,
 }
 QUICK = Schedule(minutes=10, batch=2, learning_rate=1e-3, steps=2)
 
@@ -66,7 +81,7 @@ def shop(tmp_path_factory) -> Workshop:
                 shards = [dataset.render_identity(seed, frames, 128, analyzer, moving) for seed in seeds]
                 np.savez(path, **vars(dataset.concatenate(shards)))
     torch.manual_seed(0)
-    for name in ("autoencoder", "reader", "base", "adapters", "motion"):
+    for name in ("autoencoder", "reader", "base", "adapters", "decoder", "motion"):
         stage = getattr(shop, f"{name}_stage")()
         if name == "autoencoder":
             stage.start()
@@ -75,9 +90,11 @@ def shop(tmp_path_factory) -> Workshop:
 
 
 def test_frames_are_labelled_and_reproducible(shop):
-    frames = shop.train_frames
-    assert len(frames) == 8 and frames.found.all()
-    assert frames.images.shape == (8, 128, 128, 3) and frames.poses.any(axis=(1, 2, 3)).all()
+    frames = shop.frames("train")
+    assert len(frames) == 8 and frames.found.all() and frames.images.shape == (8, 128, 128, 3)
+    everything = shop.train_frames
+    assert len(everything) == 12 and everything.images.shape == (12, 0, 0, 3)
+    assert [dataset.is_cast(int(seed)) for seed in everything.identity] == [False] * 8 + [True] * 4
     with FaceAnalyzer() as analyzer:
         again = dataset.render_identity(dataset.FIRST_IDENTITY["train"], 2, 128, analyzer)
     assert np.array_equal(again.images, frames.images[:2])
@@ -92,8 +109,9 @@ def test_autoencoder_starts_as_a_working_code(shop):
     stage = shop.autoencoder_stage()
     stage.start()
     with torch.no_grad():
-        error = stage.reconstructions(shop.train_frames.images).astype(float) - shop.train_frames.images
-    assert (error**2).mean() < 0.5 * shop.train_frames.images.astype(float).var()
+        images = stage.frames.images
+        error = stage.reconstructions(images).astype(float) - images
+    assert (error**2).mean() < 0.5 * images.astype(float).var()
 
 
 def test_the_base_is_never_changed(shop):
@@ -113,37 +131,188 @@ def test_the_base_is_never_changed(shop):
 
 
 @torch.no_grad()
-def test_the_second_step_sees_what_the_first_drew(shop):
-    """Or the truth under noise, where `own` says so; the first always sees noise alone."""
-    stage = shop.adapters_stage()
-    batch = stage.draw(np.random.default_rng(0), 1)
-    batch["timesteps"][:], batch["own"] = 400, torch.tensor([[True, False, True]])
-    seen, predict = [], stage.predict
+def test_one_step_from_pure_noise_is_what_the_sampler_makes(shop):
+    """There the velocity is the clean latents' negative, whatever the noise."""
+    clean, noise = torch.randn(2, 1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(make_scheduler().get_velocity(clean, noise, torch.tensor([PURE])), -clean)
+    stage = load_averaged(shop.adapters_stage(), shop.folder / "adapters").eval()
+    inputs = network_inputs(stage.driven, stage.latents, np.array([0]), np.array([[1]]))
+    torch.manual_seed(0)
+    drawn = stage.one_step(inputs)[:, :, 0]
+    torch.manual_seed(0)
+    noise = torch.randn_like(drawn)[:, :, None]
+    scheduler = make_scheduler()
+    scheduler.set_timesteps(1)
+    assert scheduler.timesteps == PURE
+    prepared = stage.prepare(inputs["reference"])
+    velocity = stage.predict(noise, PURE, prepared, stage.control(inputs["poses"], inputs["coefficients"]))
+    sampled = scheduler.step(velocity, PURE, noise).prev_sample
+    torch.testing.assert_close(sampled[:, :, 0], drawn, rtol=1e-4, atol=1e-5)
 
-    def watched(noisy, timesteps, *conditions):
-        seen.append((noisy, timesteps))
-        return predict(noisy, timesteps, *conditions)
 
-    stage.predict = watched
-    stage(batch)
-    (noise, first), (noisy, second) = seen
-    assert (first == 999).all() and (second == 400).all()
-    conditioned, truth = stage.conditioned(batch), batch["latents"].transpose(1, 2)
-    drawn = stage.cleaned(noise, first, *conditioned)
-    torch.testing.assert_close(
-        stage.scheduled(
-            "get_velocity",
-            stage.scheduled("get_velocity", truth, noise, second),
-            stage.scheduled("add_noise", truth, noise, second),
-            second,
-        ),
-        truth,
-        rtol=1e-4,
-        atol=1e-4,
+def test_half_of_the_references_are_of_the_cast(shop):
+    stage, rng = shop.adapters_stage(), np.random.default_rng(0)
+    references, targets = stage.choose(rng, 400)
+    frames = stage.frames
+    cast = [dataset.is_cast(int(seed)) for seed in frames.identity[references]]
+    assert 0.4 < np.mean(cast) < 0.6 and targets.shape == (400, stage.targets)
+    assert (frames.identity[targets] == frames.identity[references][:, None]).all()
+    assert (targets != references[:, None]).all()
+
+
+def test_twins_perform_the_same(shop):
+    frames = shop.train_frames
+    twins = frames.twins()
+    assert [list(group) for group in twins] == [[2], [3], [0], [1], [6], [7], [4], [5], [10], [11], [8], [9]]
+    for index, group in enumerate(twins):
+        for twin in group:
+            assert frames.identity[twin] != frames.identity[index]
+            assert np.array_equal(frames.commanded[twin], frames.commanded[index])
+            assert np.array_equal(frames.angles[twin], frames.angles[index])
+    frames.found[2] = False
+    assert len(frames.twins()[0]) == 0
+    frames.found[2] = True
+
+
+def test_conditions_take_the_shape_from_the_reference_and_the_motion_from_the_source(shop):
+    frames, rng = shop.train_frames, np.random.default_rng(0)
+    driven = DrivenFrames(frames, shop.basis, 32)
+    targets = np.array([[1, 1, 1]])
+    sources = np.array([[OWN, OTHER, COMMANDED]])
+    motion = driven.motion(targets[0], sources[0], rng)
+    assert np.array_equal(motion.blendshapes[0], frames.blendshapes[1])
+    assert np.array_equal(motion.blendshapes[1], frames.blendshapes[3])  # the twin of frame 1
+    assert np.array_equal(motion.blendshapes[2], frames.calibrated()[1])
+    assert np.array_equal(motion.rotation, frames.rotation[[1, 3, 1]])
+    assert np.array_equal(motion.origin, frames.origin[[1, 1, 1]])  # everybody stays in the target's place
+
+    drawn = driven.conditions(np.array([0]), targets, sources, rng)
+    assert drawn["poses"].shape == (1, 3, 3, 32, 32) and drawn["coefficients"].shape == (1, 3, 51)
+    before = driven.landmarks.copy()
+    driven.landmarks[1:] = 0  # of the target and its twin
+    assert torch.equal(driven.conditions(np.array([0]), targets, sources, rng)["poses"], drawn["poses"])
+    driven.landmarks[0] += 20
+    assert not torch.equal(driven.conditions(np.array([0]), targets, sources, rng)["poses"], drawn["poses"])
+    driven.landmarks = before
+
+
+def test_conditions_are_those_of_inference(shop):
+    """The picture that a `Reenactor` would show to the control nets, from the face as it was detected."""
+    frames = shop.frames("train")
+    face = SimpleNamespace(
+        landmarks=frames.landmarks[0] * FRAME,
+        blendshapes=frames.blendshapes[0],
+        rotation=frames.rotation[0],
+        origin=frames.origin[0],
+        scale=frames.scale[0],
     )
-    for frame, start in enumerate((drawn, truth, drawn)):
-        expected = stage.scheduled("add_noise", start, noise, second)
-        torch.testing.assert_close(noisy[:, :, frame], expected[:, :, frame], rtol=1e-4, atol=1e-4)
+    motion = DrivenFrames(frames, shop.basis, 32).motion(np.array([1]), np.array([OWN]))
+    expected = condition_tensor(motion, 32, FaceShape.of(face, shop.basis))
+    drawn = DrivenFrames(frames, shop.basis, 32).conditions(np.array([0]), np.array([[1]]))
+    torch.testing.assert_close(drawn["poses"][0], expected)
+
+
+def test_a_basis_is_fitted_to_the_landmarks_it_made(shop):
+    """Of many persons whose shapes differ, each seen in many poses with random coefficients."""
+    rng = np.random.default_rng(0)
+    truth = FaceBasis(
+        rng.normal(0, 1, (len(POINTS), 3)).astype("f4"), rng.normal(0, 0.3, (51, len(POINTS), 3)).astype("f4")
+    )
+    persons, each = 30, 20
+    count = persons * each
+    codes = (rng.random((count, 51)) * (rng.random((count, 51)) < 0.3)).astype("f4")
+    angles = rng.uniform(-30, 30, (count, 3))
+    motion = Motion(
+        codes,
+        np.stack([from_angles(*row) for row in angles]),
+        np.full((count, 2), FRAME / 2),
+        np.full(count, 60.0),
+        np.ones(count, bool),
+    )
+    landmarks = np.zeros((count, 478, 2), np.float32)
+    for person in range(persons):
+        shape = truth.mean + rng.normal(0, 0.1, truth.mean.shape)
+        for i in range(person * each, (person + 1) * each):
+            landmarks[i, POINTS] = truth.landmarks(shape, motion.at([i]))[0] / FRAME
+    frames = dataset.Frames(
+        images=np.zeros((count, 0, 0, 3), np.uint8),
+        blendshapes=codes,
+        commanded=codes,
+        angles=angles,
+        rotation=motion.rotation,
+        origin=motion.origin,
+        scale=motion.scale,
+        landmarks=landmarks,
+        identity=np.repeat(np.arange(persons), each),
+        captions=np.full(count, ""),
+        found=np.ones(count, bool),
+    )
+    fitted = face_basis.fit(frames)
+    missed = np.abs(fitted.displacements - truth.displacements).mean()
+    assert missed < 0.15 * np.abs(truth.displacements).mean()
+    distances = face_basis.errors(fitted, frames, codes)
+    assert distances.keys() == PARTS.keys() and max(distances.values()) < 6
+    still = face_basis.errors(FaceBasis(fitted.mean, 0 * fitted.displacements), frames, codes)
+    assert max(distances.values()) < 0.5 * min(still.values())
+
+
+def test_the_basis_of_the_work_folder_is_fitted_once(shop):
+    assert (shop.folder / "face_basis.safetensors").is_file()
+    again = Workshop(shop.folder, CONFIG).basis
+    assert np.array_equal(again.displacements, shop.basis.displacements)
+    errors = face_basis.errors(shop.basis, shop.train_frames, shop.train_frames.blendshapes)
+    assert max(errors.values()) < 30  # px of 512, from a dozen frames
+
+
+def test_the_decoder_alone_is_trained_on_drawings(shop):
+    stage = shop.decoder_stage()
+    names = {".".join(name.split(".")[:2]) for name in trained(stage)}
+    assert names == {"autoencoder.patch_decoder", "autoencoder.decoder", "discriminator.layers"}
+    assert len(stage.latents) == len(stage.frames) >= CONFIG["decoder_drawings"]
+    first, further = (
+        {name.removeprefix("autoencoder."): tensor for name, tensor in tensors.items() if "discr" not in name}
+        for tensors in (
+            load_file(shop.folder / name / "averaged.safetensors") for name in ("autoencoder", "decoder")
+        )
+    )
+    finished = shop.finished_autoencoder().state_dict()
+    kept = {name for name in first if name.startswith(("encoder.", "patch_encoder."))}
+    assert kept and kept == first.keys() - further.keys()
+    assert all(torch.equal(finished[name], tensor) for name, tensor in (first | further).items())
+    assert not torch.equal(first["patch_decoder.weight"], further["patch_decoder.weight"])
+
+
+def test_the_opinion_on_a_picture_teaches_the_picture_alone():
+    torch.manual_seed(0)
+    judge, pictures = PatchDiscriminator(), torch.rand(2, 3, 32, 32, requires_grad=True)
+    torch.testing.assert_close(judge.opinion(pictures), judge(pictures))
+    judge.opinion(pictures).mean().backward()
+    assert pictures.grad.any() and all(p.grad is None for p in judge.parameters())
+
+
+def test_short_attentions_are_the_fused_ones_in_bfloat16():
+    fused = F.scaled_dot_product_attention
+    torch.manual_seed(0)
+    tensors = [torch.randn(2, 3, 40, 16, dtype=torch.bfloat16) for _ in range(3)]
+    calls = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            F, "scaled_dot_product_attention", lambda *x, **more: calls.append(x) or fused(*x, **more)
+        )
+        counting = F.scaled_dot_product_attention
+        with short_attentions():
+            here = F.scaled_dot_product_attention(*tensors)
+            assert not calls, "the fused kernel is passed by"
+            F.scaled_dot_product_attention(*(x.float() for x in tensors))
+            F.scaled_dot_product_attention(*tensors, is_causal=True)
+            F.scaled_dot_product_attention(*(x.repeat(1, 1, LONGEST // 40 + 1, 1) for x in tensors))
+            assert len(calls) == 3, "other precisions, masks and long sequences go to it"
+        assert F.scaled_dot_product_attention is counting
+        with pytest.raises(KeyError), short_attentions():
+            raise KeyError
+        assert F.scaled_dot_product_attention is counting
+    exact = fused(*(x.float() for x in tensors))
+    torch.testing.assert_close(here.float(), exact, rtol=0.05, atol=0.02)
 
 
 def test_the_reader_is_a_loss_and_not_trained_with_the_adapters(shop):
@@ -157,7 +326,7 @@ def test_the_reader_is_a_loss_and_not_trained_with_the_adapters(shop):
         torch.manual_seed(0)
         losses.append(stage(batch).item())
     assert losses[0] > losses[1]
-    truth = batch["latents"].flatten(0, 1)
+    truth = batch["latents"].transpose(1, 2).flatten(0, 1)
     reader = Reader(truth.shape[1], truth.shape[-1])
     assert reader(truth).shape == (len(truth), len(NAMES))
     assert (reader.difference(truth, truth) == 0).all() and (reader.difference(truth + 1, truth) > 0).all()
@@ -166,7 +335,7 @@ def test_the_reader_is_a_loss_and_not_trained_with_the_adapters(shop):
     for stage.reader in (reader, None):
         torch.manual_seed(0)
         losses.append(stage(batch).item())
-    assert losses[0] == pytest.approx(losses[1]), "what was told nothing is not read"
+    assert losses[0] == pytest.approx(losses[1]), "what is drawn without conditions is not read"
 
 
 def test_base_and_adapters_learn_together_and_are_handed_over(shop, tmp_path):
@@ -242,10 +411,10 @@ def test_the_motion_module_starts_without_effect_and_alone_is_trained(shop):
 
 @torch.no_grad()
 def test_the_motion_module_is_trained_on_what_clips_are_drawn_from(shop):
-    """Two steps of the stage are what the sampler makes of a window in two steps, the same noise in every
+    """The step of the stage is what the sampler makes of a window in one step, the same noise in every
     frame."""
     stage = load_averaged(shop.motion_stage(), shop.folder / "motion").eval()
-    batch = stage.draw(np.random.default_rng(0), 1) | {"timesteps": torch.tensor([SECOND])}
+    batch = stage.draw(np.random.default_rng(0), 1)
     adapters, noise = stage.adapters, torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     prepared, control = (
         adapters.prepare(batch["reference"]),
@@ -260,26 +429,24 @@ def test_the_motion_module_is_trained_on_what_clips_are_drawn_from(shop):
         ),
         adapters.scheduler,
         starts,
-        ClipPlan(WINDOW - 1, 2, 1.0),
+        ClipPlan(WINDOW - 1, 1, 1.0),
     )
     drawn = torch.cat(list(windows), 2)
-    torch.testing.assert_close(
-        drawn, stage._two_steps(stage.denoising_net, batch, noise)[1], rtol=1e-3, atol=1e-4
-    )
+    torch.testing.assert_close(drawn, stage._clean(stage.denoising_net, batch, noise), rtol=1e-3, atol=1e-4)
     assert flicker(drawn + 3, drawn) < 1e-9 < flicker(drawn[:, :, :1].expand_as(drawn), drawn)
 
 
 def test_the_export_is_a_release(shop, tmp_path):
-    from hellomeme.releases.load import load
-
     shop.export(tmp_path / "model")
     assert MotionAdapter.from_pretrained(tmp_path / "model" / "motion").config.use_motion_mid_block is False
     weights = [load_file(path) for path in (tmp_path / "model").rglob("*.safetensors")]
-    assert len(weights) == 7 and not any(
+    assert len(weights) == 8 and not any(
         x.dtype == torch.float32 for tensors in weights for x in tensors.values()
     )
     assert json.loads((tmp_path / "model" / "hm_reference" / "config.json").read_text())["version"] == "v1"
     pipeline, _, release = load(str(tmp_path / "model"), device="cpu")
+    basis = load_face_basis(release)
+    assert np.array_equal(basis.displacements, shop.basis.displacements)
     stage = load_averaged(shop.adapters_stage(), shop.folder / "adapters")
     for name, tensor in stage.adapter.state_dict().items():
         if name.startswith("reference_modules_down.3"):  # never used, so never trained and random each time
@@ -305,6 +472,7 @@ def test_an_exported_model_can_be_trained_further(shop, tmp_path):
     for path in (shop.folder / "data").iterdir():
         (other.folder / "data" / path.name).symlink_to(path)
     take_apart(tmp_path / "model", other.folder)
+    assert np.array_equal(other.basis.mean, shop.basis.mean), "the control nets know faces drawn by it"
     train(other.adapters_stage(), replace(QUICK, stop=0), other.folder / "adapters")
     begun = load_file(other.folder / "adapters" / "last.safetensors")
     exported = load_averaged(shop.adapters_stage(), shop.folder / "adapters").adapter.reference_modules_mid

@@ -3,8 +3,9 @@
 Three pairs, after the paper's ablations: reference and control nets together (its SD_EXP and SK_EXP), the
 reference alone (IPAdapter and IPAdapterSK), and the control nets alone (ControlNet and ControlNetSK). The two
 runs of a pair share the frozen base, the data, the number of steps, the number of parameters, and with each
-seed the very weights they begin at and every draw of frames, timesteps and noise. Only where a query looks
-differs (`training/plain_attention.py`).
+seed the very weights they begin at and every draw of frames and noise. Only where a query looks differs
+(`training/plain_attention.py`). As in the demo's training, the control nets see the face drawn into the
+condition picture, and the loss is that of one step from pure noise.
 
 The base should have learnt from captions alone: one that went through `together` has grown used to knitted
 attention.
@@ -29,7 +30,7 @@ from tqdm import tqdm
 
 from hellomeme.models.adapters import HMReferenceAdapter
 from hellomeme.models.control import HMControlNet, HMV2ControlNet
-from training.adapters import FACE_WEIGHT, PURE, PURE_NOISE, AdapterStage, Reenactment
+from training.adapters import FACE_WEIGHT, AdapterStage, network_inputs
 from training.autoencoder import attention_weights, psnr
 from training.base import BaseStage
 from training.loop import Schedule, load_averaged, read_log, train, trained, write_log
@@ -42,13 +43,12 @@ ATTENTIONS = {  # name -> classes of the reference adapter and of the two contro
     "plain": (PlainReferenceAdapter, PlainControlNet, PlainV2ControlNet),
 }
 FIGURES = {"validation": "validation loss", "psnr": "PSNR in 1 step, dB"}
-LEVELS = (250, 500, 750, 999)  # timesteps of the validation loss, up to pure noise
 SHOWN = 8  # pictures to a row of the grid
 CONFIGS = Path(__file__).parent / "configs"
 
 
 class AblationStage(AdapterStage):
-    """The method's loss with the reference, the control nets or both; validated at fixed noise and timesteps.
+    """The loss of the adapters with the reference, the control nets or both; validated at fixed noise.
 
     parts: which of the adapters take part, a key of `PARTS`. adapter_parts: what `Workshop.adapter_parts`
     returned.
@@ -68,28 +68,14 @@ class AblationStage(AdapterStage):
     def prepare(self, reference: torch.Tensor) -> dict:
         return super().prepare(reference) if self.looks_at_reference else {}
 
-    def draw(self, rng: np.random.Generator, batch: int) -> dict:
-        drawn = super().draw(rng, batch)
-        drawn["timesteps"][torch.from_numpy(rng.random(drawn["timesteps"].shape) < PURE_NOISE)] = PURE
-        return drawn
-
-    def forward(self, batch: dict) -> torch.Tensor:
-        return Reenactment.forward(self, batch)  # as in the paper: one noise level, over the truth
-
     def validation_batch(self) -> dict[str, torch.Tensor]:
-        """What `draw` returns, from identities never trained on: one target each, at every one of
-        `LEVELS`."""
-        references, drivers = self.pairs(self.identities).T
-        targets = np.repeat(drivers[:, None], len(LEVELS), axis=1)  # (B, R)
+        """What `draw` returns, from identities never trained on: one target each."""
+        references, targets = self.pairs(self.identities).T
+        targets = targets[:, None]  # (B, 1)
         frames, latents = self.validation, self.validation_latents
         weights = attention_weights(frames.landmarks, frames.found, latents.shape[-1], FACE_WEIGHT)[targets]
-        batch = dict(
-            reference=latents[references].float(),
-            latents=latents[targets].float(),
-            weights=torch.from_numpy(weights)[:, None],
-            timesteps=torch.tensor(LEVELS).expand(targets.shape),
-            keep=torch.ones(len(targets), dtype=torch.bool),
-            **self.conditions(frames, targets),
+        batch = network_inputs(self.driven_validation, latents, references, targets) | dict(
+            latents=latents[targets].float().transpose(1, 2), weights=torch.from_numpy(weights)[:, None]
         )
         return {key: value.to(self.empty_text.device) for key, value in batch.items()}
 
@@ -97,14 +83,14 @@ class AblationStage(AdapterStage):
         """The loss that is trained, and the likeness of what one step draws from pure noise, in dB."""
         torch.manual_seed(0)
         pairs = self.pairs(self.identities)
-        drawn = self.reenact(self.validation, self.validation_latents, pairs, steps=1)
+        drawn = self.reenact(self.driven_validation, self.validation_latents, pairs)
         truth = self.validation.images[pairs[:, 1]]
         return dict(validation=self.forward(self.validation_batch()).item(), psnr=psnr(drawn, truth).mean())
 
     def picture(self) -> Image.Image:
         """Rows of: reference, truth, result in 1 step."""
         pairs = self.pairs(SHOWN)
-        drawn = self.reenact(self.validation, self.validation_latents, pairs, steps=1)
+        drawn = self.reenact(self.driven_validation, self.validation_latents, pairs)
         rows = [self.validation.images[pairs[:, 0]], self.validation.images[pairs[:, 1]], drawn]
         return Image.fromarray(np.vstack([np.hstack(row) for row in rows]))
 
@@ -294,9 +280,7 @@ def main(argv: list[str] | None = None) -> None:
         "--out", type=Path, required=True, help="folder for the results; what is there is kept"
     )
     parser.add_argument("--base", type=Path, help="folder of another base than the work folder's")
-    parser.add_argument(
-        "--config", type=Path, default=CONFIGS / "cpu_night.json", help="that of the work folder"
-    )
+    parser.add_argument("--config", type=Path, default=CONFIGS / "demo.json", help="that of the work folder")
     parser.add_argument(
         "--plan", type=Path, default=CONFIGS / "ablation.json", help="seeds, steps and the like"
     )

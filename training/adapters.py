@@ -13,22 +13,21 @@ from torch import nn
 
 from hellomeme.face.arkit import INDEX
 from hellomeme.face.detect import FaceAnalyzer
+from hellomeme.face.drawing import FaceBasis
 from hellomeme.models.adapters import HMReferenceAdapter
 from hellomeme.models.unet import HMDenoisingNet, HMReferenceNet
-from training.autoencoder import attention_weights, psnr, to_images, to_tensor
+from training.autoencoder import attention_weights, psnr, to_images
 from training.base import make_scheduler
-from training.dataset import Frames
+from training.dataset import Frames, is_cast
+from training.driving import SOURCES, DrivenFrames
 from training.evaluate import correlation, read_back
 from training.loop import Stage
 from training.reader import Reader
 
-TARGETS = 3  # frames that share one pass of the reference
-COMMANDED = 0.5  # share of identities whose expressions are given as commanded instead of as detected
-PURE = 999  # the timestep of pure noise: sampling starts there, and with few steps it is decided there
-PURE_NOISE = 0.5  # share of targets at it, where a target sees a single noise level (`Reenactment`)
-OWN = 0.8  # share of second steps that see what the first one drew under noise, not the truth
+TARGETS = 4  # frames that share one pass of the reference
+PURE = 999  # the timestep of pure noise, where sampling starts
 FACE_WEIGHT = 8.0  # of eyes and mouth in the loss: they are what is to follow, on a hundredth of the frame
-READ_WEIGHT = 0.3  # of what a reader of latents makes of predictions, against truth
+READ_WEIGHT = 0.3  # of the difference between what is read of a prediction and of the truth
 # Most frames have little of it, and without plenty it is not learnt.
 RARE = (
     "eyeBlinkLeft",
@@ -167,16 +166,32 @@ class Reenactment(Stage):
         return self.denoising_net(noisy, timesteps, text, prepared, control)
 
 
-class AdapterStage(Reenactment):
-    """The error of frames as a few steps draw them, given another frame of the same identity and the frames'
-    motion.
+def network_inputs(
+    driven: DrivenFrames,
+    latents: torch.Tensor,
+    references: np.ndarray,
+    targets: np.ndarray,
+    sources: np.ndarray | None = None,
+    rng: np.random.Generator | None = None,
+) -> dict[str, torch.Tensor]:
+    """What the networks see of references (B,) and of targets (B, R), by index; nothing is dropped.
 
-    The first step sees pure noise. What it draws is put under noise again for the second, which therefore
-    learns to mend it; trained on noisy truths only, a model takes its own blur for the truth, and more steps
-    look worse.
+    latents: (N, C, h, w) of the frames. sources, rng: see `DrivenFrames.conditions`.
+    """
+    conditions = driven.conditions(references, targets, sources, rng)
+    keep = torch.ones(len(references), dtype=torch.bool)
+    return dict(reference=latents[references].float(), keep=keep, **conditions)
+
+
+class AdapterStage(Reenactment):
+    """The error of frames as one step from pure noise draws them.
+
+    Given are another frame of the same identity, and the frames' motion with the errors that drivers make
+    (`training.driving`).
     """
 
     name = "adapters"
+    targets = TARGETS
 
     def __init__(
         self,
@@ -189,88 +204,82 @@ class AdapterStage(Reenactment):
         latents: torch.Tensor,
         validation: Frames,
         validation_latents: torch.Tensor,
-        dropped: float = 0.08,
+        basis: FaceBasis,
+        condition_size: int,
+        dropped: float = 0.05,
+        cast_share: float = 0.5,
         reader: Reader | None = None,
     ):
-        """reader: of these latents, trained; without one, nothing but the latents themselves is compared."""
+        """basis, condition_size (px): of the condition pictures. dropped: share of references that are drawn
+        without conditions. cast_share: share of references that are characters of the gallery. reader: of
+        these latents, trained; without one, nothing but the latents themselves is compared."""
         super().__init__(unet, adapter, controls, empty_text, make_scheduler())
         self.reader = None if reader is None else reader.requires_grad_(False)
         self.autoencoder = autoencoder.requires_grad_(False)
         self.frames, self.latents = frames, latents
         self.validation, self.validation_latents = validation, validation_latents
+        self.driven, self.driven_validation = (
+            DrivenFrames(f, basis, condition_size) for f in (frames, validation)
+        )
         self.groups = frames.by_identity()
         self.frame_weights = frame_weights(frames.blendshapes)
-        self.group_weights = np.array([self.frame_weights[group].sum() for group in self.groups])
-        self.group_weights /= self.group_weights.sum()
-        self.calibrated = frames.calibrated()
+        self.group_weights = self._group_weights(cast_share)
         self.dropped = dropped
         side = latents.shape[-1]
         self.weights = attention_weights(frames.landmarks, frames.found, side, FACE_WEIGHT).astype(np.float16)
 
+    def _group_weights(self, cast_share: float) -> np.ndarray:
+        """How often each identity is chosen, summing to 1: more often where more is rare."""
+        weights = np.array([self.frame_weights[group].sum() for group in self.groups])
+        cast = np.array([is_cast(int(self.frames.identity[group[0]])) for group in self.groups])
+        for part, share in ((cast, cast_share), (~cast, 1 - cast_share)):
+            weights[part] *= share / max(weights[part].sum(), 1e-9)
+        return weights / weights.sum()
+
     def draw(self, rng: np.random.Generator, batch: int) -> dict:
-        references, targets = [], []
-        for group in rng.choice(len(self.groups), batch, p=self.group_weights):
-            reference, *others = rng.permutation(self.groups[group])
-            references.append(reference)
-            weights = self.frame_weights[others]
-            targets.append(rng.choice(others, TARGETS, p=weights / weights.sum()))
-        targets = np.stack(targets)  # (B, R)
-        told, read = self.calibrated[targets], self.frames.blendshapes[targets]
-        # They lean to high noise: at low noise the frozen base knows its trade without the adapters.
-        timesteps = (999 * np.sqrt(rng.random(targets.shape))).astype(np.int64)
-        return dict(
-            reference=self.latents[references].float(),
-            latents=self.latents[targets].float(),
-            poses=self.conditions(self.frames, targets)["poses"],
-            coefficients=torch.from_numpy(np.where(rng.random((batch, 1, 1)) < COMMANDED, told, read)),
+        references, targets = self.choose(rng, batch)
+        sources = rng.choice(SOURCES, targets.shape)
+        return network_inputs(self.driven, self.latents, references, targets, sources, rng) | dict(
+            latents=self.latents[targets].float().transpose(1, 2),  # (B, C, R, h, w)
             weights=torch.from_numpy(self.weights[targets]).float()[:, None],
-            timesteps=torch.from_numpy(timesteps),
-            own=torch.from_numpy(rng.random(targets.shape) < OWN),
             keep=torch.from_numpy(rng.random(batch) >= self.dropped),
         )
 
+    def choose(self, rng: np.random.Generator, batch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Indexes of references (B,) and, of each one's identity, of targets (B, R)."""
+        references, targets = [], []
+        for group in rng.choice(len(self.groups), batch, p=self.group_weights):
+            members = self.groups[group]
+            reference = rng.choice(members)
+            others = members[members != reference]
+            weights = self.frame_weights[others]
+            references.append(reference)
+            targets.append(rng.choice(others, TARGETS, p=weights / weights.sum()))
+        return np.array(references), np.stack(targets)
+
     def forward(self, batch: dict) -> torch.Tensor:
-        latents, timesteps = batch["latents"].transpose(1, 2), batch["timesteps"]  # (B, C, R, h, w), (B, R)
-        conditioned, noise = self.conditioned(batch), torch.randn_like(latents)
-        first = self.cleaned(noise, torch.full_like(timesteps, PURE), *conditioned)
-        start = torch.where(batch["own"][:, None, :, None, None], first.detach(), latents)
-        second = self.cleaned(self.scheduled("add_noise", start, noise, timesteps), timesteps, *conditioned)
-        return sum(self.error(clean, latents, batch) for clean in (first, second)) / 2
+        return self.error(self.one_step(batch), batch["latents"], batch)
 
-    def scheduled(self, function: str, *tensors: torch.Tensor) -> torch.Tensor:
-        """`add_noise` or `get_velocity` of the scheduler on (B, C, R, h, w), at timesteps (B, R)."""
-        *latents, timesteps = tensors
-        result = getattr(self.scheduler, function)(
-            *(x.transpose(1, 2).flatten(0, 1) for x in latents), timesteps.flatten()
-        )
-        return result.unflatten(0, timesteps.shape).transpose(1, 2)
+    def one_step(self, batch: dict) -> torch.Tensor:
+        """Clean latents (B, C, R, h, w) as one step from pure noise predicts them.
 
-    def cleaned(
-        self, noisy: torch.Tensor, timesteps: torch.Tensor, prepared: dict, control: dict
-    ) -> torch.Tensor:
-        """Clean latents (B, C, R, h, w) as predicted from noisy ones at timesteps (B, R)."""
-        # velocity = alpha noise - sigma clean and noisy = alpha clean + sigma noise: a rotation, which the
-        # same function turns back, as alpha noisy - sigma velocity = clean.
-        # The schedule is not for bfloat16
-        velocity = self.predict(noisy, timesteps, prepared, control).float()
-        return self.scheduled("get_velocity", velocity, noisy, timesteps)
+        batch: what `network_inputs` returned.
+        """
+        frames = batch["coefficients"].shape[1]
+        noise = torch.randn_like(batch["reference"][:, :, None].expand(-1, -1, frames, -1, -1))
+        # The schedule ends in pure noise, alpha = 0 and sigma = 1: there the velocity, alpha noise - sigma
+        # clean, is -clean.
+        return -self.predict(noise, PURE, *self.conditioned(batch)).float()
 
     def error(self, clean: torch.Tensor, truth: torch.Tensor, batch: dict) -> torch.Tensor:
         loss = ((clean - truth).square() * batch["weights"]).mean()
-        if self.reader is not None:  # nothing is to be read where nothing was told
+        if self.reader is not None:  # not where the conditions were dropped
             read = self.reader.difference(*(x.transpose(1, 2).flatten(0, 1) for x in (clean, truth)))
             loss = loss + READ_WEIGHT * (read * batch["keep"].repeat_interleave(truth.shape[2])).mean()
         return loss
 
-    @staticmethod
-    def conditions(frames: Frames, chosen: np.ndarray) -> dict[str, torch.Tensor]:
-        """Motion of the frames `chosen` (B, R): pose pictures (B, 3, R, S, S) in [-1, 1], coefficients
-        (B, R, 51)."""
-        poses = to_tensor(frames.poses[chosen.ravel()]).unflatten(0, chosen.shape).transpose(1, 2)
-        return dict(poses=poses, coefficients=torch.from_numpy(frames.blendshapes[chosen]))
-
     def reenact(
-        self, frames: Frames, latents: torch.Tensor, pairs: np.ndarray, steps: int, seed: int = 0
+        self, driven: DrivenFrames, latents: torch.Tensor, pairs: np.ndarray, steps: int = 1, seed: int = 0
     ) -> np.ndarray:
         """Pairs (N, 2) of (reference, driver) indexes to (N, H, W, 3) uint8 pictures, sampled without
         guidance."""
@@ -280,7 +289,7 @@ class AdapterStage(Reenactment):
         scheduler.set_timesteps(steps)
         pictures = []
         for part in np.array_split(pairs, -(-len(pairs) // 32)):
-            motion = {k: v.to(device) for k, v in self.conditions(frames, part[:, 1:]).items()}
+            motion = {k: v.to(device) for k, v in driven.conditions(part[:, 0], part[:, 1:]).items()}
             prepared, control = self.prepare(latents[part[:, 0]].float().to(device)), self.control(**motion)
             sample = torch.randn((len(part), *latents.shape[1:]), generator=generator).to(device)[:, :, None]
             for timestep in scheduler.timesteps:
@@ -298,13 +307,12 @@ class AdapterStage(Reenactment):
     def validate(self) -> dict[str, float]:
         pairs = self.pairs(48)
         truth = self.validation.images[pairs[:, 1]]
-        figures = {"copy": psnr(self.validation.images[pairs[:, 0]], truth).mean()}
-        for steps in (1, 4):
-            pictures = self.reenact(self.validation, self.validation_latents, pairs, steps)
-            figures[f"psnr_{steps}"] = psnr(pictures, truth).mean()
-            if steps == 1:
-                figures |= self.followed(pictures, pairs[:, 1])
-        return figures
+        pictures = self.reenact(self.driven_validation, self.validation_latents, pairs)
+        figures = {
+            "copy": psnr(self.validation.images[pairs[:, 0]], truth).mean(),
+            "psnr": psnr(pictures, truth).mean(),
+        }
+        return figures | self.followed(pictures, pairs[:, 1])
 
     def followed(self, pictures: np.ndarray, drivers: np.ndarray) -> dict[str, float]:
         """Share of pictures with a face; what of them follows the validation frames `drivers`, as
@@ -326,11 +334,11 @@ class AdapterStage(Reenactment):
         return figures
 
     def picture(self) -> Image.Image:
-        """Rows of: reference, pose picture, result in 1 step, result in 4 steps, truth."""
+        """Rows of: reference, condition picture, result, truth."""
         pairs = self.pairs(12)
         size = self.validation.images.shape[1]
-        tile = size // self.validation.poses.shape[1]
-        poses = self.validation.poses[pairs[:, 1]].repeat(tile, axis=1).repeat(tile, axis=2)
-        results = [self.reenact(self.validation, self.validation_latents, pairs, steps) for steps in (1, 4)]
-        rows = [self.validation.images[pairs[:, 0]], poses, *results, self.validation.images[pairs[:, 1]]]
+        poses = self.driven_validation.conditions(pairs[:, 0], pairs[:, 1:])["poses"][:, :, 0]
+        poses = to_images(torch.nn.functional.interpolate(poses, size=(size, size)))
+        results = self.reenact(self.driven_validation, self.validation_latents, pairs)
+        rows = [self.validation.images[pairs[:, 0]], poses, results, self.validation.images[pairs[:, 1]]]
         return Image.fromarray(np.vstack([np.hstack(row) for row in rows]))

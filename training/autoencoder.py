@@ -31,6 +31,11 @@ def psnr(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.array([peak_signal_noise_ratio(truth, picture) for picture, truth in zip(a, b, strict=True)])
 
 
+def edge_strength(images: np.ndarray) -> float:
+    """Mean absolute difference of horizontally neighbouring pixels of (N, H, W, 3) uint8 pictures."""
+    return float(np.abs(np.diff(images.astype(np.int16), axis=2)).mean())
+
+
 def attention_weights(landmarks: np.ndarray, found: np.ndarray, size: int, peak: float = 4.0) -> np.ndarray:
     """(N, size, size) weights with mean 1: up to `peak` times more on eyes and mouth than elsewhere."""
     grid = (np.arange(size) + 0.5) / size
@@ -62,11 +67,6 @@ class AutoencoderStage(Stage):
         self.autoencoder.start_from_patches(
             to_tensor(self.frames.images[:: max(1, len(self.frames) // 1000)])
         )
-
-    def freeze_encoder(self) -> None:
-        """Train the decoder alone: latents made before stay valid."""
-        for part in (self.autoencoder.patch_encoder, self.autoencoder.encoder):
-            part.requires_grad_(False)
 
     def draw(self, rng: np.random.Generator, batch: int) -> dict:
         chosen = rng.integers(0, len(self.frames), batch)

@@ -15,7 +15,12 @@ from training.loop import Stage
 
 
 def make_unet(
-    channels: tuple[int, ...], layers: int, text_width: int, latent_channels: int, size: int
+    channels: tuple[int, ...],
+    layers: int,
+    text_width: int,
+    latent_channels: int,
+    size: int,
+    heads: tuple[int, ...] | int = 4,
 ) -> UNet2DConditionModel:
     """A UNet with the blocks of Stable Diffusion 1.5 and the given widths."""
     return UNet2DConditionModel(
@@ -25,7 +30,7 @@ def make_unet(
         block_out_channels=tuple(channels),
         layers_per_block=layers,
         cross_attention_dim=text_width,
-        attention_head_dim=4,
+        attention_head_dim=heads,  # diffusers calls the number of heads so
         norm_num_groups=16,
         down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
         up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,

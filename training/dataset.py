@@ -9,6 +9,7 @@ cannot read.
 from __future__ import annotations
 
 import multiprocessing
+from collections import defaultdict
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -16,17 +17,19 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-POSE_PART = 4  # the pose picture that the demo model's control nets see has a quarter of the frame's side
 # px, or twice the frame's side: what the analyser sees; the stored frame is its area average
 RENDER_SIZE = 256
 FIRST_IDENTITY = {
     "train": 0,
     "validation": 1_000_000,
     "heldout": 2_000_000,
+    "cast": 3_000_000,
     "clips": 4_000_000,
     "validation_clips": 5_000_000,
     "heldout_clips": 6_000_000,
+    "gallery": 7_000_000,
 }
+CAST = (8, 10, 11, 13, 17, 22, 28, 32)  # the characters of the page's gallery, from FIRST_IDENTITY["cast"] on
 SHARD = 400  # frames to a file
 
 
@@ -36,7 +39,7 @@ class Frames:
 
     images (N, S, S, 3) uint8; blendshapes (N, 51) as detected and commanded (N, 51) as rendered, in [0, 1];
     angles (N, 3) commanded yaw, pitch, roll in degrees; rotation (N, 3, 3), origin (N, 2), scale (N,) the
-    head's pose in the pixels of a 512 x 512 crop; poses (N, S/4, S/4, 3) uint8 pose pictures; landmarks
+    head's pose in the pixels of a 512 x 512 crop; landmarks
     (N, 478, 2) as fractions of the frame; identity (N,) seeds; captions (N,) text; found (N,) whether a face
     was detected.
     """
@@ -48,7 +51,6 @@ class Frames:
     rotation: np.ndarray
     origin: np.ndarray
     scale: np.ndarray
-    poses: np.ndarray
     landmarks: np.ndarray
     identity: np.ndarray
     captions: np.ndarray
@@ -56,6 +58,10 @@ class Frames:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def only(self, chosen: np.ndarray) -> Frames:
+        """The chosen frames."""
+        return Frames(**{field.name: getattr(self, field.name)[chosen] for field in fields(Frames)})
 
     def calibrated(self, readable: float = 0.5, largest_offset: float = 0.3) -> np.ndarray:
         """(N, 51) commanded coefficients in the detector's words.
@@ -74,6 +80,18 @@ class Frames:
             if np.corrcoef(commanded[:, k], detected[:, k])[0, 1] > readable and abs(offset) < largest_offset:
                 labels[:, k] = slope * self.commanded[:, k] + offset
         return labels.clip(0, 1).astype(np.float32)
+
+    def twins(self) -> list[np.ndarray]:
+        """For each frame, the indexes of the frames with a face in which somebody else performs the same."""
+        firsts = np.flatnonzero(np.diff(self.identity, prepend=-1))
+        number = np.arange(len(self)) - np.repeat(
+            firsts, np.diff(firsts, append=len(self))
+        )  # in its identity
+        performed = np.stack([[performance_of(int(seed)) for seed in self.identity], number], 1)
+        performers = defaultdict(list)
+        for index in np.flatnonzero(self.found):
+            performers[tuple(performed[index])].append(index)
+        return [np.setdiff1d(performers[tuple(key)], [i]).astype(int) for i, key in enumerate(performed)]
 
     def by_identity(self) -> list[np.ndarray]:
         """Indexes of the frames with a face, grouped by identity; identities with fewer than two are left
@@ -110,17 +128,27 @@ def expression_words(commanded: np.ndarray, yaw: float) -> list[str]:
     return words
 
 
+def performance_of(seed: int) -> int:
+    """The number of what an identity performs. The whole cast performs alike, and so do each two others: what
+    is read of one of them is what a driver would give the other."""
+    return FIRST_IDENTITY["cast"] if is_cast(seed) else seed // 2 * 2
+
+
+def is_cast(seed: int) -> bool:
+    """Whether an identity is one of the gallery's characters."""
+    return seed - FIRST_IDENTITY["cast"] in CAST
+
+
 def render_identity(seed: int, frames: int, size: int, analyzer, moving: bool = False) -> Frames:
     """Render and label `frames` frames of one identity, stills or a moving clip. They depend on `seed`
     alone."""
-    from hellomeme.face.conditions import pose_picture
     from hellomeme.face.crop import Crop
     from hellomeme.face.motion import Motion
     from training.toon import make_identity, random_clip, random_stills, render
 
-    rng = np.random.default_rng([seed, 1])
+    rng = np.random.default_rng([performance_of(seed), 1])
     identity = make_identity(seed)
-    side, pose_side = max(RENDER_SIZE, 2 * size), size // POSE_PART
+    side = max(RENDER_SIZE, 2 * size)
     whole = Crop(0, 0, side)
     rows = []
     for expression, pose in (random_clip if moving else random_stills)(rng, frames):
@@ -135,7 +163,6 @@ def render_identity(seed: int, frames: int, size: int, analyzer, moving: bool = 
             rotation=np.eye(3, dtype=np.float32),
             origin=np.zeros(2, np.float32),
             scale=np.float32(0),
-            poses=np.zeros((pose_side, pose_side, 3), np.uint8),
             landmarks=np.zeros((478, 2), np.float32),
             identity=seed,
             captions=words,
@@ -143,13 +170,11 @@ def render_identity(seed: int, frames: int, size: int, analyzer, moving: bool = 
         )
         if faces:
             motion = Motion.from_faces(faces[:1], whole)
-            picture = pose_picture(motion)[0]
             row |= dict(
                 blendshapes=motion.blendshapes[0],
                 rotation=motion.rotation[0].astype(np.float32),
                 origin=motion.origin[0].astype(np.float32),
                 scale=np.float32(motion.scale[0]),
-                poses=cv2.resize(picture, (pose_side, pose_side), interpolation=cv2.INTER_AREA),
                 landmarks=(faces[0].landmarks / side).astype(np.float32),
             )
         rows.append(row)
@@ -164,7 +189,7 @@ def concatenate(parts: list[Frames]) -> Frames:
     )
 
 
-def _write_shard(job: tuple[Path, range, int, int, bool]) -> Path:
+def _write_shard(job: tuple[Path, list[int], int, int, bool]) -> Path:
     from hellomeme.face.detect import FaceAnalyzer
 
     path, seeds, frames, size, moving = job
@@ -179,14 +204,13 @@ def _write_shard(job: tuple[Path, range, int, int, bool]) -> Path:
 
 def shard_paths(
     folder: Path, split: str, identities: int, frames: int, size: int
-) -> list[tuple[Path, range]]:
+) -> list[tuple[Path, list[int]]]:
     """The files of a split with the identities each holds."""
     first, step = FIRST_IDENTITY[split], max(1, SHARD // frames)
-    end = first + identities
-    return [
-        (folder / f"{split}_{size}px_{frames}f_{start}.npz", range(start, min(start + step, end)))
-        for start in range(first, end, step)
-    ]
+    numbers = CAST if split == "cast" else range(identities)
+    seeds = [first + number for number in numbers][:identities]
+    parts = [seeds[i : i + step] for i in range(0, len(seeds), step)]
+    return [(folder / f"{split}_{size}px_{frames}f_{part[0]}.npz", part) for part in parts]
 
 
 def build(folder: Path, split: str, identities: int, frames: int, size: int, processes: int) -> None:
@@ -203,10 +227,12 @@ def build(folder: Path, split: str, identities: int, frames: int, size: int, pro
             pass
 
 
-def load(folder: Path, split: str, identities: int, frames: int, size: int) -> Frames:
-    """Read a split that `build` has rendered."""
+def load(folder: Path, split: str, identities: int, frames: int, size: int, images: bool = True) -> Frames:
+    """Read a split that `build` has rendered; without `images` they are (N, 0, 0, 3): gigabytes less."""
     parts = []
     for path, _ in shard_paths(folder, split, identities, frames, size):
         with np.load(path, allow_pickle=False) as shard:
-            parts.append(Frames(**{f.name: shard[f.name] for f in fields(Frames)}))
+            arrays = {f.name: shard[f.name] for f in fields(Frames) if images or f.name != "images"}
+        arrays.setdefault("images", np.zeros((len(arrays["found"]), 0, 0, 3), np.uint8))
+        parts.append(Frames(**arrays))
     return concatenate(parts)

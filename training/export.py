@@ -10,6 +10,8 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from hellomeme.releases.table import FACE_BASIS
+
 
 def export_base(folder: Path, autoencoder, unet, text_encoder, tokenizer, scheduler) -> None:
     """The base as Stable Diffusion's folders, fp16 safetensors."""
@@ -68,3 +70,5 @@ def take_apart(model: Path, work: Path) -> None:
         result.parent.mkdir(parents=True, exist_ok=True)
         save_file(tensors, result)
     shutil.copytree(model / "tokenizer", work / "tokenizer", dirs_exist_ok=True)
+    if (model / FACE_BASIS).is_file() and not (work / FACE_BASIS).exists():
+        shutil.copy(model / FACE_BASIS, work / FACE_BASIS)

@@ -1,9 +1,7 @@
 """Stage 4: with base and adapters frozen, the motion module (AnimateDiff's), on clips.
 
-It is trained as clips are drawn where there is no first pass (`hellomeme.sampling.windows`): all frames of a
-window begin with the same pure noise, and a later step sees what the first one made of it, not a truth under
-noise. Noisy truths would teach it to read the movement from its input, which at the first step of a clip
-holds none.
+It is trained as the demo model draws clips: all frames of a window begin with the same pure noise, of which
+one step makes latents.
 """
 
 from __future__ import annotations
@@ -16,14 +14,12 @@ from torch import nn
 
 from hellomeme.models.unet import HMDenoisingNet
 from hellomeme.sampling.windows import WINDOW
-from training.adapters import AdapterStage
+from training.adapters import PURE, AdapterStage
 from training.autoencoder import to_images
 from training.dataset import Frames
+from training.driving import COMMANDED, OWN, DrivenFrames
 from training.loop import Stage
 
-FIRST, SECOND = 999, 499  # the timesteps of a clip in two steps, the demo's default
-OTHERWISE = 0.3  # share of windows whose second step is at another timestep, for those who take more steps
-# Weight of the differences between frames, which are smaller than those between frame and truth
 STEADINESS = 4.0
 
 
@@ -50,10 +46,11 @@ def flicker(output: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
 
 
 class MotionStage(Stage):
-    """The error of the frames of a window, and of what changes from one to the next, after each of two
-    steps."""
+    """The error of the frames of a window, and of what changes from one to the next, as one step draws
+    them."""
 
     name = "motion"
+    targets = WINDOW
 
     def __init__(
         self,
@@ -73,6 +70,8 @@ class MotionStage(Stage):
         self.denoising_net = HMDenoisingNet(unet, adapters.adapter)
         self.clips, self.latents = clips, latents
         self.validation, self.validation_latents = validation, validation_latents
+        basis, size = adapters.driven.basis, adapters.driven.size
+        self.driven, self.driven_validation = (DrivenFrames(f, basis, size) for f in (clips, validation))
         self.clip_frames = clip_frames
         self.usable = self._whole(clips)
 
@@ -82,13 +81,25 @@ class MotionStage(Stage):
         return np.flatnonzero(found) * self.clip_frames
 
     def _window(
-        self, clips: Frames, latents: torch.Tensor, references: np.ndarray, windows: np.ndarray
+        self,
+        driven: DrivenFrames,
+        latents: torch.Tensor,
+        references: np.ndarray,
+        windows: np.ndarray,
+        rng: np.random.Generator | None = None,
     ) -> dict:
-        """references (B,) and windows (B, T) of frame indexes to a batch."""
+        """references (B,) and windows (B, T) of frame indexes to a batch.
+
+        With `rng`, a window's coefficients are either those detected or those commanded; without, those
+        detected.
+        """
+        sources = None if rng is None else rng.choice((OWN, COMMANDED), (len(windows), 1))
+        if sources is not None:
+            sources = np.broadcast_to(sources, windows.shape)
         return dict(
             reference=latents[references].float(),
             latents=latents[windows].float().transpose(1, 2),  # (B, C, T, h, w)
-            **AdapterStage.conditions(clips, windows),
+            **driven.conditions(references, windows, sources),
         )
 
     def draw(self, rng: np.random.Generator, batch: int) -> dict:
@@ -100,37 +111,25 @@ class MotionStage(Stage):
         backwards = rng.random(batch) < 0.5  # as good a clip
         windows = firsts[:, None] + np.where(backwards[:, None], frames[:, ::-1], frames)
         references = firsts + rng.integers(0, self.clip_frames, batch)
-        timesteps = np.where(rng.random(batch) < OTHERWISE, rng.integers(1, FIRST, batch), SECOND)
-        return self._window(self.clips, self.latents, references, windows) | dict(
-            timesteps=torch.from_numpy(timesteps)
-        )
+        return self._window(self.driven, self.latents, references, windows, rng)
 
     def forward(self, batch: dict) -> torch.Tensor:
-        truth, (first, second) = batch["latents"], self._two_steps(self.denoising_net, batch)
-        return sum(
-            (clean - truth).square().mean() + STEADINESS * flicker(clean, truth) for clean in (first, second)
-        )
+        truth, clean = batch["latents"], self._clean(self.denoising_net, batch)
+        return (clean - truth).square().mean() + STEADINESS * flicker(clean, truth)
 
-    def _two_steps(
-        self, net: HMDenoisingNet, batch: dict, noise: torch.Tensor | None = None
-    ) -> list[torch.Tensor]:
-        """Clean latents (B, C, T, h, w) as predicted at pure noise and then at `timesteps` (B,); no gradient
-        from the second step into the first. noise: (B, C, h, w), of all frames; drawn if not given."""
-        scheduler, truth = self.adapters.scheduler, batch["latents"]
+    def _clean(self, net: HMDenoisingNet, batch: dict, noise: torch.Tensor | None = None) -> torch.Tensor:
+        """Clean latents (B, C, T, h, w) as one step draws them.
+
+        noise: (B, C, h, w), of all frames; drawn if not given.
+        """
+        truth = batch["latents"]
         with torch.no_grad():
             prepared = self.adapters.prepare(batch["reference"])
             control = self.adapters.control(batch["poses"], batch["coefficients"])
         text = self.adapters.empty_text.expand(len(truth), -1, -1)
         noise = torch.randn_like(truth[:, :, 0]) if noise is None else noise
-        noise = noisy = noise[:, :, None].expand_as(truth)
-        predicted = []
-        for timesteps in (torch.full_like(batch["timesteps"], FIRST), batch["timesteps"]):
-            if predicted:
-                noisy = scheduler.add_noise(predicted[-1].detach(), noise, timesteps)
-            velocity = net(noisy, timesteps, text, prepared, control).float()
-            # velocity to clean latents: see `AdapterStage.cleaned`
-            predicted.append(scheduler.get_velocity(velocity, noisy, timesteps))
-        return predicted
+        noise = noise[:, :, None].expand_as(truth)
+        return -net(noise, PURE, text, prepared, control).float()  # see `AdapterStage.one_step`
 
     def _drawn(self, clips: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Latents of the first windows of validation clips: the truth, and "alone" and "together" as they are
@@ -138,14 +137,12 @@ class MotionStage(Stage):
         device = self.adapters.empty_text.device
         firsts = self._whole(self.validation)[:clips]
         windows = firsts[:, None] + np.arange(WINDOW)
-        batch = self._window(self.validation, self.validation_latents, firsts, windows)
-        batch = {
-            k: v.to(device) for k, v in (batch | dict(timesteps=torch.full((len(firsts),), SECOND))).items()
-        }
+        batch = self._window(self.driven_validation, self.validation_latents, firsts, windows)
+        batch = {k: v.to(device) for k, v in batch.items()}
         truth = batch["latents"]
         noise = torch.randn(truth[:, :, 0].shape, generator=torch.Generator().manual_seed(0)).to(device)
         nets = {"alone": self.adapters.denoising_net, "together": self.denoising_net}
-        return truth, {name: self._two_steps(net, batch, noise)[-1] for name, net in nets.items()}
+        return truth, {name: self._clean(net, batch, noise) for name, net in nets.items()}
 
     def validate(self) -> dict[str, float]:
         """Error and flicker of the latents of validation clips, without and with the motion module.

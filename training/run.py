@@ -23,20 +23,26 @@ from torch import nn
 from transformers import CLIPTokenizer
 
 from hellomeme.errors import HelloMemeError
+from hellomeme.face.drawing import FaceBasis
 from hellomeme.models.adapters import HMReferenceAdapter
 from hellomeme.models.autoencoder import PatchAutoencoder
 from hellomeme.models.control import HMControlNet, HMV2ControlNet
+from hellomeme.releases.table import FACE_BASIS
 from training import dataset, own_clips
-from training.adapters import AdapterStage, start_by_copying, start_by_listening
+from training.adapters import AdapterStage, network_inputs, start_by_copying, start_by_listening
 from training.autoencoder import AutoencoderStage, encode_all, scaling_factor
 from training.base import BaseStage, make_scheduler, make_unet, tokenize
 from training.curves import curves
+from training.decoder import VALIDATED, DecoderStage, drawings, drawn_latents
 from training.export import export_adapters, export_base, take_apart
+from training.face_basis import errors, fit
 from training.loop import Schedule, Stage, load_averaged, train
 from training.motion_module import MotionStage, make_motion_adapter
 from training.reader import Reader, ReaderStage
 from training.text import make_text_encoder, make_tokenizer
 from training.together import TogetherStage, hand_over
+
+TRAINED_ON = ("train", "cast")  # splits
 
 
 @dataclass
@@ -53,15 +59,18 @@ class Workshop:
             return {
                 "train": (data["identities"], data["frames"]),
                 "validation": (data["validation_identities"], data["frames"]),
+                "cast": (data["cast"], data["cast_frames"]),
             }
         return {
             "clips": (data["clips"], data["clip_frames"]),
             "validation_clips": (data["validation_clips"], data["clip_frames"]),
         }
 
-    def frames(self, split: str) -> dataset.Frames:
+    def frames(self, split: str, images: bool = True) -> dataset.Frames:
         identities, frames = (self.splits("data") | self.splits("clips"))[split]
-        return dataset.load(self.folder / "data", split, identities, frames, self.config["data"]["size"])
+        return dataset.load(
+            self.folder / "data", split, identities, frames, self.config["data"]["size"], images
+        )
 
     def render(self, stage: str, processes: int) -> None:
         for split, (identities, frames) in self.splits(stage).items():
@@ -71,7 +80,8 @@ class Workshop:
 
     @cached_property
     def train_frames(self) -> dataset.Frames:
-        return self.frames("train")
+        """Frames of many identities and of the gallery's cast, without their pictures."""
+        return dataset.concatenate([self.frames(split, images=False) for split in TRAINED_ON])
 
     @cached_property
     def validation_frames(self) -> dataset.Frames:
@@ -88,12 +98,22 @@ class Workshop:
         )
 
     def autoencoder_stage(self) -> AutoencoderStage:
-        return AutoencoderStage(self.new_autoencoder(), self.train_frames, self.validation_frames)
+        frames = dataset.concatenate([self.frames(split) for split in TRAINED_ON])
+        return AutoencoderStage(self.new_autoencoder(), frames, self.validation_frames)
 
-    def decoder_stage(self) -> AutoencoderStage:
-        stage = load_averaged(self.autoencoder_stage(), self.folder / "autoencoder")
-        stage.freeze_encoder()
-        return stage
+    def decoder_stage(self) -> DecoderStage:
+        """Trained on what the adapters draw, or the stage `together` where it was not handed over yet."""
+        name = "adapters" if (self.folder / "adapters" / "averaged.safetensors").exists() else "together"
+        adapters = load_averaged(getattr(self, f"{name}_stage")(), self.folder / name).eval()
+        adapters.to(PartialState().device)
+        indexes, latents = drawings(adapters, self.config["decoder_drawings"])
+        frames = dataset.concatenate([self.frames(split) for split in TRAINED_ON]).only(indexes)
+        references, targets = adapters.pairs(VALIDATED).T
+        inputs = network_inputs(
+            adapters.driven_validation, adapters.validation_latents, references, targets[:, None]
+        )
+        drawn, truth = drawn_latents(adapters, inputs), self.validation_frames.only(targets)
+        return DecoderStage(adapters.autoencoder, latents, frames, drawn, truth)
 
     def finished_autoencoder(self) -> PatchAutoencoder:
         """The autoencoder with its scaling factor, and with the longer trained decoder if there is one."""
@@ -101,8 +121,9 @@ class Workshop:
         for stage in ("autoencoder", "decoder"):
             weights = self.folder / stage / "averaged.safetensors"
             if weights.exists():
-                named = {k.removeprefix("autoencoder."): v for k, v in load_file(weights).items()}
-                autoencoder.load_state_dict(named, strict=stage == "autoencoder")
+                tensors, prefix = load_file(weights), "autoencoder."
+                own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+                autoencoder.load_state_dict(own, strict=stage == "autoencoder")
         autoencoder.register_to_config(scaling_factor=self.scaling_factor)
         return autoencoder.eval()
 
@@ -125,6 +146,21 @@ class Workshop:
     def scaling_factor(self) -> float:
         return scaling_factor(self.unscaled_latents("train"))
 
+    @cached_property
+    def train_latents(self) -> torch.Tensor:
+        return torch.cat([self.latents(split) for split in TRAINED_ON])
+
+    @cached_property
+    def basis(self) -> FaceBasis:
+        """The face basis, fitted once to the frames of training, or imported."""
+        path = self.folder / FACE_BASIS
+        if not path.exists():
+            fit(self.train_frames).save(path)
+            validation = self.validation_frames
+            distances = errors(FaceBasis.load(path), validation, validation.blendshapes)
+            print("face basis, px of 512:", *(f"{part} {px:.1f}" for part, px in distances.items()), sep="  ")
+        return FaceBasis.load(path)
+
     def latents(self, split: str) -> torch.Tensor:
         """What is denoised: latents of unit spread."""
         return self.unscaled_latents(split) * self.scaling_factor
@@ -138,10 +174,15 @@ class Workshop:
 
     def base_stage(self) -> BaseStage:
         model = self.config["model"]
-        train_latents, validation_latents = self.latents("train"), self.latents("validation")
+        train_latents, validation_latents = self.train_latents, self.latents("validation")
         return BaseStage(
             make_unet(
-                model["channels"], model["layers"], model["text_width"], model["latent_channels"], self.side
+                model["channels"],
+                model["layers"],
+                model["text_width"],
+                model["latent_channels"],
+                self.side,
+                tuple(model["base_heads"]),
             ),
             make_text_encoder(self.tokenizer, model["text_width"]),
             self.tokenizer,
@@ -184,13 +225,15 @@ class Workshop:
             base.latents,
             self.validation_frames,
             base.validation_latents,
+            self.basis,
+            2 * self.side,
         )
 
     def new_reader(self) -> Reader:
         return Reader(self.config["model"]["latent_channels"], self.side)
 
     def reader_stage(self) -> ReaderStage:
-        latents = (self.latents(name) for name in ("train", "validation"))
+        latents = (self.train_latents, self.latents("validation"))
         return ReaderStage(self.new_reader(), self.train_frames, self.validation_frames, *latents)
 
     def finished_reader(self) -> Reader | None:
@@ -227,6 +270,7 @@ class Workshop:
         export_base(folder, base.autoencoder, base.unet, base.text_encoder, self.tokenizer, make_scheduler())
         stage = load_averaged(self.adapters_stage(), self.folder / "adapters")
         down, up = stage.controls
+        self.basis.save(folder / FACE_BASIS)
         export_adapters(folder, {"hm_reference": stage.adapter, "hm_control": down, "hm_control_up": up})
         if (self.folder / "motion").exists():
             moving = load_averaged(self.motion_stage(), self.folder / "motion")
@@ -239,11 +283,11 @@ STAGES = {
     "import": "begin from an exported model instead of from nothing",
     "data": "render and label the frames",
     "autoencoder": "pictures to latents and back",
-    "decoder": "the autoencoder's decoder alone, for longer (optional)",
     "base": "the text-to-image model",
     "reader": "what latents show, as a loss of the stages below (optional)",
     "together": "the base learns on beside the adapters (optional)",
     "adapters": "the method itself, base frozen",
+    "decoder": "the autoencoder's decoder, further, on what the adapters draw (optional)",
     "clips": "render and label clips",
     "motion": "the motion module on clips, base and adapters frozen",
     "export": "write the model",
@@ -261,9 +305,7 @@ def main(argv: list[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("stage", choices=STAGES, metavar="STAGE", help="one of those below")
-    parser.add_argument(
-        "--config", type=Path, help="training/configs/cpu_night.json, or own_clips.json for `own`"
-    )
+    parser.add_argument("--config", type=Path, help="training/configs/demo.json, or own_clips.json for `own`")
     parser.add_argument(
         "--folder", type=Path, required=True, help="work folder for data, checkpoints and logs"
     )
@@ -286,7 +328,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.stage == "own" and args.clips is None:
         parser.error("own needs --clips FOLDER")
-    path = args.config or CONFIGS / ("own_clips.json" if args.stage == "own" else "cpu_night.json")
+    path = args.config or CONFIGS / ("own_clips.json" if args.stage == "own" else "demo.json")
     config = json.loads(path.read_text())
     if hasattr(Workshop, f"{args.stage}_stage") and args.stage not in config:
         parser.error(f"{path.name} has no stage {args.stage}: leave it out, or say there how long it takes")
@@ -324,7 +366,7 @@ def run(args: argparse.Namespace, config: dict) -> None:
             stage: Stage = own_clips.prepare(args.clips, start, args.folder, config, accelerator.device)
         else:
             stage = getattr(shop, f"{args.stage}_stage")()
-    if args.stage == "autoencoder":
+    if args.stage == "autoencoder" and not (args.folder / "autoencoder" / "averaged.safetensors").exists():
         stage.start()
     train(stage, schedule, args.folder / args.stage, config["seed"], config["mixed_precision"])
     if accelerator.is_main_process:

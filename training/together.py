@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from training.adapters import AdapterStage
+from training.adapters import TARGETS, AdapterStage
 from training.base import BaseStage
 
 
@@ -24,7 +24,7 @@ class TogetherStage(AdapterStage):
 
     name = "together"
 
-    def __init__(self, base: BaseStage, *adapter_parts, captions: float = 1 / 3, **more):
+    def __init__(self, base: BaseStage, *adapter_parts, captions: float = 1 / 8, **more):
         """captions: captioned frames to a target of the adapters. The rest as for `AdapterStage`."""
         super().__init__(base.unet, *adapter_parts, **more)
         self.base, self.captions = base, captions
@@ -33,7 +33,7 @@ class TogetherStage(AdapterStage):
 
     def draw(self, rng: np.random.Generator, batch: int) -> dict:
         drawn = super().draw(rng, batch)
-        count = max(1, round(self.captions * drawn["timesteps"].numel()))
+        count = max(1, round(self.captions * batch * TARGETS))
         return drawn | {f"captioned_{name}": value for name, value in self.base.draw(rng, count).items()}
 
     def forward(self, batch: dict) -> torch.Tensor:

@@ -6,6 +6,15 @@ from hellomeme.face.arkit import ARKIT_NAMES, INDEX
 from training.toon.camera import Pose
 
 
+def coefficients(named: dict[str, float]) -> np.ndarray:
+    """(51,) float32 from ARKit names, 0 for those left out; a name without a side means both sides."""
+    values = np.zeros(len(ARKIT_NAMES), np.float32)
+    for name, value in named.items():
+        for full in (name,) if name in INDEX else (name + "Left", name + "Right"):
+            values[INDEX[full]] = value
+    return values
+
+
 def random_expression(rng: np.random.Generator) -> np.ndarray:
     """(51,) float32 blendshapes in [0, 1]: one mood of mouth, eyes and brows each, and a gaze."""
     e = dict.fromkeys(ARKIT_NAMES, 0.0)
@@ -54,6 +63,61 @@ def random_expression(rng: np.random.Generator) -> np.ndarray:
 
     if rng.random() < 0.7:
         look(e, *np.clip(rng.normal(0, 0.45, 2), -1, 1) * (1, 0.8))
+    return np.clip([e[name] for name in ARKIT_NAMES], 0, 1).astype(np.float32)
+
+
+def strong_expression(rng: np.random.Generator) -> np.ndarray:
+    """(51,) float32: one clear expression, such as a wink, a kiss or a grin, over a face otherwise at rest.
+
+    `random_expression` seldom closes one eye alone or puckers fully, and then with much else going on.
+    """
+    e = dict.fromkeys(ARKIT_NAMES, 0.0)
+
+    def both(name, value):
+        for side in ("Left", "Right"):
+            e[name + side] = value * rng.uniform(0.9, 1.0)
+
+    strength = rng.uniform(0.7, 1)
+    kind = rng.choice(
+        ("wink", "kiss", "grin", "sad", "angry", "surprised", "asleep", "look", "talk", "one brow")
+    )
+    side = "Left" if rng.random() < 0.5 else "Right"
+    if kind == "wink":
+        e["eyeBlink" + side] = rng.uniform(0.85, 1)
+        if rng.random() < 0.6:
+            both("mouthSmile", strength)
+        if rng.random() < 0.3:
+            e["eyeSquint" + side] = e["cheekSquint" + side] = strength
+    elif kind == "kiss":
+        e["mouthPucker"] = strength
+        if rng.random() < 0.5:
+            both("eyeBlink", rng.uniform(0.7, 1))
+    elif kind == "grin":
+        both("mouthSmile", strength)
+        e["jawOpen"] = rng.uniform(0, 1) * (rng.random() < 0.7)
+    elif kind == "sad":
+        both("mouthFrown", strength)
+        e["browInnerUp"] = strength * (rng.random() < 0.7)
+    elif kind == "angry":
+        both("browDown", strength)
+        both("mouthFrown", strength * (rng.random() < 0.6))
+        both("eyeSquint", strength * (rng.random() < 0.4))
+    elif kind == "surprised":
+        e["browInnerUp"] = strength
+        both("browOuterUp", strength)
+        both("eyeWide", strength * (rng.random() < 0.7))
+        e["jawOpen"] = rng.uniform(0.3, 1) * (rng.random() < 0.7)
+    elif kind == "asleep":
+        both("eyeBlink", rng.uniform(0.85, 1))
+    elif kind == "look":
+        angle, far = rng.uniform(0, 2 * np.pi), rng.uniform(0.6, 1)
+        look(e, far * np.cos(angle), far * np.sin(angle))
+    elif kind == "talk":
+        e["jawOpen"] = rng.uniform(0.2, 1)
+        e["mouthFunnel"] = strength * (rng.random() < 0.4)
+    else:
+        e["browOuterUp" + side] = strength
+        e["browDown" + ("Right" if side == "Left" else "Left")] = strength * (rng.random() < 0.5)
     return np.clip([e[name] for name in ARKIT_NAMES], 0, 1).astype(np.float32)
 
 

@@ -5,17 +5,20 @@ import dataclasses
 import numpy as np
 
 from training.toon.camera import Pose
-from training.toon.expression import random_expression, random_pose
+from training.toon.expression import random_expression, random_pose, strong_expression
 
 Performance = list[tuple[np.ndarray, Pose]]  # expression (51,) in [0, 1] and head pose, one pair per frame
 
 
 def random_stills(rng: np.random.Generator, frames: int) -> Performance:
-    """Frames that have nothing to do with each other; the first has a straight face three times out of
-    ten."""
+    """Frames that have nothing to do with each other.
+
+    A third of them show one clear expression; the first has a straight face three times out of ten.
+    """
     performance = []
     for number in range(frames):
-        expression, pose = random_expression(rng), random_pose(rng)
+        strong = rng.random() < 1 / 3
+        expression, pose = (strong_expression if strong else random_expression)(rng), random_pose(rng)
         if number == 0 and rng.random() < 0.3:
             expression = np.zeros_like(expression)
         performance.append((expression, pose))
