@@ -23,7 +23,7 @@ from photos import toon
 
 from hellomeme.io.ffmpeg import read_frames
 from hellomeme.reenactor import Reenactor
-from hellomeme.releases.load import add_motion, load
+from hellomeme.releases.load import add_motion, face_basis, load
 from hellomeme.settings import ClipSettings, Settings
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -66,7 +66,7 @@ if not together:
     )
     about += ", with a motion module that has no effect"
 
-reenactor = Reenactor(pipeline, row, encoder)
+reenactor = Reenactor(pipeline, row, encoder, basis=face_basis(row))
 reenactor.set_reference(toon(3))
 ways = {"exact": (False, 0), "fast": (True, 0), "exact, another seed": (False, 1)}
 made, seconds = {}, {}

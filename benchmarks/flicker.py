@@ -18,10 +18,11 @@ from common import machine, model
 
 from hellomeme.face.conditions import condition_tensor
 from hellomeme.face.crop import Crop
-from hellomeme.face.detect import FaceAnalyzer
+from hellomeme.face.detect import Face, FaceAnalyzer
+from hellomeme.face.drawing import FaceShape
 from hellomeme.face.motion import Motion
 from hellomeme.face.smooth import bridged, smoothed
-from hellomeme.releases.load import add_motion, load
+from hellomeme.releases.load import add_motion, face_basis, load
 from hellomeme.sampling.windows import ClipPlan, draw_clip
 from hellomeme.settings import ClipSettings
 from training.autoencoder import to_tensor
@@ -32,8 +33,13 @@ STILL = 1  # levels: pixels of the truth that change by no more in any colour st
 RATE = 25  # frames a second that the clips are taken for when they are smoothed
 
 
-def performed(seed: int, frames: int, analyzer: FaceAnalyzer, size: int) -> tuple[np.ndarray, Motion] | None:
-    """A clip (T, size, size, 3) uint8 and its motion as read; None where most frames show no face."""
+def performed(
+    seed: int, frames: int, analyzer: FaceAnalyzer, size: int
+) -> tuple[np.ndarray, Motion, Face] | None:
+    """A clip (T, size, size, 3) uint8, its motion as read, and the face of its first frame.
+
+    None where most frames show no face, or the first does not.
+    """
     identity, whole = make_identity(seed), Crop(0, 0, RENDER_SIZE)
     drawn = [
         render(identity, *moment, RENDER_SIZE, 1)
@@ -43,17 +49,22 @@ def performed(seed: int, frames: int, analyzer: FaceAnalyzer, size: int) -> tupl
     if faces[0] is None or 2 * faces.count(None) > frames:
         return None
     small = [cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA) for picture in drawn]
-    return np.stack(small), bridged(Motion.from_faces(faces, whole))
+    return np.stack(small), bridged(Motion.from_faces(faces, whole)), faces[0]
 
 
-def reenacted(pipeline, release, reference, motion: Motion, together: bool, overlap: int) -> np.ndarray:
-    """(T, H, W, 3) in [0, 255]: the motion as it stands, with the release's own steps."""
+def reenacted(
+    pipeline, release, reference, shape: FaceShape | None, motion: Motion, together: bool, overlap: int
+) -> np.ndarray:
+    """(T, H, W, 3) in [0, 255]: the motion as it stands, with the release's own steps.
+
+    shape: of the reference, for releases that draw the face into the condition picture.
+    """
     plan = ClipPlan(len(motion), release.steps, release.guidance, together, release.first_pass, overlap)
 
     def tell(frames: np.ndarray) -> dict:
         told = motion.at(frames)
         return {
-            "condition": condition_tensor(told, release.condition_size)[None],
+            "condition": condition_tensor(told, release.condition_size, shape)[None],
             "drive_coeff": torch.from_numpy(told.blendshapes)[None],
         }
 
@@ -98,6 +109,7 @@ def main() -> None:
 
     print(machine())
     pipeline, _, release = load(model(options.release), device="cpu")
+    basis = face_basis(release)
     ways = {
         "a picture that stands still": None,
         "the truth through the autoencoder": None,
@@ -114,7 +126,8 @@ def main() -> None:
             seed, clip = seed + 1, performed(seed, options.frames, analyzer, release.size)
             if clip is None:
                 continue
-            truth, motion = clip
+            truth, motion, face = clip
+            shape = None if basis is None else FaceShape.of(face, basis)
             motion = smoothed(motion, RATE, options.smoothing)
             latents = torch.cat([pipeline.encode(to_tensor(frame[None])) for frame in truth])  # (T, C, h, w)
             reference = pipeline.prepare_reference(latents[:1], release.prompt)
@@ -125,7 +138,7 @@ def main() -> None:
             for way, together in ways.items():
                 output = made.get(way)
                 if output is None:
-                    output = reenacted(pipeline, release, reference, motion, together, options.overlap)
+                    output = reenacted(pipeline, release, reference, shape, motion, together, options.overlap)
                 error = np.square(output - truth).mean()
                 rows[way].append((flicker(output, truth), change(output), trembling(output, truth), error))
             truths.append(change(truth.astype(np.float32)))

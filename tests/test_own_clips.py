@@ -2,6 +2,7 @@
 loads."""
 
 import json
+import shutil
 from fractions import Fraction
 
 import numpy as np
@@ -12,10 +13,13 @@ from conftest import write_tokenizer
 from PIL import Image
 from safetensors.torch import load_file
 
+from hellomeme.face.conditions import condition_tensor
 from hellomeme.face.detect import FaceAnalyzer
-from hellomeme.io.ffmpeg import ClipWriter
+from hellomeme.face.drawing import POINTS, FaceBasis, FaceShape
+from hellomeme.io.ffmpeg import ClipWriter, read_frames
 from hellomeme.reenactor import Reenactor
-from hellomeme.releases.load import load
+from hellomeme.releases.load import face_basis, find, load
+from hellomeme.releases.table import FACE_BASIS
 from hellomeme.settings import Settings
 from training import own_clips
 from training.loop import Schedule, train
@@ -138,7 +142,7 @@ def test_the_export_is_a_release_that_draws(place):
 
 def test_the_log_and_a_grid_of_the_last_look_are_there(place):
     header = (place / "work" / "own" / "log.csv").read_text().splitlines()[0]
-    assert header == "step,seconds,loss,validation,psnr,copy"
+    assert header == "step,seconds,loss,targets_per_second,validation,psnr,copy"
     grid = Image.open(next((place / "work" / "own").glob("grid_*.jpg")))
     assert grid.size == (4 * 512, own_clips.LOOKS * 512)
 
@@ -219,6 +223,35 @@ def test_clips_that_teach_nothing_are_refused_by_name(place, tmp_path, capsys, f
     told = refusal(capsys, place, "new", clips=tmp_path)
     assert "bad.mp4" in told and sentence in told
     assert not (place / "new" / "own").exists()
+
+
+def test_a_release_that_draws_faces_is_trained_with_them_drawn(place, tmp_path):
+    """Condition pictures of a clip show the face of its first frame; the export keeps the basis."""
+    release = tmp_path / "drawn"
+    shutil.copytree(place / "work" / "release", release)
+    rng, points = np.random.default_rng(0), len(POINTS)
+    FaceBasis(rng.normal(0, 1, (points, 3)), rng.normal(0, 0.2, (51, points, 3))).save(release / FACE_BASIS)
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    shutil.copy(place / "clips" / "3.mp4", clips)
+    start = own_clips.Start(str(release), str(place / "base"))
+    stage = own_clips.prepare(clips, start, tmp_path / "work", CONFIG, torch.device("cpu"))
+    (clip,) = stage.clips
+    frame = next(read_frames(clips / "3.mp4", Fraction(6), name="training"))
+    with FaceAnalyzer() as analyzer:
+        shape = FaceShape.of(analyzer.face(frame, "training"), face_basis(stage.release))
+    np.testing.assert_allclose(clip.shape.neutral, shape.neutral, atol=1e-3)
+    batch, motion = stage._batch([(clip, 0, np.array([1]))]), clip.motion.at([1])
+    assert torch.equal(batch["poses"][0], condition_tensor(motion, 512, clip.shape))
+    assert not torch.equal(batch["poses"][0], condition_tensor(motion, 512))
+    own_clips.export(stage, tmp_path / "export")
+    assert face_basis(find(str(tmp_path / "export"))) is not None
+
+    marks = {
+        own_clips._mark(clips / "3.mp4", find(str(folder)), start, CONFIG["clips"])
+        for folder in (release, place / "work" / "release")
+    }
+    assert len(marks) == 2, "clips are read again for another basis"
 
 
 def test_v2_is_begun_with_maps_for_the_up_blocks():

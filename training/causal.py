@@ -8,27 +8,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from hellomeme.face.arkit import ARKIT_NAMES, INDEX
 from training.evaluate import Bench, control, correlation, read_back, shoot
-from training.toon import Pose
+from training.toon import Pose, coefficients
 
-STRAIGHT = np.zeros(len(ARKIT_NAMES), np.float32)
 # name: coefficients raised, pose, and the reading that should change
 CHANGES = {
     "jaw": (dict(jawOpen=0.8), Pose(), "jawOpen"),
-    "blink": (dict(eyeBlinkLeft=1.0, eyeBlinkRight=1.0), Pose(), "blink left"),
-    "smile": (dict(mouthSmileLeft=1.0, mouthSmileRight=1.0), Pose(), "smile"),
+    "blink": (dict(eyeBlink=1.0), Pose(), "blink left"),
+    "smile": (dict(mouthSmile=1.0), Pose(), "smile"),
     "yaw": ({}, Pose(yaw=25), "yaw"),
     "roll": ({}, Pose(roll=15), "roll"),
 }
-
-
-def raised(coefficients: dict[str, float]) -> np.ndarray:
-    """(51,) a straight face but for these."""
-    expression = STRAIGHT.copy()
-    for name, value in coefficients.items():
-        expression[INDEX[name]] = value
-    return expression
 
 
 def change(before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -48,15 +38,15 @@ def causal(bench: Bench) -> tuple[dict[str, dict[str, float]], list[np.ndarray]]
     rows = {name: [] for name in CHANGES}
     strips = []
     for pair in bench.pairs:
-        before = shoot(pair.identity, STRAIGHT, Pose(), bench.analyzer)
+        before = shoot(pair.identity, coefficients({}), Pose(), bench.analyzer)
         after = {
-            name: shoot(pair.identity, raised(e), pose, bench.analyzer)
+            name: shoot(pair.identity, coefficients(e), pose, bench.analyzer)
             for name, (e, pose, _) in CHANGES.items()
         }
         after = {name: shot for name, shot in after.items() if shot}
         if before is None:
             continue
-        reference = bench.prepare(pair.reference.frame)
+        reference = bench.prepare(pair.reference)
         shots = [before, *after.values()]
         truth = bench.small(shot.frame for shot in shots)
         outputs = np.stack([bench.draw(reference, shot.motion) for shot in shots])

@@ -23,11 +23,12 @@ from hellomeme.face.arkit import INDEX
 from hellomeme.face.conditions import condition_tensor
 from hellomeme.face.crop import Crop
 from hellomeme.face.detect import Face, FaceAnalyzer
+from hellomeme.face.drawing import FaceBasis, FaceShape
 from hellomeme.face.motion import Motion
 from hellomeme.face.rotation import to_angles
 from hellomeme.pipeline import HelloMemePipeline, Reference
 from hellomeme.reenactor import Reenactor
-from hellomeme.releases.load import load
+from hellomeme.releases.load import face_basis, load
 from hellomeme.releases.table import Release
 from hellomeme.settings import Settings
 from training.autoencoder import psnr, to_images, to_tensor
@@ -50,15 +51,17 @@ FOLLOWED = {
     "brow up": ("browInnerUp",),
     "squint": ("eyeSquintLeft", "eyeSquintRight"),
     "wide": ("eyeWideLeft", "eyeWideRight"),
+    "wink": ("eyeBlinkLeft",),
 }
-OPPOSED = {"gaze": ("eyeLookInLeft", "eyeLookOutRight")}  # counted negative: to the image's left
+# Counted negative: gaze to the image's left, and the other eye closed.
+OPPOSED = {"gaze": ("eyeLookInLeft", "eyeLookOutRight"), "wink": ("eyeBlinkRight",)}
 ANGLES = ("pitch", "yaw", "roll")
 
 
 @dataclass(frozen=True)
 class Shot:
-    """A rendered frame (256, 256, 3) uint8, the face that MediaPipe finds in it, and what the renderer was
-    told."""
+    """A rendered frame, (256, 256, 3) uint8 unless asked for otherwise, the face that MediaPipe finds in it,
+    and the coefficients (51,) and pose that it was rendered with."""
 
     frame: np.ndarray
     face: Face
@@ -81,9 +84,11 @@ class Pair:
     truth: np.ndarray
 
 
-def shoot(identity: Identity, expression: np.ndarray, pose: Pose, analyzer: FaceAnalyzer) -> Shot | None:
-    """Render a frame; None if no face is found in it."""
-    frame = render(identity, expression, pose, RENDER_SIZE)
+def shoot(
+    identity: Identity, expression: np.ndarray, pose: Pose, analyzer: FaceAnalyzer, size: int = RENDER_SIZE
+) -> Shot | None:
+    """Render a frame of `size` px; None if no face is found in it."""
+    frame = render(identity, expression, pose, size)
     faces = analyzer.faces(frame)
     return Shot(frame, faces[0], expression, pose) if faces else None
 
@@ -100,11 +105,20 @@ def heldout_pairs(count: int, analyzer: FaceAnalyzer) -> list[Pair]:
     return pairs
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A reference as the networks take it; shape: for models whose condition pictures show the face."""
+
+    reference: Reference
+    shape: FaceShape | None
+
+
 @dataclass
 class Bench:
     """A model and the held-out identities it is measured on.
 
-    steps and guidance: the release's own (the page's defaults) if not given.
+    steps and guidance: the release's own (the page's defaults) if not given. basis: of the model's condition
+    pictures, None if they show the square on the head alone.
     """
 
     pipeline: HelloMemePipeline
@@ -113,6 +127,7 @@ class Bench:
     identities: int = 64
     steps: int | None = None
     guidance: float | None = None
+    basis: FaceBasis | None = None
 
     def __post_init__(self):
         if self.identities < FEWEST:
@@ -129,7 +144,7 @@ class Bench:
             raise HelloMemeError(
                 f"{name} takes emotion codes: only models that take ARKit coefficients are measured."
             )
-        return cls(pipeline, release, analyzer, *args, **more)
+        return cls(pipeline, release, analyzer, *args, basis=face_basis(release), **more)
 
     @cached_property
     def pairs(self) -> list[Pair]:
@@ -137,7 +152,7 @@ class Bench:
 
     @cached_property
     def reenactor(self) -> Reenactor:
-        return Reenactor(self.pipeline, self.release, analyzer=self.analyzer)
+        return Reenactor(self.pipeline, self.release, analyzer=self.analyzer, basis=self.basis)
 
     def small(self, frames) -> np.ndarray:
         """Frames (256, 256, 3) to pictures (N, S, S, 3) uint8 of the model's size."""
@@ -152,15 +167,16 @@ class Bench:
         decoded = [self.pipeline.decode(self.encode(picture)[:, :, None])[0, :, 0] for picture in pictures]
         return to_images(2 * torch.stack(decoded) - 1)
 
-    def prepare(self, frame: np.ndarray) -> Reference:
-        """A whole frame (256, 256, 3) as the reference."""
-        return self.pipeline.prepare_reference(self.encode(self.small([frame])[0]))
+    def prepare(self, shot: Shot) -> Prepared:
+        """A whole frame as the reference."""
+        reference = self.pipeline.prepare_reference(self.encode(self.small([shot.frame])[0]))
+        return Prepared(reference, None if self.basis is None else FaceShape.of(shot.face, self.basis))
 
-    def draw(self, reference: Reference, motion: Motion, steps: int | None = None) -> np.ndarray:
+    def draw(self, prepared: Prepared, motion: Motion, steps: int | None = None) -> np.ndarray:
         """(S, S, 3) uint8: the reference with a motion of one frame, always from the same noise."""
         result = self.pipeline(
-            reference,
-            condition=condition_tensor(motion, self.release.condition_size)[None],
+            prepared.reference,
+            condition=condition_tensor(motion, self.release.condition_size, prepared.shape)[None],
             drive_coeff=torch.from_numpy(motion.blendshapes)[None],
             num_inference_steps=steps or self.settings.steps,
             guidance_scale=self.settings.guidance,
@@ -172,7 +188,7 @@ class Bench:
         """(N, S, S, 3) uint8: every reference with its driver's motion, in the driver's own frame
         (no crop)."""
         return np.stack(
-            [self.draw(self.prepare(pair.reference.frame), pair.driver.motion, steps) for pair in pairs]
+            [self.draw(self.prepare(pair.reference), pair.driver.motion, steps) for pair in pairs]
         )
 
     def through_the_page(self, pairs: list[Pair]) -> np.ndarray:
@@ -212,7 +228,7 @@ def read_back(pictures: np.ndarray, analyzer: FaceAnalyzer) -> list[Face | None]
 
 
 def control(face: Face, name: str) -> float:
-    """What MediaPipe reads of one of FOLLOWED, 0..1 (gaze: -1..1), or of ANGLES, in degrees."""
+    """What MediaPipe reads of one of FOLLOWED, 0..1 (of OPPOSED, -1..1), or of ANGLES, in degrees."""
     if name in ANGLES:
         return float(to_angles(face.rotation)[ANGLES.index(name)])
     value = np.mean([face.blendshapes[INDEX[part]] for part in FOLLOWED[name]])

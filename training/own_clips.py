@@ -9,6 +9,7 @@ are the truth.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import shutil
 from dataclasses import dataclass, fields
@@ -24,23 +25,25 @@ from torch import nn
 from tqdm import tqdm
 
 from hellomeme.errors import HelloMemeError, NoFaceError
-from hellomeme.face.conditions import condition_tensor, pose_picture
+from hellomeme.face.conditions import condition_pictures, condition_tensor
 from hellomeme.face.crop import Crop
 from hellomeme.face.detect import FaceAnalyzer
-from hellomeme.face.motion import Motion
+from hellomeme.face.drawing import FaceBasis, FaceShape
+from hellomeme.face.motion import FRAME, Motion
 from hellomeme.face.track import analyse
 from hellomeme.io.ffmpeg import probe, read_frames
 from hellomeme.models.adapters import HMReferenceAdapter
 from hellomeme.models.control import HMControlNet, HMV2ControlNet
 from hellomeme.pipeline import HelloMemePipeline
-from hellomeme.releases.load import find, load, locate
-from hellomeme.releases.table import Release
-from training.adapters import PURE_NOISE, TARGETS, Reenactment, start_by_copying, start_by_listening
+from hellomeme.releases.load import face_basis, find, load, locate
+from hellomeme.releases.table import FACE_BASIS, Release
+from training.adapters import TARGETS, Reenactment, start_by_copying, start_by_listening
 from training.autoencoder import psnr, to_tensor
 from training.export import export_adapters
 
 # The expression that is trained: ARKit's coefficients, which MediaPipe reads of any frame
 CODE = "drive_coeff"
+PURE_NOISE = 0.5  # share of targets under pure noise: sampling starts there
 CLIPS = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".gif", ".mpg", ".mpeg", ".ts", ".3gp")
 FEWEST = 12  # frames that are read even of a short clip
 SEEN = ("blendshapes", "rotation", "origin", "scale", "valid")  # of a motion
@@ -54,11 +57,15 @@ BASE_PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler", "motion")
 
 @dataclass(frozen=True)
 class Clip:
-    """latents (T, C, h, w) float16, scaled, of the cropped frames; motion: T frames in the same crop."""
+    """latents (T, C, h, w) float16, scaled, of the cropped frames; motion: T frames in the same crop.
+
+    shape: of the face, for releases that draw it into the condition picture.
+    """
 
     name: str
     latents: torch.Tensor
     motion: Motion
+    shape: FaceShape | None = None
 
     @property
     def usable(self) -> np.ndarray:
@@ -68,19 +75,20 @@ class Clip:
 
 @dataclass(frozen=True)
 class Analysed:
-    """What is known of a clip before the base is loaded: which frames are taken, the motion in them, and
-    their crop."""
+    """What is known of a clip before the base is loaded: which frames are taken, the motion in them, their
+    crop, and the shape of the face, see `Clip`."""
 
     path: Path
     rate: Fraction
     motion: Motion
     crop: Crop
+    shape: FaceShape | None
 
     def encoded(self, pipeline: HelloMemePipeline, size: int) -> Clip:
         """The clip with its frames as latents, encoded where the pipeline's autoencoder lies."""
         frames = read_frames(self.path, self.rate, count=len(self.motion), name="training")
         latents = [pipeline.encode(to_tensor(self.crop.apply(frame, size)[None].copy())) for frame in frames]
-        return Clip(self.path.name, torch.cat(latents).half().cpu(), self.motion)
+        return Clip(self.path.name, torch.cat(latents).half().cpu(), self.motion, self.shape)
 
 
 def clip_paths(folder: Path) -> list[Path]:
@@ -96,9 +104,12 @@ def clip_paths(folder: Path) -> list[Path]:
     return paths
 
 
-def analysed(path: Path, release: Release, analyzer: FaceAnalyzer, rate: float, frames: int) -> Analysed:
+def analysed(
+    path: Path, release: Release, analyzer: FaceAnalyzer, rate: float, frames: int, basis: FaceBasis | None
+) -> Analysed:
     """Motion and crop of a clip, of `rate` frames a second and at most `frames` of them, spread over it.
 
+    With a `basis`, also the shape of the face, as its first frame shows it.
     Raises HelloMemeError for a clip that cannot be read or has one frame only, NoFaceError where the face is
     not to be seen most of the time.
     """
@@ -123,20 +134,35 @@ def analysed(path: Path, release: Release, analyzer: FaceAnalyzer, rate: float, 
             f"The training clip {path.name} shows a face in a single frame: take it out, for training "
             "compares two frames of a face."
         )
-    return Analysed(path, wanted, motion, crop)
+    shape = None if basis is None else shape_in(path, wanted, motion, crop, analyzer, basis)
+    return Analysed(path, wanted, motion, crop, shape)
+
+
+def shape_in(
+    path: Path, rate: Fraction, motion: Motion, crop: Crop, analyzer: FaceAnalyzer, basis: FaceBasis
+) -> FaceShape:
+    """The shape of the face that `motion` follows through a clip, from the first frame it was found in."""
+    first = int(motion.valid.argmax())
+    frame = next(itertools.islice(read_frames(path, rate, name="training"), first, None))
+    faces = [crop.face(face, FRAME) for face in analyzer.faces(frame)]
+    face = min(faces, key=lambda face: np.linalg.norm(face.origin - motion.origin[first]))
+    return FaceShape.of(face, basis)
 
 
 def save_clip(clip: Clip, path: Path) -> None:
     tensors = {"latents": clip.latents.contiguous()}
+    if clip.shape is not None:
+        tensors["neutral"] = torch.from_numpy(np.ascontiguousarray(clip.shape.neutral))
     tensors |= {name: torch.from_numpy(np.ascontiguousarray(getattr(clip.motion, name))) for name in SEEN}
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, path.with_suffix(".part"))
     path.with_suffix(".part").replace(path)
 
 
-def load_clip(name: str, path: Path) -> Clip:
+def load_clip(name: str, path: Path, basis: FaceBasis | None) -> Clip:
     tensors = load_file(path)
-    return Clip(name, tensors["latents"], Motion(*(tensors[part].numpy() for part in SEEN)))
+    shape = None if basis is None else FaceShape(basis, tensors["neutral"].numpy())
+    return Clip(name, tensors["latents"], Motion(*(tensors[part].numpy() for part in SEEN)), shape)
 
 
 # What training begins with
@@ -215,6 +241,7 @@ class OwnClipsStage(Reenactment):
     """Self-reenactment within each clip. With three clips and more, one in ten is kept to validate on."""
 
     name = "own"
+    targets = TARGETS
 
     def __init__(
         self,
@@ -257,7 +284,12 @@ class OwnClipsStage(Reenactment):
         return dict(
             reference=torch.stack([clip.latents[reference] for clip, reference, _ in chosen]).float(),
             latents=torch.stack([clip.latents[targets] for clip, _, targets in chosen]).float(),
-            poses=torch.stack([condition_tensor(motion, self.release.condition_size) for motion in motions]),
+            poses=torch.stack(
+                [
+                    condition_tensor(motion, self.release.condition_size, clip.shape)
+                    for motion, (clip, _, _) in zip(motions, chosen, strict=True)
+                ]
+            ),
             coefficients=torch.from_numpy(np.stack([motion.blendshapes for motion in motions])),
             weights=torch.ones(1),
         )
@@ -303,26 +335,26 @@ class OwnClipsStage(Reenactment):
         )
 
     def _drawn(self, clip: Clip, reference: int, targets: np.ndarray) -> list[np.ndarray]:
-        """Reference, pose picture, result and truth, (size, size, 3) uint8 each."""
+        """Reference, condition picture, result and truth, (size, size, 3) uint8 each."""
         motion, size = clip.motion.at(targets), self.release.size
         latents = clip.latents[[reference, *targets]].float()
         # (3, 2, H, W)
         decoded = (self.pipeline.decode(latents.transpose(0, 1)[None])[0] * 255).round().byte()
         before, truth = decoded.permute(1, 2, 3, 0).cpu().numpy()
-        pose = Image.fromarray(pose_picture(motion)[0]).resize((size, size), Image.Resampling.BOX)
+        pose = condition_pictures(motion, size, clip.shape)[0]
         result = self.pipeline(
             self.pipeline.prepare_reference(latents[:1], self.release.prompt),
-            condition_tensor(motion, self.release.condition_size)[None],
+            condition_tensor(motion, self.release.condition_size, clip.shape)[None],
             prompt=self.release.prompt,
             drive_coeff=torch.from_numpy(motion.blendshapes)[None],
             num_inference_steps=self.steps,
             guidance_scale=self.release.guidance,
             generator=torch.Generator().manual_seed(0),
         ).frames[0]
-        return [before, np.asarray(pose), np.asarray(result), truth]
+        return [before, pose, np.asarray(result), truth]
 
     def picture(self) -> Image.Image:
-        """What `validate` drew, a row to a pair: reference, pose picture, result and truth."""
+        """What `validate` drew, a row to a pair: reference, condition picture, result and truth."""
         return Image.fromarray(np.vstack([np.hstack(row) for row in self.pictures]))
 
 
@@ -337,6 +369,8 @@ def export(stage: OwnClipsStage, folder: Path) -> None:
         for part in BASE_PARTS:
             if (release.root / part).is_dir():
                 shutil.copytree(release.root / part, unfinished / part)
+    if release.face_basis is not None:
+        shutil.copy(release.root / release.face_basis, unfinished / FACE_BASIS)
     if folder.is_dir():
         shutil.rmtree(folder)
     unfinished.rename(folder)
@@ -353,10 +387,11 @@ def prepare(clips: Path, start: Start, work: Path, config: dict, device: torch.d
     codes = {net.code for net in row.controls}
     if CODE not in codes:
         raise HelloMemeError(f"{start.release} has no control net for {CODE}: choose another release.")
+    basis = face_basis(row)
     kept = {path: work / "clips" / f"{_mark(path, row, start, wanted)}.safetensors" for path in paths}
     with FaceAnalyzer() as analyzer:
         new = [
-            analysed(path, row, analyzer, wanted["rate"], wanted["frames"])
+            analysed(path, row, analyzer, wanted["rate"], wanted["frames"], basis)
             for path in tqdm(paths, desc="reading", unit="clip")
             if not kept[path].exists()
         ]
@@ -366,7 +401,7 @@ def prepare(clips: Path, start: Start, work: Path, config: dict, device: torch.d
     for clip in tqdm(new, desc="encoding", unit="clip"):
         save_clip(clip.encoded(pipeline, release.size), kept[clip.path])
     return OwnClipsStage(
-        pipeline, release, [load_clip(path.name, kept[path]) for path in paths], wanted["steps"]
+        pipeline, release, [load_clip(path.name, kept[path], basis) for path in paths], wanted["steps"]
     )
 
 
@@ -381,4 +416,6 @@ def _mark(path: Path, row: Release, start: Start, wanted: dict) -> str:
         row.crop_scale,
         start.base or locate(row, row.base),
     ]
+    if row.face_basis is not None:
+        told.append(hashlib.sha256((row.root / row.face_basis).read_bytes()).hexdigest())
     return hashlib.sha256(json.dumps([*told, wanted["rate"], wanted["frames"]]).encode()).hexdigest()[:16]

@@ -18,7 +18,8 @@ from hellomeme.errors import NoFaceError
 from hellomeme.face.detect import Face
 from hellomeme.face.edit import Turn, edited
 from hellomeme.face.motion import Motion
-from training.evaluate import FEWEST, Bench, control, correlation, read_back
+from hellomeme.portrait import ReferencePortrait
+from training.evaluate import FEWEST, Bench, Prepared, control, correlation, read_back
 
 THUMBNAILS = 100  # of lfw_subset's pictures, the first half, are faces
 ENLARGED, MARGIN = 200, 60  # px, of a thumbnail: MediaPipe wants some surroundings
@@ -97,14 +98,17 @@ def followed(motions: list[Motion], faces: list[Face | None]) -> dict[str, float
     return figures
 
 
+def prepared(bench: Bench, reference: ReferencePortrait) -> Prepared:
+    return Prepared(bench.reenactor.prepared(reference, bench.settings), reference.shape)
+
+
 def draw(bench: Bench, motions: list[Motion]) -> np.ndarray:
     """(N, S, S, 3) uint8: motions put onto the held-out references in turn, as the page does."""
     references = [bench.reenactor.set_reference(pair.reference.frame) for pair in bench.pairs[: len(motions)]]
     drawn = []
     for i, motion in enumerate(motions):
         reference = references[i % len(references)]
-        prepared = bench.reenactor.prepared(reference, bench.settings)
-        drawn.append(bench.draw(prepared, motion.onto(reference.motion)))
+        drawn.append(bench.draw(prepared(bench, reference), motion.onto(reference.motion)))
     return np.stack(drawn)
 
 
@@ -112,8 +116,8 @@ def looked_at(bench: Bench, motion: Motion) -> np.ndarray:
     """(S, 5 S, 3) uint8: the first reference with a photograph's motion, then edited as SHOWN says."""
     motions = [edited(motion, coefficients, Turn(yaw=yaw)) for coefficients, yaw in SHOWN.values()]
     reference = bench.reenactor.set_reference(bench.pairs[0].reference.frame)
-    prepared = bench.reenactor.prepared(reference, bench.settings)
-    return np.hstack([bench.draw(prepared, motion.onto(reference.motion)) for motion in motions])
+    ready = prepared(bench, reference)
+    return np.hstack([bench.draw(ready, motion.onto(reference.motion)) for motion in motions])
 
 
 def driven(bench: Bench, edits: int = 32) -> tuple[dict[str, dict[str, float]], np.ndarray]:

@@ -19,7 +19,7 @@ def by_steps(bench: Bench, steps: tuple[int, ...] = STEPS) -> dict[str, dict[str
     """
     pairs = bench.pairs[:IDENTITIES]
     truth = bench.small(pair.truth for pair in pairs)
-    references = [bench.prepare(pair.reference.frame) for pair in pairs]
+    references = [bench.prepare(pair.reference) for pair in pairs]
     figures = {}
     for count in sorted({*steps, bench.settings.steps}):
         pictures, seconds = [], []
