@@ -2,7 +2,8 @@
 
     python -m examples.make
 
-All of them come from the toon renderer in `training/toon`, with identities that no training run uses.
+All of them come from the toon renderer in `training/toon`. The characters are in the training data
+(`training.dataset.CAST`); those who drive them are not.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hellomeme.face.arkit import INDEX
 from hellomeme.io.ffmpeg import ClipWriter
-from training.toon import Pose, make_identity, render
+from training.dataset import FIRST_IDENTITY
+from training.toon import Pose, coefficients, make_identity, render
 
 HERE = Path(__file__).parent
 SIZE = 512  # px
-FIRST = 3_000_000  # identities beyond every split of the training data
+FIRST = FIRST_IDENTITY["cast"]
 
 # name: number of the identity
 CHARACTERS = {"iris": 8, "otto": 10, "mila": 11, "kofi": 13, "june": 17, "nova": 22, "tariq": 28, "rufus": 32}
@@ -63,15 +64,6 @@ CLIPS = {
         "mouthSmile": ((0, 0.1), (1.9, 0.1), (2.4, 0.9), (3.0, 0.7), (3.45, 0.1)),
     }),
 }  # fmt: skip  # moments and values in pairs
-
-
-def coefficients(named: dict[str, float]) -> np.ndarray:
-    """(51,) float32 from ARKit names; a name without a side stands for both."""
-    values = np.zeros(len(INDEX), np.float32)
-    for name, value in named.items():
-        for full in (name,) if name in INDEX else (name + "Left", name + "Right"):
-            values[INDEX[full]] = value
-    return values
 
 
 def draw(number: int, pose: dict[str, float], expression: dict[str, float], size: int = SIZE) -> np.ndarray:

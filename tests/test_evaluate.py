@@ -3,6 +3,7 @@ model."""
 
 import itertools
 import json
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,23 +14,30 @@ from PIL import Image
 from hellomeme.errors import HelloMemeError
 from hellomeme.face import detect as face_module
 from hellomeme.face.arkit import INDEX
+from hellomeme.face.conditions import condition_pictures
 from hellomeme.face.detect import FaceAnalyzer
+from hellomeme.face.drawing import POINTS, FaceBasis, FaceShape
 from hellomeme.face.rotation import to_angles
-from training import causal, cross, curves, evaluate, photographs, results, steps, text_grid
+from hellomeme.releases.table import FACE_BASIS
+from training import causal, cross, curves, dataset, evaluate, gallery, photographs, results, steps, text_grid
 from training.baselines import warped
 from training.toon import Pose, make_identity, render
 from training.toon.camera import rotation
 
 
 @pytest.fixture(scope="module")
-def bench(model_folder):
+def bench(model_folder, tmp_path_factory):
     """A tiny random model on three identities, one step; pictures without a face are looked through once
     only."""
     torch.set_num_threads(1)
     everything = face_module._search_windows
+    # Its condition pictures show the face
+    folder = shutil.copytree(model_folder, tmp_path_factory.mktemp("models") / "drawn")
+    rng, points = np.random.default_rng(0), len(POINTS)
+    FaceBasis(rng.normal(0, 1, (points, 3)), rng.normal(0, 0.2, (51, points, 3))).save(folder / FACE_BASIS)
     with pytest.MonkeyPatch.context() as patch, FaceAnalyzer() as analyzer:
         patch.setattr(face_module, "_search_windows", lambda *size: itertools.islice(everything(*size), 1))
-        yield evaluate.Bench.of(str(model_folder), analyzer, identities=3, steps=1, guidance=1.0)
+        yield evaluate.Bench.of(str(folder), analyzer, identities=3, steps=1, guidance=1.0)
 
 
 # Measures on arrays
@@ -71,6 +79,8 @@ def test_left_and_right_are_told_apart():
     assert (evaluate.control(wink, "blink left"), evaluate.control(wink, "blink right")) == (0.9, 0)
     other = face(eyeLookInLeft=0.6, eyeLookOutRight=0.4)
     assert evaluate.control(wink, "gaze") == -evaluate.control(other, "gaze") == pytest.approx(0.5)
+    assert evaluate.control(wink, "wink") == -evaluate.control(face(eyeBlinkRight=0.9), "wink") == 0.9
+    assert evaluate.control(face(eyeBlinkLeft=0.9, eyeBlinkRight=0.9), "wink") == 0
 
 
 def test_likeness():
@@ -237,9 +247,69 @@ def test_a_model_that_draws_the_truth_passes_the_causal_test(bench, monkeypatch)
 
 def test_the_same_noise_for_every_picture(bench):
     pair = bench.pairs[0]
-    reference = bench.prepare(pair.reference.frame)
+    reference = bench.prepare(pair.reference)
     first, second = (bench.draw(reference, pair.driver.motion) for _ in range(2))
     assert np.array_equal(first, second)
+
+
+def test_the_condition_shows_the_reference_and_its_expression(bench, monkeypatch):
+    """Of the face in the reference alone, in the driver's pose; and as `Reenactor` shows it."""
+    seen, draw = [], type(bench.pipeline).__call__
+
+    def listen(self, reference, condition, **arguments):
+        seen.append(condition)
+        return draw(self, reference, condition, **arguments)
+
+    monkeypatch.setattr(type(bench.pipeline), "__call__", listen)
+    pair, other = bench.pairs[:2]
+    bench.reenact([pair])
+    bench.draw(bench.prepare(other.reference), pair.driver.motion)
+    bench.through_the_page([pair])
+    own, others, page = (condition[0, :, 0].permute(1, 2, 0).numpy() for condition in seen)
+    size, motion = bench.release.condition_size, pair.driver.motion
+    shape = FaceShape.of(pair.reference.face, bench.basis)
+    np.testing.assert_allclose(own, condition_pictures(motion, size, shape)[0] / 127.5 - 1, atol=1e-6)
+    assert not np.array_equal(own, others)
+    assert page.shape == own.shape and bench.reenactor.basis is bench.basis
+
+
+def test_models_without_a_basis_are_shown_the_square(model_folder, bench, monkeypatch):
+    plain = evaluate.Bench.of(str(model_folder), bench.analyzer, 3)
+    assert plain.basis is None and plain.reenactor.basis is None
+    assert plain.prepare(bench.pairs[0].reference).shape is None
+
+
+@pytest.fixture
+def small_gallery(monkeypatch):
+    """Two expressions and two references of a kind, at half the size."""
+    expressions = {name: gallery.EXPRESSIONS[name] for name in ("laugh", "wink")}
+    monkeypatch.setattr(gallery, "EXPRESSIONS", expressions)
+    monkeypatch.setattr(gallery, "PEOPLE", 2)
+    monkeypatch.setattr(gallery, "SIZE", 256)
+
+
+def test_the_gallery_is_drawn_and_read(bench, small_gallery, monkeypatch):
+    drawn, drawings = gallery.drawn, []
+    monkeypatch.setattr(gallery, "drawn", lambda *args: drawings.append(drawn(*args)) or drawings[-1])
+    figures, picture = gallery.gallery(bench)
+    assert picture.shape == ((1 + 2 + 2) * 128, (1 + 2) * 128, 3)
+    for group in ("the cast", "never trained on"):
+        renderer = figures[f"{group}: renderer"]
+        assert renderer["faces"] == 1 and renderer["yaw"] > 0.9 and renderer["wink"] > 0.8
+        assert 0.8 < renderer["edges"] < 1.3 and figures[group]["edges"] > 0
+        assert "wink" not in figures[group] or abs(figures[group]["wink"]) <= 1
+    assert all(x.shape == (8, 128, 128, 3) for images in drawings for x in images.values())
+    assert len(np.unique(drawings[0]["reference"], axis=0)) == 2
+
+
+def test_drivers_of_the_gallery_are_in_no_split(bench, small_gallery):
+    shots = gallery.drivers(bench.analyzer)
+    yaws = [abs(shot.pose.yaw) for shot in shots]
+    assert len(shots) == 4 and max(yaws[::2]) <= 8 < min(yaws[1::2]) <= max(yaws) <= 22
+    assert np.array_equal(shots[0].expression, shots[1].expression)
+    assert np.abs(shots[0].frame.astype(int) - shots[1].frame).mean() > 5  # somebody else
+    last = max(dataset.FIRST_IDENTITY[name] for name in dataset.FIRST_IDENTITY if name != "gallery")
+    assert min(gallery.FIRST.values()) > last + 10_000
 
 
 def test_photographs_drive(bench, monkeypatch):
@@ -268,6 +338,7 @@ def section(figures):
 
 
 FIGURES = {
+    "gallery": {},
     "self": {
         "model": {
             "psnr": 20.0,

@@ -15,10 +15,12 @@ from PIL import Image
 
 from hellomeme.errors import HelloMemeError
 from hellomeme.face.detect import FaceAnalyzer
+from training.adapters import TARGETS
 from training.causal import causal
 from training.cross import crossed, identity_drift
 from training.curves import curves, read_logs
 from training.evaluate import Bench, add_arguments, as_table, reenactment
+from training.gallery import EXPRESSIONS as GALLERY, TURNS, gallery
 from training.photographs import READINGS, driven
 from training.steps import IDENTITIES, by_steps
 from training.text_grid import GUIDANCE, STEPS, text
@@ -146,6 +148,27 @@ side. (The photographs are other people's, and not shown.)
     return markdown, figures
 
 
+def in_gallery(bench: Bench, folder: Path) -> tuple[str, dict]:
+    figures, picture = gallery(bench)
+    save(picture, folder / "gallery.jpg")
+    markdown = f"""## The gallery
+
+The eight example characters, which the training data has many frames of, and eight identities that it has none of,
+each with {len(GALLERY) * len(TURNS)} drivers that it has none of either: {len(GALLERY)} expressions, each by one identity
+in a mild turn and by another in a stronger one. Drawn as on the page. `faces`: share of pictures in which MediaPipe finds
+a face. `edges`: strength of the edges, as a share of the reference's. The others: correlations between what MediaPipe
+reads of driver and picture; `wink` is left less right eye closed. Renderer: the same identities, rendered with the
+driver's coefficients and pose, and read in the same way.
+
+{as_table(figures)}
+
+First row: drivers. Then the reference, and what is drawn of it.
+
+![the gallery](results/gallery.jpg)
+"""
+    return markdown, figures
+
+
 def number_of_steps(bench: Bench, folder: Path) -> tuple[str, dict]:
     figures = by_steps(bench)
     markdown = f"""## Steps
@@ -181,6 +204,7 @@ Left the plain base, right with the adapters inserted.
 
 
 SECTIONS = {
+    "gallery": in_gallery,
     "self": own_driver,
     "cross": other_driver,
     "causal": one_control,
@@ -233,7 +257,7 @@ def ablation(folder: Path) -> str:
     return f"""{BEGIN}
 Three pairs after the paper's ablations (`training/ablation.py`): the same frozen base, frames, noise, parameters and
 starting weights in both runs of a pair; only where a query looks differs. {plan["steps"]} steps of {plan["batch"]} references
-with three targets each, {len(plan["seeds"])} seeds; mean (lowest to highest). Validation on {plan["validation_identities"]} identities never trained
+with {TARGETS} targets each, {len(plan["seeds"])} seeds; mean (lowest to highest). Validation on {plan["validation_identities"]} identities never trained
 on; a lower loss and a higher PSNR are better.
 
 {(results / "table.md").read_text(encoding="utf-8").strip()}
