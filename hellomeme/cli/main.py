@@ -11,7 +11,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from ..errors import HelloMemeError
 from ..io.quiet import silenced
@@ -45,7 +45,8 @@ def _parser() -> argparse.ArgumentParser:
 class _OneLineParser(argparse.ArgumentParser):
     """argparse, but errors are one line, without the usage text."""
 
-    def error(self, message: str):
+    def error(self, message: str) -> NoReturn:
+        """Prints one line and exits with status 2."""
         self.exit(2, f"hellomeme: {message}; try {self.prog} --help\n")
 
 

@@ -297,7 +297,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_reset_after_fork)
 
 
-def _face(points, categories, matrix: np.ndarray, size: int) -> Face:
+def _face(points: Sequence, categories: Sequence, matrix: np.ndarray, size: int) -> Face:
     """One face of MediaPipe's result for a picture of size x size px."""
     landmarks = np.array([(point.x, point.y) for point in points], np.float32) * size
     scores = {category.category_name: category.score for category in categories}
