@@ -177,9 +177,8 @@ def load_averaged(stage: Stage, folder: Path) -> Stage:
     """The stage with the averaged parameters that `train` left in `folder`."""
     weights = load_file(folder / "averaged.safetensors")
     missing, _ = stage.load_state_dict(weights, strict=False)
-    absent = [name for name in missing if name in trained(stage)]
-    if absent:
-        raise ValueError(f"{folder} was trained with another configuration ({absent[0]} is missing).")
+    if absent := trained(stage).keys() & missing:
+        raise ValueError(f"{folder} was trained with another configuration ({min(absent)} is missing).")
     return stage
 
 

@@ -1,0 +1,344 @@
+"""Stage 3: with the base frozen, the reference adapter and the control nets, by self-reenactment.
+
+Two frames of one identity: the reference gives the appearance, the other frame gives pose and expression and
+is the truth. The base UNet takes part in both passes and is never changed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from hellomeme.face.arkit import INDEX
+from hellomeme.face.detect import FaceAnalyzer
+from hellomeme.face.drawing import FaceBasis
+from hellomeme.models.adapters import HMReferenceAdapter
+from hellomeme.models.unet import HMDenoisingNet, HMReferenceNet
+from training.dataset import Frames, is_cast
+from training.driving import SOURCES, DrivenFrames
+from training.loop import Stage
+from training.pictures import attention_weights, psnr, to_images
+from training.readings import correlation, read_back
+from training.stages.base import make_scheduler
+from training.stages.reader import Reader
+
+TARGETS = 4  # frames that share one pass of the reference
+PURE = 999  # the timestep of pure noise, where sampling starts
+FACE_WEIGHT = 8.0  # of eyes and mouth in the loss: they are what is to follow, on a hundredth of the frame
+READ_WEIGHT = 0.3  # of the difference between what is read of a prediction and of the truth
+# Most frames have little of it, and without plenty it is not learnt.
+RARE = (
+    "eyeBlinkLeft",
+    "eyeBlinkRight",
+    "jawOpen",
+    "mouthSmileLeft",
+    "mouthSmileRight",
+    "mouthFrownLeft",
+    "mouthFrownRight",
+    "mouthPucker",
+    "eyeLookOutLeft",
+    "eyeLookInLeft",
+)
+
+
+def frame_weights(blendshapes: np.ndarray) -> np.ndarray:
+    """(N, 51) coefficients to (N,) how often to draw a frame: 1 for a face at rest, up to some 10."""
+    rare = blendshapes[:, [INDEX[name] for name in RARE]]
+    return 1 + 2 * (rare / rare.mean(0).clip(min=1e-3)).mean(1)
+
+
+def start_by_copying(adapter: HMReferenceAdapter, side: int) -> None:
+    """Begin with every position looking at the same position of the reference, and with no effect on the
+    base.
+
+    In the knitted row (hidden | reference) the reference's position i is numbered n + i. The table of
+    positions is made of sines and cosines, so that shift is a rotation: keys that undo it meet the query of
+    position i. From a random start, finding this takes most of a short training.
+
+    side: height and width of the latents in px; the map at a place is smaller by its level.
+    """
+    levels = len(adapter.config.block_out_channels)
+    places = {f"down_{i}": min(i + 1, levels - 1) for i in range(levels)} | {"mid": levels - 1}
+    places |= {f"up_{i}": levels - 1 - i for i in range(levels)}
+    for place, level in places.items():
+        module = adapter.module_at(place)
+        if module is None:
+            continue
+        n, channels = side >> level, module.norm.normalized_shape[0]
+        table = module.pos_embed.pe[0, :, :].double()
+        # The rotation by n positions, from the table itself: pe[n] = rotation @ pe[0], and pe[0] is sin 0,
+        # cos 0.
+        sine, cosine = table[n, 0::2], table[n, 1::2]
+        back = torch.zeros(channels, channels, dtype=torch.float64)
+        even, odd = torch.arange(0, channels, 2), torch.arange(1, channels, 2)
+        back[even, even], back[even, odd], back[odd, even], back[odd, odd] = cosine, -sine, sine, cosine
+        for attention in (module.attn1, module.attn2):
+            nn.init.orthogonal_(attention.to_q.weight, gain=2.5)
+            attention.to_k.weight.data.copy_(attention.to_q.weight.double() @ back)
+        nn.init.zeros_(module.proj.weight)
+        nn.init.zeros_(module.proj.bias)
+
+
+def start_by_listening(net: nn.Module) -> None:
+    """Begin with control maps that depend on pose and expression about equally.
+
+    A knitted cross attention has no residual connection: what it is told passes through the choice of tokens
+    alone.
+    With torch's own start every position chooses all tokens evenly, and the maps are the same for every
+    driver, to four digits; a short training never gets beyond that. So queries and keys begin sharp, and the
+    fast sines of the coefficients (a hundredth of jawOpen turns the fastest by 5 rad) begin quiet.
+    """
+    for block in net.blocks_down:
+        for attention in (block.attn1, block.attn2):
+            for layer, gain in (
+                (attention.to_q, 4.0),
+                (attention.to_k, 4.0),
+                (attention.to_v, 1.0),
+                (attention.to_out[0], 1.0),
+            ):
+                nn.init.orthogonal_(layer.weight, gain)
+        for layer in (block.ff.net[0].proj, block.ff.net[2], block.proj):
+            layer.weight.data.mul_(1.5)
+    half = net.config.cross_attention_dim // 2
+    frequencies = 10000.0 ** (-torch.arange(half) / half)  # of the sinusoidal embedding, cosines first
+    quiet = (0.01 / frequencies).clamp(max=1.0)
+    first, second = net.exp_proj.linear_1, net.exp_proj.linear_2
+    first.weight.data.mul_(4.0 * torch.cat([quiet, quiet]))
+    second.weight.data.mul_(4.0)
+
+
+class Reenactment(Stage):
+    """The method's loss: frames under noise, given another frame of the same identity and the frames' own
+    motion.
+
+    The base UNet takes part in both passes, with gradients through it, and is frozen. What the scheduler's
+    `prediction_type` says is what it predicts: the velocity, or else the noise.
+    """
+
+    def __init__(
+        self, unet, adapter: HMReferenceAdapter, controls: nn.ModuleList, empty_text: torch.Tensor, scheduler
+    ):
+        super().__init__()
+        unet.requires_grad_(False)
+        self.adapter, self.controls = adapter, controls
+        self.reference_net, self.denoising_net = HMReferenceNet(unet), HMDenoisingNet(unet, adapter)
+        self.register_buffer("empty_text", empty_text, persistent=False)  # (1, N, D)
+        self.scheduler = scheduler
+
+    def control(self, poses: torch.Tensor, coefficients: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {key: value for net in self.controls for key, value in net(poses, coefficients).items()}
+
+    def conditioned(self, batch: dict) -> tuple[dict, dict]:
+        """The prepared reference and the control maps of a batch, with what guidance sees as the negative
+        where `keep` (B,) says so: an empty reference, no pose, no expression."""
+        keep = batch["keep"]
+        reference = batch["reference"] * keep[:, None, None, None]
+        poses = torch.where(keep[:, None, None, None, None], batch["poses"], -1.0)
+        coefficients = batch["coefficients"] * keep[:, None, None]
+        return self.prepare(reference), self.control(poses, coefficients)
+
+    def forward(self, batch: dict) -> torch.Tensor:
+        latents, timesteps = batch["latents"], batch["timesteps"]  # (B, R, C, h, w), (B, R)
+        noise = torch.randn_like(latents)
+        noisy, velocity = (
+            function(latents.flatten(0, 1), noise.flatten(0, 1), timesteps.flatten())
+            .view_as(latents)
+            .transpose(1, 2)
+            for function in (self.scheduler.add_noise, self.scheduler.get_velocity)
+        )
+        wanted = (
+            velocity if self.scheduler.config.prediction_type == "v_prediction" else noise.transpose(1, 2)
+        )
+        predicted = self.predict(noisy, timesteps, *self.conditioned(batch))
+        return (((predicted - wanted) ** 2) * batch["weights"]).mean()
+
+    def prepare(self, reference: torch.Tensor) -> dict:
+        return self.adapter.prepare(self.features(reference))
+
+    @torch.no_grad()
+    def features(self, reference: torch.Tensor) -> dict[str, torch.Tensor]:
+        return self.reference_net(reference, self.empty_text.expand(len(reference), -1, -1))
+
+    def predict(self, noisy, timesteps, prepared: dict, control: dict) -> torch.Tensor:
+        text = self.empty_text.expand(len(noisy), -1, -1)
+        return self.denoising_net(noisy, timesteps, text, prepared, control)
+
+
+def network_inputs(
+    driven: DrivenFrames,
+    latents: torch.Tensor,
+    references: np.ndarray,
+    targets: np.ndarray,
+    sources: np.ndarray | None = None,
+    rng: np.random.Generator | None = None,
+) -> dict[str, torch.Tensor]:
+    """What the networks see of references (B,) and of targets (B, R), by index; nothing is dropped.
+
+    latents: (N, C, h, w) of the frames. sources, rng: see `DrivenFrames.conditions`.
+    """
+    conditions = driven.conditions(references, targets, sources, rng)
+    keep = torch.ones(len(references), dtype=torch.bool)
+    return dict(reference=latents[references].float(), keep=keep, **conditions)
+
+
+class AdapterStage(Reenactment):
+    """The error of frames as one step from pure noise draws them.
+
+    Given are another frame of the same identity, and the frames' motion with the errors that drivers make
+    (`training.driving`).
+    """
+
+    name = "adapters"
+    targets = TARGETS
+
+    def __init__(
+        self,
+        unet,
+        adapter: HMReferenceAdapter,
+        controls: nn.ModuleList,
+        empty_text: torch.Tensor,
+        autoencoder,
+        frames: Frames,
+        latents: torch.Tensor,
+        validation: Frames,
+        validation_latents: torch.Tensor,
+        basis: FaceBasis,
+        condition_size: int,
+        dropped: float = 0.05,
+        cast_share: float = 0.5,
+        reader: Reader | None = None,
+    ):
+        """basis, condition_size (px): of the condition pictures. dropped: share of references that are drawn
+        without conditions. cast_share: share of references that are characters of the gallery. reader: of
+        these latents, trained; without one, nothing but the latents themselves is compared."""
+        super().__init__(unet, adapter, controls, empty_text, make_scheduler())
+        self.reader = None if reader is None else reader.requires_grad_(False)
+        self.autoencoder = autoencoder.requires_grad_(False)
+        self.frames, self.latents = frames, latents
+        self.validation, self.validation_latents = validation, validation_latents
+        self.driven, self.driven_validation = (
+            DrivenFrames(f, basis, condition_size) for f in (frames, validation)
+        )
+        self.groups = frames.by_identity()
+        self.frame_weights = frame_weights(frames.blendshapes)
+        self.group_weights = self._group_weights(cast_share)
+        self.dropped = dropped
+        side = latents.shape[-1]
+        self.weights = attention_weights(frames.landmarks, frames.found, side, FACE_WEIGHT).astype(np.float16)
+
+    def _group_weights(self, cast_share: float) -> np.ndarray:
+        """How often each identity is chosen, summing to 1: more often where more is rare."""
+        weights = np.array([self.frame_weights[group].sum() for group in self.groups])
+        cast = np.array([is_cast(int(self.frames.identity[group[0]])) for group in self.groups])
+        for part, share in ((cast, cast_share), (~cast, 1 - cast_share)):
+            weights[part] *= share / max(weights[part].sum(), 1e-9)
+        return weights / weights.sum()
+
+    def draw(self, rng: np.random.Generator, batch: int) -> dict:
+        references, targets = self.choose(rng, batch)
+        sources = rng.choice(SOURCES, targets.shape)
+        return network_inputs(self.driven, self.latents, references, targets, sources, rng) | dict(
+            latents=self.latents[targets].float().transpose(1, 2),  # (B, C, R, h, w)
+            weights=torch.from_numpy(self.weights[targets]).float()[:, None],
+            keep=torch.from_numpy(rng.random(batch) >= self.dropped),
+        )
+
+    def choose(self, rng: np.random.Generator, batch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Indexes of references (B,) and, of each one's identity, of targets (B, R)."""
+        references, targets = [], []
+        for group in rng.choice(len(self.groups), batch, p=self.group_weights):
+            members = self.groups[group]
+            reference = rng.choice(members)
+            others = members[members != reference]
+            weights = self.frame_weights[others]
+            references.append(reference)
+            targets.append(rng.choice(others, TARGETS, p=weights / weights.sum()))
+        return np.array(references), np.stack(targets)
+
+    def forward(self, batch: dict) -> torch.Tensor:
+        return self.error(self.one_step(batch), batch["latents"], batch)
+
+    def one_step(self, batch: dict) -> torch.Tensor:
+        """Clean latents (B, C, R, h, w) as one step from pure noise predicts them.
+
+        batch: what `network_inputs` returned.
+        """
+        frames = batch["coefficients"].shape[1]
+        noise = torch.randn_like(batch["reference"][:, :, None].expand(-1, -1, frames, -1, -1))
+        # The schedule ends in pure noise, alpha = 0 and sigma = 1: there the velocity, alpha noise - sigma
+        # clean, is -clean.
+        return -self.predict(noise, PURE, *self.conditioned(batch)).float()
+
+    def error(self, clean: torch.Tensor, truth: torch.Tensor, batch: dict) -> torch.Tensor:
+        loss = ((clean - truth).square() * batch["weights"]).mean()
+        if self.reader is not None:  # not where the conditions were dropped
+            read = self.reader.difference(*(x.transpose(1, 2).flatten(0, 1) for x in (clean, truth)))
+            loss = loss + READ_WEIGHT * (read * batch["keep"].repeat_interleave(truth.shape[2])).mean()
+        return loss
+
+    def reenact(
+        self, driven: DrivenFrames, latents: torch.Tensor, pairs: np.ndarray, steps: int = 1, seed: int = 0
+    ) -> np.ndarray:
+        """Pairs (N, 2) of (reference, driver) indexes to (N, H, W, 3) uint8 pictures, sampled without
+        guidance."""
+        device = self.empty_text.device
+        generator = torch.Generator().manual_seed(seed)
+        scheduler = make_scheduler()
+        scheduler.set_timesteps(steps)
+        pictures = []
+        for part in np.array_split(pairs, -(-len(pairs) // 32)):
+            motion = {k: v.to(device) for k, v in driven.conditions(part[:, 0], part[:, 1:]).items()}
+            prepared, control = self.prepare(latents[part[:, 0]].float().to(device)), self.control(**motion)
+            sample = torch.randn((len(part), *latents.shape[1:]), generator=generator).to(device)[:, :, None]
+            for timestep in scheduler.timesteps:
+                velocity = self.predict(sample, timestep.to(device), prepared, control)
+                sample = scheduler.step(velocity, timestep, sample).prev_sample
+            decoded = self.autoencoder.decode(sample[:, :, 0] / self.autoencoder.config.scaling_factor).sample
+            pictures.append(to_images(decoded))
+        return np.concatenate(pictures)
+
+    def pairs(self, count: int) -> np.ndarray:
+        """The first two usable frames of each of the first `count` validation identities, as
+        (reference, driver)."""
+        return np.array([group[:2] for group in self.validation.by_identity()[:count]])
+
+    def validate(self) -> dict[str, float]:
+        pairs = self.pairs(48)
+        truth = self.validation.images[pairs[:, 1]]
+        pictures = self.reenact(self.driven_validation, self.validation_latents, pairs)
+        figures = {
+            "copy": psnr(self.validation.images[pairs[:, 0]], truth).mean(),
+            "psnr": psnr(pictures, truth).mean(),
+        }
+        return figures | self.followed(pictures, pairs[:, 1])
+
+    def followed(self, pictures: np.ndarray, drivers: np.ndarray) -> dict[str, float]:
+        """Share of pictures with a face; what of them follows the validation frames `drivers`, as
+        correlations."""
+        with FaceAnalyzer() as analyzer:
+            faces = read_back(pictures, analyzer)
+        seen = [i for i, face in enumerate(faces) if face is not None]
+        figures = {"faces": len(seen) / len(faces)} | dict.fromkeys(("jaw", "blink", "smile", "gaze"), 0.0)
+        if len(seen) > 2:
+            ours = np.stack([faces[i].blendshapes for i in seen])
+            theirs = self.validation.blendshapes[drivers[seen]]
+            for name, part in (
+                ("jaw", "jawOpen"),
+                ("blink", "eyeBlinkLeft"),
+                ("smile", "mouthSmileLeft"),
+                ("gaze", "eyeLookOutLeft"),
+            ):
+                figures[name] = correlation(ours[:, INDEX[part]], theirs[:, INDEX[part]])
+        return figures
+
+    def picture(self) -> Image.Image:
+        """Rows of: reference, condition picture, result, truth."""
+        pairs = self.pairs(12)
+        size = self.validation.images.shape[1]
+        poses = self.driven_validation.conditions(pairs[:, 0], pairs[:, 1:])["poses"][:, :, 0]
+        poses = to_images(torch.nn.functional.interpolate(poses, size=(size, size)))
+        results = self.reenact(self.driven_validation, self.validation_latents, pairs)
+        rows = [self.validation.images[pairs[:, 0]], poses, results, self.validation.images[pairs[:, 1]]]
+        return Image.fromarray(np.vstack([np.hstack(row) for row in rows]))

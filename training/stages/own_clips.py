@@ -1,0 +1,421 @@
+"""The adapters on a user's own clips: the loss of stage 3, on Stable Diffusion 1.5 or any other base of a
+release.
+
+Every clip is one identity. It is analysed and cropped as the page does with a driver clip, its frames are
+kept as latents of the base's autoencoder, and then one frame is the reference, and others give the motion and
+are the truth.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import shutil
+from dataclasses import dataclass, fields
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import DDPMScheduler
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import nn
+from tqdm import tqdm
+
+from hellomeme.errors import HelloMemeError, NoFaceError
+from hellomeme.face.conditions import condition_pictures, condition_tensor
+from hellomeme.face.crop import Crop
+from hellomeme.face.detect import FaceAnalyzer
+from hellomeme.face.drawing import FaceBasis, FaceShape
+from hellomeme.face.motion import FRAME, Motion
+from hellomeme.face.track import analyse
+from hellomeme.io.ffmpeg import probe, read_frames
+from hellomeme.models.adapters import HMReferenceAdapter
+from hellomeme.models.control import HMControlNet, HMV2ControlNet
+from hellomeme.pipeline import HelloMemePipeline
+from hellomeme.releases.load import face_basis, find, load, locate
+from hellomeme.releases.table import FACE_BASIS, Release
+from training.export import export_adapters
+from training.pictures import psnr, to_tensor
+from training.stages.adapters import TARGETS, Reenactment, start_by_copying, start_by_listening
+
+# The expression that is trained: ARKit's coefficients, which MediaPipe reads of any frame
+CODE = "drive_coeff"
+PURE_NOISE = 0.5  # share of targets under pure noise: sampling starts there
+CLIPS = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".gif", ".mpg", ".mpeg", ".ts", ".3gp")
+FEWEST = 12  # frames that are read even of a short clip
+SEEN = ("blendshapes", "rotation", "origin", "scale", "valid")  # of a motion
+LOOKS = 4  # pairs of frames that are drawn at a look
+LEVELS = (100, 400, 700, 950)  # timesteps of the validation loss
+BASE_PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler", "motion")
+
+
+# The clips
+
+
+@dataclass(frozen=True)
+class Clip:
+    """latents (T, C, h, w) float16, scaled, of the cropped frames; motion: T frames in the same crop.
+
+    shape: of the face, for releases that draw it into the condition picture.
+    """
+
+    name: str
+    latents: torch.Tensor
+    motion: Motion
+    shape: FaceShape | None = None
+
+    @property
+    def usable(self) -> np.ndarray:
+        """Indexes of the frames in which the face was found."""
+        return np.flatnonzero(self.motion.valid)
+
+
+@dataclass(frozen=True)
+class Analysed:
+    """What is known of a clip before the base is loaded: which frames are taken, the motion in them, their
+    crop, and the shape of the face, see `Clip`."""
+
+    path: Path
+    rate: Fraction
+    motion: Motion
+    crop: Crop
+    shape: FaceShape | None
+
+    def encoded(self, pipeline: HelloMemePipeline, size: int) -> Clip:
+        """The clip with its frames as latents, encoded where the pipeline's autoencoder lies."""
+        frames = read_frames(self.path, self.rate, count=len(self.motion), name="training")
+        latents = [pipeline.encode(to_tensor(self.crop.apply(frame, size)[None].copy())) for frame in frames]
+        return Clip(self.path.name, torch.cat(latents).half().cpu(), self.motion, self.shape)
+
+
+def clip_paths(folder: Path) -> list[Path]:
+    """The clips of a folder in order of their names. HelloMemeError if there is no folder or no clip in
+    it."""
+    if not folder.is_dir():
+        raise HelloMemeError(f"There is no folder {folder}: give the folder that your clips are in.")
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in CLIPS)
+    if not paths:
+        raise HelloMemeError(
+            f"The folder {folder} has no clips: put MP4, MOV, WebM or GIF files of a face into it."
+        )
+    return paths
+
+
+def analysed(
+    path: Path, release: Release, analyzer: FaceAnalyzer, rate: float, frames: int, basis: FaceBasis | None
+) -> Analysed:
+    """Motion and crop of a clip, of `rate` frames a second and at most `frames` of them, spread over it.
+
+    With a `basis`, also the shape of the face, as its first frame shows it.
+    Raises HelloMemeError for a clip that cannot be read or has one frame only, NoFaceError where the face is
+    not to be seen most of the time.
+    """
+    info = probe(path, "training")
+    if info.frames < 2:
+        raise HelloMemeError(
+            f"The training clip {path.name} is a single frame: take it out, for training compares two "
+            "frames of a face."
+        )
+    wanted = min(max(Fraction(rate), FEWEST / info.seconds), frames / info.seconds, info.rate)
+    try:
+        motion, crop = analyse(
+            read_frames(path, wanted, name="training"), wanted, analyzer, release.crop_scale
+        )
+    except NoFaceError as error:
+        raise NoFaceError(
+            f"The training clip {path.name} does not show a face in its first second or in most of its "
+            "frames: cut it to where one is seen, or take it out."
+        ) from error
+    if motion.valid.sum() < 2:
+        raise NoFaceError(
+            f"The training clip {path.name} shows a face in a single frame: take it out, for training "
+            "compares two frames of a face."
+        )
+    shape = None if basis is None else shape_in(path, wanted, motion, crop, analyzer, basis)
+    return Analysed(path, wanted, motion, crop, shape)
+
+
+def shape_in(
+    path: Path, rate: Fraction, motion: Motion, crop: Crop, analyzer: FaceAnalyzer, basis: FaceBasis
+) -> FaceShape:
+    """The shape of the face that `motion` follows through a clip, from the first frame it was found in."""
+    first = int(motion.valid.argmax())
+    frame = next(itertools.islice(read_frames(path, rate, name="training"), first, None))
+    faces = [crop.face(face, FRAME) for face in analyzer.faces(frame)]
+    face = min(faces, key=lambda face: np.linalg.norm(face.origin - motion.origin[first]))
+    return FaceShape.of(face, basis)
+
+
+def save_clip(clip: Clip, path: Path) -> None:
+    tensors = {"latents": clip.latents.contiguous()}
+    if clip.shape is not None:
+        tensors["neutral"] = torch.from_numpy(np.ascontiguousarray(clip.shape.neutral))
+    tensors |= {name: torch.from_numpy(np.ascontiguousarray(getattr(clip.motion, name))) for name in SEEN}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, path.with_suffix(".part"))
+    path.with_suffix(".part").replace(path)
+
+
+def load_clip(name: str, path: Path, basis: FaceBasis | None) -> Clip:
+    tensors = load_file(path)
+    shape = None if basis is None else FaceShape(basis, tensors["neutral"].numpy())
+    return Clip(name, tensors["latents"], Motion(*(tensors[part].numpy() for part in SEEN)), shape)
+
+
+# What training begins with
+
+
+@dataclass(frozen=True)
+class Start:
+    """release: name of a row or a folder of adapters. base: hub id, folder or file, or the row's own. fresh:
+    whether the adapters begin at random, of the row's kind, instead of as released."""
+
+    release: str
+    base: str | None = None
+    fresh: bool = False
+
+    def settle(self, folder: Path, model: dict) -> str:
+        """What to load as the release. In `folder`, notes what training began with and writes fresh adapters.
+
+        Raises HelloMemeError where the training in `folder` was begun otherwise.
+        """
+        told = {field.name: getattr(self, field.name) for field in fields(self)}
+        note = folder / "start.json"
+        if note.exists() and (before := json.loads(note.read_text())) != told:
+            changed = next(name for name in told if told[name] != before[name])
+            raise HelloMemeError(
+                f"The training in {folder} was begun with {changed} {before[changed]}, not "
+                f"{told[changed]}: go on with that, or choose another work folder."
+            )
+        adapters = folder / "start"
+        if self.fresh and not adapters.is_dir():
+            row = find(self.release)
+            unfinished = folder / "start.part"
+            export_adapters(unfinished, named(row, *fresh_adapters(row, model)))
+            unfinished.rename(adapters)
+        folder.mkdir(parents=True, exist_ok=True)
+        note.write_text(json.dumps(told))
+        return str(adapters) if self.fresh else self.release
+
+
+def fresh_adapters(row: Release, model: dict) -> tuple[HMReferenceAdapter, list[nn.Module]]:
+    """The adapters of v1 or v2 at their start, for a base with blocks of the widths `channels`.
+
+    model: channels, heads of the reference attentions, and the width of the control nets' tokens.
+    """
+    if row.name not in ("v1", "v2"):
+        raise HelloMemeError(
+            f"Adapters can be begun anew as v1 or v2, not as {row.name}: choose one of the two."
+        )
+    channels, side = model["channels"], row.size // 8
+    adapter = HMReferenceAdapter(
+        block_out_channels=channels, num_attention_heads=model["heads"], version=row.name
+    )
+    start_by_copying(adapter, side)
+    kind, widths = (
+        (HMControlNet, channels[:3]) if row.name == "v1" else (HMV2ControlNet, [*channels[1:], channels[3]])
+    )
+    # v1's first map has half the latents' side, v2's the whole; the first block halves what it is given.
+    scale = row.condition_size // (side if row.name == "v1" else 2 * side)
+    control = kind(
+        scale_factor=scale, cross_attention_dim=model["control_width"], block_out_channels=(128, *widths)
+    )
+    start_by_listening(control)
+    return adapter, [control]
+
+
+def named(row: Release, adapter: nn.Module, controls: list[nn.Module]) -> dict[str, nn.Module]:
+    """The networks by the names of their folders in a release."""
+    nets = [net for net in row.controls if net.code == CODE]
+    folders = [source.rsplit("/", 1)[-1] for source in (row.reference, *(net.source for net in nets))]
+    return dict(zip(folders, [adapter, *controls], strict=True))
+
+
+# Training
+
+
+class OwnClipsStage(Reenactment):
+    """Self-reenactment within each clip. With three clips and more, one in ten is kept to validate on."""
+
+    name = "own"
+    targets = TARGETS
+
+    def __init__(
+        self,
+        pipeline: HelloMemePipeline,
+        release: Release,
+        clips: list[Clip],
+        steps: int | None = None,
+        dropped: float = 0.1,
+    ):
+        """pipeline: the base and the adapters to begin with. steps: for pictures at a look; the release's if
+        None.
+        dropped: share of references that are drawn without any adapter's help, which guidance compares
+        with."""
+        # Every frame is told the release's prompt, which the page will put in; our own base knows none.
+        text = pipeline.encode_prompt(release.prompt)[1:]
+        scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
+        super().__init__(
+            pipeline.unet, pipeline.hm_reference, nn.ModuleList(pipeline.controls), text, scheduler
+        )
+        self.adapter.requires_grad_(True)
+        self.controls.requires_grad_(True)
+        if hasattr(self.adapter, "reference_modules_down"):
+            self.adapter.reference_modules_down[3].requires_grad_(False)  # the method has no use for it
+        # Computes again what the way back through the base needs
+        pipeline.unet.enable_gradient_checkpointing()
+        self.autoencoder = pipeline.vae.requires_grad_(False)
+        # Here so that it goes to the GPU with the rest
+        self.text_encoder = pipeline.text_encoder.requires_grad_(False)
+        self.pipeline, self.release = pipeline, release
+        self.steps, self.dropped = steps or release.steps, dropped
+        kept = max(1, len(clips) // 10) if len(clips) > 2 else 0
+        self.clips, self.validation = clips[: len(clips) - kept], clips[len(clips) - kept :] or clips
+        # As the schedule of the demo's base does
+        self.ends_in_noise = bool(scheduler.alphas_cumprod[-1] < 1e-6)
+        self.pictures: list[list[np.ndarray]] = []
+
+    def _batch(self, chosen: list[tuple[Clip, int, np.ndarray]]) -> dict:
+        """(clip, reference, targets (R,)) to what the loss takes, without the noise levels."""
+        motions = [clip.motion.at(targets) for clip, _, targets in chosen]
+        return dict(
+            reference=torch.stack([clip.latents[reference] for clip, reference, _ in chosen]).float(),
+            latents=torch.stack([clip.latents[targets] for clip, _, targets in chosen]).float(),
+            poses=torch.stack(
+                [
+                    condition_tensor(motion, self.release.condition_size, clip.shape)
+                    for motion, (clip, _, _) in zip(motions, chosen, strict=True)
+                ]
+            ),
+            coefficients=torch.from_numpy(np.stack([motion.blendshapes for motion in motions])),
+            weights=torch.ones(1),
+        )
+
+    def draw(self, rng: np.random.Generator, batch: int) -> dict:
+        chosen = []
+        for index in rng.integers(0, len(self.clips), batch):
+            clip = self.clips[index]
+            reference, *others = rng.permutation(clip.usable)
+            chosen.append((clip, reference, rng.choice(others, TARGETS)))
+        timesteps = rng.integers(0, self.scheduler.config.num_train_timesteps, (batch, TARGETS))
+        if self.ends_in_noise:  # few steps are enough there, and the first decides most
+            timesteps[rng.random(timesteps.shape) < PURE_NOISE] = timesteps.max()
+        keep = rng.random(batch) >= self.dropped
+        return self._batch(chosen) | dict(timesteps=torch.from_numpy(timesteps), keep=torch.from_numpy(keep))
+
+    def pairs(self) -> list[tuple[Clip, int, np.ndarray]]:
+        """Frames to look at, of the validation clips in turn: each clip's first, and ever later ones as
+        targets."""
+        pairs = []
+        for k in range(LOOKS):
+            clip = self.validation[k % len(self.validation)]
+            reference, *others = clip.usable
+            pairs.append((clip, reference, np.array([others[(k + 1) * len(others) // (LOOKS + 1)]])))
+        return pairs
+
+    def validate(self) -> dict[str, float]:
+        """The loss at a few noise levels, and PSNR of what the page would draw and of the reference left as
+        it is, against the autoencoder's reconstruction of the truth."""
+        device, chosen = self.empty_text.device, self.pairs()
+        batch = self._batch(chosen) | dict(keep=torch.ones(len(chosen), dtype=torch.bool))
+        losses = []
+        for level in LEVELS:
+            torch.manual_seed(level)
+            batch["timesteps"] = torch.full((len(chosen), 1), level)
+            losses.append(self({name: tensor.to(device) for name, tensor in batch.items()}).item())
+        self.pictures = [self._drawn(*pair) for pair in chosen]
+        references, _, results, truths = (np.stack(column) for column in zip(*self.pictures, strict=True))
+        return dict(
+            validation=np.mean(losses),
+            psnr=psnr(results, truths).mean(),
+            copy=psnr(references, truths).mean(),
+        )
+
+    def _drawn(self, clip: Clip, reference: int, targets: np.ndarray) -> list[np.ndarray]:
+        """Reference, condition picture, result and truth, (size, size, 3) uint8 each."""
+        motion, size = clip.motion.at(targets), self.release.size
+        latents = clip.latents[[reference, *targets]].float()
+        # (3, 2, H, W)
+        decoded = (self.pipeline.decode(latents.transpose(0, 1)[None])[0] * 255).round().byte()
+        before, truth = decoded.permute(1, 2, 3, 0).cpu().numpy()
+        pose = condition_pictures(motion, size, clip.shape)[0]
+        result = self.pipeline(
+            self.pipeline.prepare_reference(latents[:1], self.release.prompt),
+            condition_tensor(motion, self.release.condition_size, clip.shape)[None],
+            prompt=self.release.prompt,
+            drive_coeff=torch.from_numpy(motion.blendshapes)[None],
+            num_inference_steps=self.steps,
+            guidance_scale=self.release.guidance,
+            generator=torch.Generator().manual_seed(0),
+        ).frames[0]
+        return [before, pose, np.asarray(result), truth]
+
+    def picture(self) -> Image.Image:
+        """What `validate` drew, a row to a pair: reference, condition picture, result and truth."""
+        return Image.fromarray(np.vstack([np.hstack(row) for row in self.pictures]))
+
+
+def export(stage: OwnClipsStage, folder: Path) -> None:
+    """The adapters in the layout of their release, which `--release FOLDER` takes; the base is not part of
+    it, except for the demo's, which has no other place."""
+    unfinished = folder.with_name(folder.name + ".part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    release = stage.release
+    export_adapters(unfinished, named(release, stage.adapter, list(stage.controls)))
+    if release.base == ".":
+        for part in BASE_PARTS:
+            if (release.root / part).is_dir():
+                shutil.copytree(release.root / part, unfinished / part)
+    if release.face_basis is not None:
+        shutil.copy(release.root / release.face_basis, unfinished / FACE_BASIS)
+    if folder.is_dir():
+        shutil.rmtree(folder)
+    unfinished.rename(folder)
+
+
+def prepare(clips: Path, start: Start, work: Path, config: dict, device: torch.device) -> OwnClipsStage:
+    """The stage at its start. What is wrong with clips is found before the base is loaded; latents are kept
+    in `work`.
+
+    config: `clips` (rate, frames, steps), and `model` as `fresh_adapters` takes it.
+    """
+    paths, wanted = clip_paths(clips), config["clips"]
+    row = find(start.release)
+    codes = {net.code for net in row.controls}
+    if CODE not in codes:
+        raise HelloMemeError(f"{start.release} has no control net for {CODE}: choose another release.")
+    basis = face_basis(row)
+    kept = {path: work / "clips" / f"{_mark(path, row, start, wanted)}.safetensors" for path in paths}
+    with FaceAnalyzer() as analyzer:
+        new = [
+            analysed(path, row, analyzer, wanted["rate"], wanted["frames"], basis)
+            for path in tqdm(paths, desc="reading", unit="clip")
+            if not kept[path].exists()
+        ]
+    name = start.settle(work / OwnClipsStage.name, config["model"])
+    pipeline, _, release = load(name, start.base, "cpu", torch.float32, code=CODE)
+    pipeline.vae.to(device)
+    for clip in tqdm(new, desc="encoding", unit="clip"):
+        save_clip(clip.encoded(pipeline, release.size), kept[clip.path])
+    return OwnClipsStage(
+        pipeline, release, [load_clip(path.name, kept[path], basis) for path in paths], wanted["steps"]
+    )
+
+
+def _mark(path: Path, row: Release, start: Start, wanted: dict) -> str:
+    """A name for the latents of a clip that changes with whatever they depend on."""
+    file = path.stat()
+    told = [
+        path.name,
+        file.st_size,
+        file.st_mtime_ns,
+        row.size,
+        row.crop_scale,
+        start.base or locate(row, row.base),
+    ]
+    if row.face_basis is not None:
+        told.append(hashlib.sha256((row.root / row.face_basis).read_bytes()).hexdigest())
+    return hashlib.sha256(json.dumps([*told, wanted["rate"], wanted["frames"]]).encode()).hexdigest()[:16]
