@@ -58,7 +58,7 @@ if not row.first_pass:
 together = add_motion(pipeline, row)
 if not together:
     # Without a motion module there is no second pass: one without effect lets the first be seen through it
-    from training.motion_module import make_motion_adapter
+    from training.stages.motion_module import make_motion_adapter
 
     unet = pipeline.unet.config
     pipeline.register_modules(

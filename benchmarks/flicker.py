@@ -25,8 +25,8 @@ from hellomeme.face.smooth import bridged, smoothed
 from hellomeme.releases.load import add_motion, face_basis, load
 from hellomeme.sampling.windows import ClipPlan, draw_clip
 from hellomeme.settings import ClipSettings
-from training.autoencoder import to_tensor
 from training.dataset import FIRST_IDENTITY, RENDER_SIZE
+from training.pictures import to_tensor
 from training.toon import make_identity, random_clip, render
 
 STILL = 1  # levels: pixels of the truth that change by no more in any colour stand still

@@ -16,7 +16,7 @@ from common import machine
 
 from hellomeme.face.detect import FaceAnalyzer
 from training.dataset import FIRST_IDENTITY, RENDER_SIZE
-from training.evaluate import ANGLES, FOLLOWED, control, correlation
+from training.readings import ANGLES, FOLLOWED, control, correlation
 from training.toon import Pose, make_identity, random_expression, render
 from training.toon.camera import rotation
 

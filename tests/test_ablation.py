@@ -16,17 +16,18 @@ from hellomeme.errors import HelloMemeError
 from hellomeme.models.adapters import HMReferenceAdapter
 from hellomeme.models.attention import SKCrossAttention, SKReferenceAttention
 from hellomeme.models.control import HMControlNet, HMV2ControlNet
-from training import ablation, dataset
-from training.adapters import start_by_copying
-from training.loop import read_log, trained
-from training.plain_attention import (
+from training import dataset
+from training.evaluation import ablation
+from training.evaluation.plain_attention import (
     PlainControlNet,
     PlainCrossAttention,
     PlainReferenceAdapter,
     PlainReferenceAttention,
     PlainV2ControlNet,
 )
+from training.loop import read_log, trained
 from training.run import Workshop
+from training.stages.adapters import start_by_copying
 
 CHANNELS, HEADS = 16, 4
 CONFIG = {

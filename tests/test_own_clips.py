@@ -21,9 +21,9 @@ from hellomeme.reenactor import Reenactor
 from hellomeme.releases.load import face_basis, find, load
 from hellomeme.releases.table import FACE_BASIS
 from hellomeme.settings import Settings
-from training import own_clips
 from training.loop import Schedule, train
 from training.run import main
+from training.stages import own_clips
 from training.toon import make_identity, random_clip, render
 
 WIDTHS = (16, 32, 32, 32)

@@ -22,17 +22,17 @@ from hellomeme.models.adapters import HMReferenceAdapter
 from hellomeme.releases.load import face_basis as load_face_basis, load
 from hellomeme.sampling.windows import WINDOW, ClipPlan, in_windows
 from training import dataset, face_basis
-from training.adapters import PURE, network_inputs, start_by_copying
-from training.base import make_scheduler
 from training.cpu import LONGEST, short_attentions
-from training.decoder import PatchDiscriminator
 from training.driving import COMMANDED, OTHER, OWN, DrivenFrames
 from training.export import take_apart
 from training.loop import Schedule, load_averaged, train, trained
-from training.motion_module import flicker
-from training.reader import NAMES, Reader
 from training.run import Workshop
-from training.together import hand_over
+from training.stages.adapters import PURE, network_inputs, start_by_copying
+from training.stages.base import make_scheduler
+from training.stages.decoder import PatchDiscriminator
+from training.stages.motion_module import flicker
+from training.stages.reader import NAMES, Reader
+from training.stages.together import hand_over
 
 CONFIG = {
     "seed": 0,

@@ -28,19 +28,20 @@ from hellomeme.models.adapters import HMReferenceAdapter
 from hellomeme.models.autoencoder import PatchAutoencoder
 from hellomeme.models.control import HMControlNet, HMV2ControlNet
 from hellomeme.releases.table import FACE_BASIS
-from training import dataset, own_clips
-from training.adapters import AdapterStage, network_inputs, start_by_copying, start_by_listening
-from training.autoencoder import AutoencoderStage, encode_all, scaling_factor
-from training.base import BaseStage, make_scheduler, make_unet, tokenize
-from training.curves import curves
-from training.decoder import VALIDATED, DecoderStage, drawings, drawn_latents
+from training import dataset
+from training.evaluation.curves import curves
 from training.export import export_adapters, export_base, take_apart
 from training.face_basis import errors, fit
 from training.loop import Schedule, Stage, load_averaged, train
-from training.motion_module import MotionStage, make_motion_adapter
-from training.reader import Reader, ReaderStage
-from training.text import make_text_encoder, make_tokenizer
-from training.together import TogetherStage, hand_over
+from training.stages import own_clips
+from training.stages.adapters import AdapterStage, network_inputs, start_by_copying, start_by_listening
+from training.stages.autoencoder import AutoencoderStage, encode_all, scaling_factor
+from training.stages.base import BaseStage, make_scheduler, make_unet, tokenize
+from training.stages.decoder import VALIDATED, DecoderStage, drawings, drawn_latents
+from training.stages.motion_module import MotionStage, make_motion_adapter
+from training.stages.reader import Reader, ReaderStage
+from training.stages.text import make_text_encoder, make_tokenizer
+from training.stages.together import TogetherStage, hand_over
 
 TRAINED_ON = ("train", "cast")  # splits
 

@@ -1,0 +1,1 @@
+"""The stages of training, each a loss with its data."""
