@@ -39,10 +39,10 @@ with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, __file__, "--release", release, "--one", driver]
         command += ["--steps", str(options.steps)] if options.steps else []
         began = time.monotonic()
-        told = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-        peaks.append(float(told[2]))
+        fields = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+        peaks.append(float(fields[2]))
         print(
-            f"{told[0]} frames: peak {peaks[-1]:.0f} MiB, {float(told[1]):.0f} s "
+            f"{fields[0]} frames: peak {peaks[-1]:.0f} MiB, {float(fields[1]):.0f} s "
             f"({time.monotonic() - began:.0f} s with loading)"
         )
 print(f"ratio {peaks[1] / peaks[0]:.3f}")

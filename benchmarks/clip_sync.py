@@ -23,7 +23,7 @@ options = parser.parse_args()
 from clips import H264, ffmpeg, samples, stamps  # noqa: E402
 from photos import toon  # noqa: E402
 
-from hellomeme.face.detect import FaceAnalyzer  # noqa: E402
+from hellomeme.face.detect import Face, FaceAnalyzer  # noqa: E402
 from hellomeme.io.ffmpeg import read_frames  # noqa: E402
 from hellomeme.reenactor import Reenactor  # noqa: E402
 from hellomeme.settings import ClipSettings, Settings  # noqa: E402
@@ -32,13 +32,13 @@ HERTZ = 48000
 
 
 class SameFace:
-    def __init__(self):
+    def __init__(self) -> None:
         self.found = FaceAnalyzer().faces(toon(3))
 
-    def faces(self, frame, thorough=False):
+    def faces(self, frame: np.ndarray, thorough: bool = False) -> list[Face]:
         return self.found
 
-    def face(self, frame, name="driver", index=None):
+    def face(self, frame: np.ndarray, name: str = "driver", index: int | None = None) -> Face:
         return self.found[0]
 
 

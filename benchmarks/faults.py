@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from common import ROOT, head, machine
@@ -48,7 +49,7 @@ def run(*arguments) -> tuple[int, str]:
 
 
 @contextlib.contextmanager
-def kept(descriptor: int):
+def kept(descriptor: int) -> Iterator[None]:
     """A file descriptor that is afterwards what it was before."""
     copy = os.dup(descriptor)
     try:
@@ -72,7 +73,7 @@ def names(folder: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def small_disk(folder: Path):
+def small_disk(folder: Path) -> Iterator[str]:
     """Yields ("tmpfs" or "limit"); meanwhile the folder has room for `DISK` bytes, or no file may grow
     larger."""
     folder.mkdir()
@@ -92,7 +93,7 @@ def small_disk(folder: Path):
 
 
 @contextlib.contextmanager
-def full(folder: Path, kind: str):
+def full(folder: Path, kind: str) -> Iterator[None]:
     """The disk is full, until the end of the block."""
     if kind == "limit":
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -153,13 +154,13 @@ def disk_case(name: str, command: tuple, place: Path, kind: str, results: Path |
     with full(place, kind):
         status, said = run(*command)
         left = [name for name in {*names(place), *names(results)} if name != "filler"]
-    again, told = run(*command)
+    again, error = run(*command)
     good = all(whole(results / name) for name in names(results)) and names(results)
     one = len(said.splitlines()) == 1 or command[0] == "batch"
     report(
         name,
         bool(status in (1, 2) and one and not left and again == 0 and good),
-        f"{status}, {said!r}, left {left}; with room: {again}, {names(results)} {'' if again == 0 else told}",
+        f"{status}, {said!r}, left {left}; with room: {again}, {names(results)} {error if again else ''}",
     )
     for made in names(results):
         (results / made).unlink()
@@ -180,7 +181,7 @@ def model(folder: Path) -> None:
         for path in release.rglob("*")
         if path.is_file() and path.name not in ("README.md", "model_index.json")
     ):
-        content, told = file.read_bytes(), {}
+        content, outcomes = file.read_bytes(), {}
         damages = {
             "cut off": content[: len(content) // 2],
             "emptied": b"",
@@ -194,13 +195,13 @@ def model(folder: Path) -> None:
             fine = output.read_bytes() == right and (
                 (status == 2 and len(said.splitlines()) == 1) or status == 0
             )
-            told[kind] = (fine, said.replace(str(release), "FOLDER") if status else "not needed")
+            outcomes[kind] = (fine, said.replace(str(release), "FOLDER") if status else "not needed")
             file.write_bytes(content)
-        for said in dict.fromkeys(said for _, said in told.values()):
-            kinds = [kind for kind in told if told[kind][1] == said]
+        for said in dict.fromkeys(said for _, said in outcomes.values()):
+            kinds = [kind for kind in outcomes if outcomes[kind][1] == said]
             report(
                 f"{file.relative_to(release)} {', '.join(kinds)}",
-                all(told[kind][0] for kind in kinds),
+                all(outcomes[kind][0] for kind in kinds),
                 repr(said),
             )
     status, said = run(*command)
@@ -229,7 +230,9 @@ def killed(folder: Path) -> None:
     kill_case("while a batch is written", command, temporary, out, lambda: sorted(out.glob("*.png"))[2:], 6)
 
 
-def kill_case(name: str, command: list, temporary: Path, out: Path, ripe, files: int) -> None:
+def kill_case(
+    name: str, command: list, temporary: Path, out: Path, ripe: Callable[[], object], files: int
+) -> None:
     command = [sys.executable, "-m", "hellomeme", *map(str, command)]
     settings = {
         "cwd": ROOT,

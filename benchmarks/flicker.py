@@ -4,9 +4,9 @@ Rendered clips of identities never trained on drive their own first frame, so th
 has a truth. Flicker is the mean squared difference between neighbouring frames of (output - truth), in levels
 of 255: it counts movement that is missed as well as movement that should not be there. Beside it stand the
 mean squared difference between neighbouring frames of the output alone, whose aim is the truth's, and the
-same over the pixels that do not change in the truth alone, which is what an eye calls flicker. Two more lines
-tell what it is made of: a clip that stands still, whose flicker is the movement itself, and the truth through
-the autoencoder, which no module could beat.
+same over the pixels that do not change in the truth alone, which is what one sees as flicker. For comparison:
+a clip that stands still, whose flicker is the movement itself, and the truth through the autoencoder, which
+no module could beat.
 """
 
 import argparse
@@ -22,7 +22,9 @@ from hellomeme.face.detect import Face, FaceAnalyzer
 from hellomeme.face.drawing import FaceShape
 from hellomeme.face.motion import Motion
 from hellomeme.face.smooth import bridged, smoothed
+from hellomeme.pipeline import HelloMemePipeline, Reference
 from hellomeme.releases.load import add_motion, face_basis, load
+from hellomeme.releases.table import Release
 from hellomeme.sampling.windows import ClipPlan, draw_clip
 from hellomeme.settings import ClipSettings
 from training.dataset import FIRST_IDENTITY, RENDER_SIZE
@@ -53,7 +55,13 @@ def performed(
 
 
 def reenacted(
-    pipeline, release, reference, shape: FaceShape | None, motion: Motion, together: bool, overlap: int
+    pipeline: HelloMemePipeline,
+    release: Release,
+    reference: Reference,
+    shape: FaceShape | None,
+    motion: Motion,
+    together: bool,
+    overlap: int,
 ) -> np.ndarray:
     """(T, H, W, 3) in [0, 255]: the motion as it stands, with the release's own steps.
 
@@ -61,15 +69,15 @@ def reenacted(
     """
     plan = ClipPlan(len(motion), release.steps, release.guidance, together, release.first_pass, overlap)
 
-    def tell(frames: np.ndarray) -> dict:
-        told = motion.at(frames)
+    def conditions(frames: np.ndarray) -> dict:
+        window = motion.at(frames)
         return {
-            "condition": condition_tensor(told, release.condition_size, shape)[None],
-            "drive_coeff": torch.from_numpy(told.blendshapes)[None],
+            "condition": condition_tensor(window, release.condition_size, shape)[None],
+            "drive_coeff": torch.from_numpy(window.blendshapes)[None],
         }
 
     generator, text = torch.Generator().manual_seed(0), pipeline.encode_prompt(release.prompt)
-    latents = torch.cat(list(draw_clip(pipeline, reference, tell, plan, text, generator)), 2)
+    latents = torch.cat(list(draw_clip(pipeline, reference, conditions, plan, text, generator)), 2)
     return levels(pipeline.decode(latents))
 
 

@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,7 +81,7 @@ def pixels(path: str) -> np.ndarray:
     return np.array(Image.open(path)).astype(int)
 
 
-def draw(client: Client, asked: dict):
+def draw(client: Client, asked: dict) -> tuple[int, np.ndarray]:
     """(seed in the file, pixels) of an answer."""
     path = client.predict(**asked, api_name="/image")[0]
     return metadata.read(path).settings.seed, pixels(path)
@@ -109,7 +110,7 @@ def ask(client: Client, asked: dict, alone: np.ndarray, until: float, tally: Tal
 
 
 @contextlib.contextmanager
-def page(folder: Path):
+def page(folder: Path) -> Iterator[tuple[subprocess.Popen, str]]:
     """(process, address) of the page, which keeps its temporary files in the folder."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -181,9 +182,9 @@ def left(url: str, folder: Path) -> tuple[float, str, list[str]]:
     leaver = subprocess.Popen(
         [sys.executable, __file__, "--leave", url, str(clip)], stdout=subprocess.PIPE, text=True
     )
-    told = leaver.stdout.readline().split()
-    if not told or told[0] == "ended":
-        sys.exit(f"the clip that was to be left ended by itself: {' '.join(told)}")
+    fields = leaver.stdout.readline().split()
+    if not fields or fields[0] == "ended":
+        sys.exit(f"the clip that was to be left ended by itself: {' '.join(fields)}")
     job = waiting.submit(**request(1), api_name="/image")
     time.sleep(2)
     if job.done():
@@ -193,7 +194,7 @@ def left(url: str, folder: Path) -> tuple[float, str, list[str]]:
     leaver.wait()
     job.result()
     seconds = time.monotonic() - began
-    return seconds, f"{told[0]} of {told[1]} frames", [path.name for path in folder.glob("hellomeme-*")]
+    return seconds, f"{fields[0]} of {fields[1]} frames", [path.name for path in folder.glob("hellomeme-*")]
 
 
 def main() -> bool:
@@ -202,7 +203,7 @@ def main() -> bool:
         first = visitor(url)
         alone = [draw(first, request(i))[1] for i in range(options.clients)]
         if any(np.array_equal(a, b) for i, a in enumerate(alone) for b in alone[:i]):
-            sys.exit("two clients' pictures are alike: a wrong answer could not be told from a right one")
+            sys.exit("two clients' pictures are alike: a wrong answer would not show")
         began = time.monotonic()
         draw(first, request(0))
         one = time.monotonic() - began

@@ -45,7 +45,7 @@ def draw(fast: bool) -> torch.Tensor:
     latents = pipeline.encode(picture.permute(2, 0, 1)[None] / 127.5 - 1, generator)
     plan = ClipPlan(facts["f"], facts["steps"], facts["guidance_scale"], fast=fast)
 
-    def tell(frames: np.ndarray) -> dict:
+    def conditions(frames: np.ndarray) -> dict:
         return {
             "condition": recorded["in.drive.condition"][:, :, frames] / 127.5 - 1,
             "emotion": recorded["in.drive.pd_fpg"][:, frames],
@@ -54,7 +54,7 @@ def draw(fast: bool) -> torch.Tensor:
 
     reference, text = pipeline.prepare_reference(latents, *prompts), pipeline.encode_prompt(*prompts)
     began = time.monotonic()
-    result = torch.cat(list(draw_clip(pipeline, reference, tell, plan, text, generator)), 2)
+    result = torch.cat(list(draw_clip(pipeline, reference, conditions, plan, text, generator)), 2)
     print(f"{'fast' if fast else 'exact'}: {facts['f']} frames in {time.monotonic() - began:.1f} s")
     return result
 

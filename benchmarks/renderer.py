@@ -2,7 +2,7 @@
 
 Held-out identities with random expressions, and heads turned by up to so many degrees about each axis at
 once. Printed are the share in which a face is found; for each control, over the heads found, the correlation
-of what the renderer was told with what MediaPipe reads, and the line through them (read = slope * told +
+of what was rendered with what MediaPipe reads, and the line through them (read = slope * rendered +
 offset); and how long a frame takes.
 """
 
@@ -44,8 +44,8 @@ def main() -> None:
             seconds["drawing"] += drawn - began
             seconds["reading"] += time.perf_counter() - drawn
             if faces:
-                told = replace(faces[0], blendshapes=expression, rotation=rotation(pose))
-                pairs.append([[control(face, name) for name in names] for face in (told, faces[0])])
+                rendered = replace(faces[0], blendshapes=expression, rotation=rotation(pose))
+                pairs.append([[control(face, name) for name in names] for face in (rendered, faces[0])])
             else:
                 missed.append(pose)
 
@@ -54,9 +54,9 @@ def main() -> None:
     for pose in missed:
         print(f"  not at yaw {pose.yaw:.0f}, pitch {pose.pitch:.0f}, roll {pose.roll:.0f}")
     print("\n| control | correlation | slope | offset |\n|---|---|---|---|")
-    for name, (told, read) in zip(names, np.transpose(pairs, (2, 1, 0)), strict=True):
-        slope, offset = np.polyfit(told, read, 1)
-        print(f"| {name} | {correlation(told, read):.2f} | {slope:.2f} | {offset:.2f} |")
+    for name, (rendered, read) in zip(names, np.transpose(pairs, (2, 1, 0)), strict=True):
+        slope, offset = np.polyfit(rendered, read, 1)
+        print(f"| {name} | {correlation(rendered, read):.2f} | {slope:.2f} | {offset:.2f} |")
     for what, total in seconds.items():
         print(f"\n{what}: {args.heads / total:.1f} frames of {RENDER_SIZE} px a second, on one core")
 

@@ -148,7 +148,7 @@ def test_the_log_and_a_grid_of_the_last_look_are_there(place):
 
 
 def test_released_adapters_are_trained_further_and_the_base_stays(place, tmp_path, monkeypatch):
-    monkeypatch.setattr("training.loop._look", lambda *everything: None)
+    monkeypatch.setattr("training.loop._validate", lambda *everything: None)
     start = own_clips.Start(str(place / "work" / "release"), str(place / "base"))
     stage = own_clips.prepare(place / "clips", start, tmp_path, CONFIG, torch.device("cpu"))
     assert [clip.name for clip in stage.clips] == ["3.mp4", "5.mp4"] and [
@@ -200,7 +200,7 @@ def test_a_second_run_goes_on_without_reading_the_clips_again(place, monkeypatch
         raise AssertionError("clips are read once")
 
     monkeypatch.setattr(own_clips, "analysed", never)
-    monkeypatch.setattr("training.loop._look", lambda *everything: None)
+    monkeypatch.setattr("training.loop._validate", lambda *everything: None)
     before = load_file(place / "work" / "own" / "last.safetensors")
     own(place, "work", "--fresh")  # its two steps are done
     after = load_file(place / "work" / "own" / "last.safetensors")

@@ -20,7 +20,15 @@ def short_attentions() -> Iterator[None]:
     """
     fused = F.scaled_dot_product_attention
 
-    def attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, **options):
+    def attention(
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attn_mask: torch.Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        **options,
+    ) -> torch.Tensor:
         plain = attn_mask is None and dropout_p == 0 and not is_causal and not options
         on_cpu = query.dtype == torch.bfloat16 and query.device.type == "cpu"
         if not (plain and on_cpu and key.shape[-2] <= LONGEST):

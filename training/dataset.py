@@ -1,9 +1,8 @@
-"""The training data: seeded toon frames, rendered once and labelled by the analyser that will later read the
-driver.
+"""The training data: seeded toon frames, rendered once and labelled.
 
-Every frame is analysed by MediaPipe exactly as a driver picture is, so the control nets learn the language
-they will hear. What the renderer was told is kept beside it: it is free of noise and knows what the detector
-cannot read.
+Every frame is analysed by MediaPipe exactly as a driver picture is, so that the control nets are trained on
+the coefficients that inference will give them. The rendered coefficients are kept beside those: they are free
+of noise, and include what the detector cannot read.
 """
 
 from __future__ import annotations
@@ -17,7 +16,13 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-# px, or twice the frame's side: what the analyser sees; the stored frame is its area average
+from hellomeme.face.arkit import INDEX
+from hellomeme.face.crop import Crop
+from hellomeme.face.detect import FaceAnalyzer
+from hellomeme.face.motion import Motion
+from training.toon import make_identity, random_clip, random_stills, render
+
+# px, or twice the frame's side if larger: of the picture that is analysed; the stored frame is its average
 RENDER_SIZE = 256
 FIRST_IDENTITY = {
     "train": 0,
@@ -64,12 +69,12 @@ class Frames:
         return Frames(**{field.name: getattr(self, field.name)[chosen] for field in fields(Frames)})
 
     def calibrated(self, readable: float = 0.5, largest_offset: float = 0.3) -> np.ndarray:
-        """(N, 51) commanded coefficients in the detector's words.
+        """(N, 51) commanded coefficients, mapped to the values that the detector would read.
 
-        Where the detector reads a control (correlation above `readable`), its own slope and offset are
-        applied. Where it does not, or reads a straight toon face as far from zero (resting brows as raised,
-        which it does not do on photographs), the command stands as it is: a photograph's reading then means
-        what it says.
+        Where the detector reads a coefficient (correlation above `readable`), its slope and offset are
+        applied. Where it does not, or reads a toon face at rest as far from zero (brows as raised, which it
+        does not do on photographs), the commanded value is kept: what it reads of photographs then has its
+        usual meaning.
         """
         commanded, detected = self.commanded[self.found], self.blendshapes[self.found]
         labels = self.commanded.copy()
@@ -102,8 +107,7 @@ class Frames:
 
 
 def expression_words(commanded: np.ndarray, yaw: float) -> list[str]:
-    """Words for the parts of an expression that a viewer would mention."""
-    from hellomeme.face.arkit import INDEX
+    """Words for the clearly visible parts of an expression."""
 
     def level(name: str) -> float:
         if name in INDEX:
@@ -129,8 +133,8 @@ def expression_words(commanded: np.ndarray, yaw: float) -> list[str]:
 
 
 def performance_of(seed: int) -> int:
-    """The number of what an identity performs. The whole cast performs alike, and so do each two others: what
-    is read of one of them is what a driver would give the other."""
+    """The seed of what an identity performs. The whole cast performs the same, and so do each two others, so
+    that one can be the other's driver."""
     return FIRST_IDENTITY["cast"] if is_cast(seed) else seed // 2 * 2
 
 
@@ -139,13 +143,11 @@ def is_cast(seed: int) -> bool:
     return seed - FIRST_IDENTITY["cast"] in CAST
 
 
-def render_identity(seed: int, frames: int, size: int, analyzer, moving: bool = False) -> Frames:
+def render_identity(
+    seed: int, frames: int, size: int, analyzer: FaceAnalyzer, moving: bool = False
+) -> Frames:
     """Render and label `frames` frames of one identity, stills or a moving clip. They depend on `seed`
     alone."""
-    from hellomeme.face.crop import Crop
-    from hellomeme.face.motion import Motion
-    from training.toon import make_identity, random_clip, random_stills, render
-
     rng = np.random.default_rng([performance_of(seed), 1])
     identity = make_identity(seed)
     side = max(RENDER_SIZE, 2 * size)
@@ -190,8 +192,6 @@ def concatenate(parts: list[Frames]) -> Frames:
 
 
 def _write_shard(job: tuple[Path, list[int], int, int, bool]) -> Path:
-    from hellomeme.face.detect import FaceAnalyzer
-
     path, seeds, frames, size, moving = job
     cv2.setNumThreads(1)
     with FaceAnalyzer() as analyzer:
@@ -214,7 +214,7 @@ def shard_paths(
 
 
 def build(folder: Path, split: str, identities: int, frames: int, size: int, processes: int) -> None:
-    """Render what is missing of a split; shards already on disk are kept."""
+    """Render the shards of a split that are not on disk yet."""
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [
         (path, seeds, frames, size, split.endswith("clips"))
@@ -228,7 +228,8 @@ def build(folder: Path, split: str, identities: int, frames: int, size: int, pro
 
 
 def load(folder: Path, split: str, identities: int, frames: int, size: int, images: bool = True) -> Frames:
-    """Read a split that `build` has rendered; without `images` they are (N, 0, 0, 3): gigabytes less."""
+    """Read a split that `build` has rendered; images are (N, 0, 0, 3) if they are not asked for, which saves
+    gigabytes."""
     parts = []
     for path, _ in shard_paths(folder, split, identities, frames, size):
         with np.load(path, allow_pickle=False) as shard:

@@ -21,7 +21,7 @@ SOURCES = OWN, OTHER, COMMANDED = range(3)  # of a target's coefficients and rot
 class DrivenFrames:
     """Frames as references and drivers of one another. size: px, side of the condition pictures."""
 
-    def __init__(self, frames: Frames, basis: FaceBasis, size: int):
+    def __init__(self, frames: Frames, basis: FaceBasis, size: int) -> None:
         self.frames, self.basis, self.size = frames, basis, size
         self.calibrated, self.twins = frames.calibrated(), frames.twins()
         self.landmarks = frames.landmarks[:, POINTS] * FRAME

@@ -7,13 +7,23 @@ import json
 import shutil
 from pathlib import Path
 
+from diffusers import DDIMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import nn
+from transformers import CLIPTextModel, CLIPTokenizer
 
+from hellomeme.models.autoencoder import PatchAutoencoder
 from hellomeme.releases.table import FACE_BASIS
 
 
-def export_base(folder: Path, autoencoder, unet, text_encoder, tokenizer, scheduler) -> None:
+def export_base(
+    folder: Path,
+    autoencoder: PatchAutoencoder,
+    unet: UNet2DConditionModel,
+    text_encoder: CLIPTextModel,
+    tokenizer: CLIPTokenizer,
+    scheduler: DDIMScheduler,
+) -> None:
     """The base as Stable Diffusion's folders, fp16 safetensors."""
     for name, part in (("vae", autoencoder), ("unet", unet), ("text_encoder", text_encoder)):
         part.half().save_pretrained(folder / name, safe_serialization=True)

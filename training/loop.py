@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -34,7 +35,7 @@ class Schedule:
     batch: int  # per process
     learning_rate: float
     steps: int = 10**9  # after which the learning rate has come down
-    stop: int = 10**9  # after which to leave off for now
+    stop: int = 10**9  # at which this run ends
     warmup: int = 50
     ema: float = 0.999
     validate_minutes: float = 4.0
@@ -42,9 +43,9 @@ class Schedule:
 
 
 class Stage(nn.Module):
-    """What a stage of training has to say: `forward(batch)` is the loss, the rest is data and looking.
+    """A stage of training: `forward(batch)` is the loss, the rest is data and validation.
 
-    Parameters with `requires_grad` are trained, averaged and saved; everything else is left alone.
+    Parameters with `requires_grad` are trained, averaged and saved; all others are left as they are.
     """
 
     name: str
@@ -61,8 +62,8 @@ class Stage(nn.Module):
         """Figures for the log, on data never trained on."""
         raise NotImplementedError
 
-    def picture(self):
-        """A PIL picture that shows what the stage can do now."""
+    def picture(self) -> Image.Image:
+        """What the stage can do now."""
         raise NotImplementedError
 
 
@@ -95,7 +96,7 @@ def train(stage: Stage, schedule: Schedule, folder: Path, seed: int = 0, mixed_p
     step, seconds_before = _resume(folder, parameters, adamw, average)
 
     started, step_before, losses = time.monotonic(), step, []
-    next_look = seconds_before + 30
+    next_validation = seconds_before + 30
     batches = _batches(stage, schedule.batch, seed, step, accelerator)
     bar = tqdm(total=100, unit="%", desc=stage.name, disable=not accelerator.is_main_process)
     while True:
@@ -110,8 +111,8 @@ def train(stage: Stage, schedule: Schedule, folder: Path, seed: int = 0, mixed_p
                 * warm
                 * (0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * min(progress, 1))))
             )
-        if (over or seconds > next_look) and accelerator.is_main_process:
-            next_look = seconds + 60 * schedule.validate_minutes
+        if (over or seconds > next_validation) and accelerator.is_main_process:
+            next_validation = seconds + 60 * schedule.validate_minutes
             rate = (
                 (step - step_before)
                 * schedule.batch
@@ -119,7 +120,7 @@ def train(stage: Stage, schedule: Schedule, folder: Path, seed: int = 0, mixed_p
                 * accelerator.num_processes
                 / (time.monotonic() - started)
             )
-            _look(stage, parameters, average, folder, step, seconds, losses, rate)
+            _validate(stage, parameters, average, folder, step, seconds, losses, rate)
             _save(folder, parameters, adamw, average, step, seconds)
             losses = []
         if over:
@@ -191,7 +192,9 @@ def _agree(accelerator: Accelerator, value: float) -> float:
 MOMENTS = ("exp_avg", "exp_avg_sq")  # what AdamW keeps of each parameter
 
 
-def _resume(folder: Path, parameters, optimizer, average) -> tuple[int, float]:
+def _resume(
+    folder: Path, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, average: EMAModel
+) -> tuple[int, float]:
     """Steps done and seconds passed, with weights, moments and average as they were.
 
     0, 0 for a fresh start: from the result that lies in the folder, if there is one, or else from nothing.
@@ -216,7 +219,14 @@ def _resume(folder: Path, parameters, optimizer, average) -> tuple[int, float]:
     return progress["step"], progress["seconds"]
 
 
-def _save(folder: Path, parameters, optimizer, average, step: int, seconds: float) -> None:
+def _save(
+    folder: Path,
+    parameters: dict[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    average: EMAModel,
+    step: int,
+    seconds: float,
+) -> None:
     averaged = dict(zip(parameters, average.shadow_params, strict=True))
     last = {f"weights.{name}": p for name, p in parameters.items()} | {
         f"average.{n}": p for n, p in averaged.items()
@@ -233,10 +243,10 @@ def _save(folder: Path, parameters, optimizer, average, step: int, seconds: floa
 
 
 @torch.no_grad()
-def _look(
+def _validate(
     stage: Stage,
-    parameters,
-    average,
+    parameters: dict[str, nn.Parameter],
+    average: EMAModel,
     folder: Path,
     step: int,
     seconds: float,

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from skimage.metrics import peak_signal_noise_ratio
 
-# MediaPipe landmarks around which a viewer looks first: the outer and inner eye corners, the mouth's corners
-# and middle.
-LOOKED_AT = {"eyes": (33, 133, 263, 362), "mouth": (61, 291, 13, 14)}
+# MediaPipe's landmarks of the regions that matter most: the outer and inner corners of the eyes, the corners
+# and the middle of the mouth.
+REGIONS = {"eyes": (33, 133, 263, 362), "mouth": (61, 291, 13, 14)}
 
 
 def to_tensor(images: np.ndarray) -> torch.Tensor:
@@ -35,7 +35,7 @@ def attention_weights(landmarks: np.ndarray, found: np.ndarray, size: int, peak:
     """(N, size, size) weights with mean 1: up to `peak` times more on eyes and mouth than elsewhere."""
     grid = (np.arange(size) + 0.5) / size
     weights = np.ones((len(landmarks), size, size), np.float32)
-    for points in (LOOKED_AT["eyes"][:2], LOOKED_AT["eyes"][2:], LOOKED_AT["mouth"]):
+    for points in (REGIONS["eyes"][:2], REGIONS["eyes"][2:], REGIONS["mouth"]):
         centre = landmarks[:, points].mean(1)  # (N, 2)
         half = np.ptp(landmarks[:, points], axis=1).max(-1)[:, None, None] * 0.5 + 0.03
         dx = grid[None, None, :] - centre[:, 0, None, None]

@@ -34,7 +34,7 @@ from training.export import export_adapters, export_base, take_apart
 from training.face_basis import errors, fit
 from training.loop import Schedule, Stage, load_averaged, train
 from training.stages import own_clips
-from training.stages.adapters import AdapterStage, network_inputs, start_by_copying, start_by_listening
+from training.stages.adapters import AdapterStage, network_inputs, start_by_attending, start_by_copying
 from training.stages.autoencoder import AutoencoderStage, encode_all, scaling_factor
 from training.stages.base import BaseStage, make_scheduler, make_unet, tokenize
 from training.stages.decoder import VALIDATED, DecoderStage, drawings, drawn_latents
@@ -214,7 +214,7 @@ class Workshop:
         up_widths = (channels[1], channels[2], channels[3], channels[3])
         up = up_class(scale_factor=1, block_out_channels=(32, *up_widths), cross_attention_dim=width)
         for net in (down, up):
-            start_by_listening(net)
+            start_by_attending(net)
         with torch.no_grad():
             empty_text = base.text_encoder(tokenize(self.tokenizer, [""])).last_hidden_state
         return (

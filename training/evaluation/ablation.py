@@ -55,7 +55,7 @@ class AblationStage(AdapterStage):
 
     name = "ablation"
 
-    def __init__(self, parts: str, identities: int, unet: nn.Module, *adapter_parts):
+    def __init__(self, parts: str, identities: int, unet: nn.Module, *adapter_parts) -> None:
         super().__init__(unet, *adapter_parts, dropped=0.0)  # nothing here is drawn with guidance
         self.looks_at_reference = parts != "control"
         if not self.looks_at_reference:
@@ -140,7 +140,7 @@ def open_workshop(work: Path, base: Path, config: Path) -> tuple[Workshop, BaseS
     return shop, load_averaged(shop.base_stage(), base).requires_grad_(False).eval()
 
 
-def looks(plan: dict) -> list[int]:
+def validation_steps(plan: dict) -> list[int]:
     """The steps at which the curves have a point: evenly spaced, from the start to the last step."""
     return [round(plan["steps"] * i / plan["looks"]) for i in range(plan["looks"] + 1)]
 
@@ -160,7 +160,7 @@ def finish(run: Run) -> Run:
     )
     with (folder / "log.txt").open("a") as log, redirect_stdout(log), redirect_stderr(log):
         stage = run.stage()
-        for step in looks(plan):
+        for step in validation_steps(plan):
             train(stage, replace(schedule, stop=step), folder, run.seed)
     facts = dict(parts=run.parts, attention=run.attention, seed=run.seed)
     parameters = sum(p.numel() for p in trained(stage).values())
@@ -168,15 +168,17 @@ def finish(run: Run) -> Run:
     rows = {int(row["step"]): row for row in read_log(folder / "log.csv")}
     run.curve.parent.mkdir(exist_ok=True)
     shutil.copy(folder / f"grid_{plan['steps']:07d}.jpg", run.picture)
-    write_log(run.curve, [facts | rows[step] | dict(parameters=parameters) for step in looks(plan)])
+    write_log(
+        run.curve, [facts | rows[step] | dict(parameters=parameters) for step in validation_steps(plan)]
+    )
     shutil.rmtree(folder)
     return run
 
 
 @dataclass(frozen=True)
 class Curves:
-    """Of one attention of one pair: values of a column of the csv by seed and look (S, L); steps of the looks
-    (L,)."""
+    """Of one attention of one pair: values of a column of the csv by seed and step (S, L); their
+    steps (L,)."""
 
     rows: list[dict]
 

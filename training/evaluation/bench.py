@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -99,7 +100,7 @@ class Bench:
     guidance: float | None = None
     basis: FaceBasis | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.identities < FEWEST:
             raise HelloMemeError(
                 f"{self.identities} identities are too few to measure on: give at least {FEWEST}."
@@ -124,7 +125,7 @@ class Bench:
     def reenactor(self) -> Reenactor:
         return Reenactor(self.pipeline, self.release, analyzer=self.analyzer, basis=self.basis)
 
-    def small(self, frames) -> np.ndarray:
+    def small(self, frames: Iterable[np.ndarray]) -> np.ndarray:
         """Frames (256, 256, 3) to pictures (N, S, S, 3) uint8 of the model's size."""
         return np.stack([WHOLE.apply(frame, self.release.size) for frame in frames])
 

@@ -1,7 +1,7 @@
 """One control changed: does the picture change where and as the renderer's picture does?
 
-Correlations over random pairs can be had by copying what usually goes together. Here a driver is drawn twice,
-straight and with one control changed; both drive the same reference from the same noise.
+Over random pairs, correlations can also come from controls that usually change together. Here a driver is
+rendered twice, at rest and with one control changed; both drive the same reference from the same noise.
 """
 
 from __future__ import annotations

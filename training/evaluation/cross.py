@@ -1,8 +1,8 @@
 """Cross-reenactment: the driver is somebody else. Does the drawn person stay who they are?
 
-The renderer knows the truth: the reference's identity, told what the driver was told. How far identity drifts
-is measured without a face recogniser (it would know photographs, not toons), on what makes a toon
-recognisable: its colours outside the inner face, and what the autoencoder sees in the whole picture.
+The truth is rendered: the reference's identity with the driver's coefficients and pose. How far identity
+drifts is measured without a face recogniser (those are made for photographs, not for toons), on what makes a
+toon recognisable: its colours outside the inner face, and the latents of the whole picture.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def crossed(pairs: list[Pair]) -> list[Pair]:
 
 
 def colours(picture: np.ndarray, face: Face) -> np.ndarray:
-    """(51 * 3,) quantiles of L, a and b over a picture (S, S, 3) without the inner face, wherever they lie.
+    """(51 * 3,) quantiles of L, a and b over a picture (S, S, 3) without the inner face.
 
     face: in pixels of the 256 px frame that the picture is a smaller version of.
     """
@@ -85,10 +85,10 @@ def identity_drift(
     # Output, truth and driver have their faces in the same place: the one that was asked for.
     faces = {"reference": [p.reference.face for p in pairs], "driver": [p.driver.face for p in pairs]}
 
-    def by_colour(pictures, who):
+    def by_colour(pictures: np.ndarray, who: str) -> np.ndarray:
         return np.stack([colours(picture, face) for picture, face in zip(pictures, faces[who], strict=True)])
 
-    def by_autoencoder(pictures, who):
+    def by_autoencoder(pictures: np.ndarray, who: str) -> np.ndarray:
         return np.stack([seen_by_autoencoder(bench, picture) for picture in pictures])
 
     return {

@@ -87,8 +87,8 @@ def other_driver(bench: Bench, folder: Path) -> tuple[str, dict]:
     )
     markdown = f"""## Cross-reenactment
 
-The driver is the next identity's. The truth is what the renderer draws when the reference's identity is told what the
-driver was told; expression and pose are compared with the driver, as MediaPipe reads both.
+The driver is the next identity's. The truth is the reference's identity, rendered with the driver's coefficients and
+pose; expression and pose are compared with the driver, as MediaPipe reads both.
 
 {as_table(figures)}
 
@@ -190,7 +190,7 @@ def by_text(bench: Bench, folder: Path) -> tuple[str, dict]:
     markdown = f"""## Text keeps working
 
 Captions of held-out identities, drawn from the same noise by the plain base and by the base with the adapters
-inserted, which are told nothing (empty reference, no pose, no expression); {STEPS} steps, guidance {GUIDANCE:g}.
+inserted, without conditions (empty reference, no pose, no expression); {STEPS} steps, guidance {GUIDANCE:g}.
 The figure is the share of pictures whose background, shirt or hair is nearer to the caption's colour word than to all
 other words (11, 11 and 9 of them). It looks at fixed places of the picture; what that costs shows in the renderer's
 own pictures of the captions (a drawn one can do better). A word that the plain base ignores is none that adapters could

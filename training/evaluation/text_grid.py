@@ -1,8 +1,8 @@
-"""Text keeps working: captions drawn by the plain base, and with the adapters inserted but told nothing.
+"""Text keeps working: captions drawn by the plain base, and with the adapters inserted without conditions.
 
-"Told nothing" is what guidance calls the negative and training the dropped condition: empty latents for a
-reference, no pose square, all coefficients 0. The adapters still take part at every place of the UNet; do the
-words still decide? Measured on colour words: is the drawn background, shirt or hair nearer to its word in the
+Without conditions means what guidance takes as the negative: empty latents for a reference, a black condition
+picture, all coefficients 0. The adapters still take part at every place of the UNet. Does the picture still
+follow the words? Measured on colour words: is the drawn background, shirt or hair nearer to its word in the
 caption than to all others?
 """
 
@@ -92,7 +92,7 @@ def by_base(bench: Bench, captions: list[str], steps: int = STEPS) -> np.ndarray
     for i, caption in enumerate(captions):
         text = pipeline.encode_prompt(caption)
 
-        def denoise(latents, timestep, text=text):
+        def denoise(latents: torch.Tensor, timestep: torch.Tensor, text: torch.Tensor = text) -> torch.Tensor:
             return pipeline.unet(latents[:, :, 0], timestep, encoder_hidden_states=text).sample[:, :, None]
 
         latents = sample(guided(denoise, GUIDANCE), pipeline.scheduler, noise_of(bench, i), steps)
@@ -101,7 +101,7 @@ def by_base(bench: Bench, captions: list[str], steps: int = STEPS) -> np.ndarray
 
 
 def by_adapted(bench: Bench, captions: list[str], steps: int = STEPS) -> np.ndarray:
-    """(N, S, S, 3) uint8: the same captions and noise with the adapters inserted, which are told nothing."""
+    """(N, S, S, 3) uint8: the same captions and noise with the adapters inserted, without conditions."""
     pipeline, pictures, size = bench.pipeline, [], bench.release.condition_size
     nothing = pipeline.prepare_reference(torch.zeros_like(noise_of(bench, 0)[:, :, 0]))
     for i, caption in enumerate(captions):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from diffusers import SchedulerMixin, UNet2DConditionModel
 from PIL import Image
 from torch import nn
 
@@ -15,6 +16,7 @@ from hellomeme.face.arkit import INDEX
 from hellomeme.face.detect import FaceAnalyzer
 from hellomeme.face.drawing import FaceBasis
 from hellomeme.models.adapters import HMReferenceAdapter
+from hellomeme.models.autoencoder import PatchAutoencoder
 from hellomeme.models.unet import HMDenoisingNet, HMReferenceNet
 from training.dataset import Frames, is_cast
 from training.driving import SOURCES, DrivenFrames
@@ -50,8 +52,8 @@ def frame_weights(blendshapes: np.ndarray) -> np.ndarray:
 
 
 def start_by_copying(adapter: HMReferenceAdapter, side: int) -> None:
-    """Begin with every position looking at the same position of the reference, and with no effect on the
-    base.
+    """Initialise reference attentions so that every position attends to the same position of the reference,
+    and without any effect on the base.
 
     In the knitted row (hidden | reference) the reference's position i is numbered n + i. The table of
     positions is made of sines and cosines, so that shift is a rotation: keys that undo it meet the query of
@@ -81,14 +83,14 @@ def start_by_copying(adapter: HMReferenceAdapter, side: int) -> None:
         nn.init.zeros_(module.proj.bias)
 
 
-def start_by_listening(net: nn.Module) -> None:
-    """Begin with control maps that depend on pose and expression about equally.
+def start_by_attending(net: nn.Module) -> None:
+    """Initialise a control net so that its maps depend on pose and expression about equally.
 
-    A knitted cross attention has no residual connection: what it is told passes through the choice of tokens
-    alone.
-    With torch's own start every position chooses all tokens evenly, and the maps are the same for every
-    driver, to four digits; a short training never gets beyond that. So queries and keys begin sharp, and the
-    fast sines of the coefficients (a hundredth of jawOpen turns the fastest by 5 rad) begin quiet.
+    A knitted cross attention has no residual connection: conditions act through the attention weights alone.
+    With torch's own initialisation every position attends to all tokens evenly, and the maps are the same for
+    every driver to four digits; a short training never gets beyond that. So queries and keys begin with large
+    weights, and the fast sines of the coefficients (0.01 of jawOpen turns the fastest by 5 rad) with small
+    ones.
     """
     for block in net.blocks_down:
         for attention in (block.attn1, block.attn2):
@@ -118,8 +120,13 @@ class Reenactment(Stage):
     """
 
     def __init__(
-        self, unet, adapter: HMReferenceAdapter, controls: nn.ModuleList, empty_text: torch.Tensor, scheduler
-    ):
+        self,
+        unet: UNet2DConditionModel,
+        adapter: HMReferenceAdapter,
+        controls: nn.ModuleList,
+        empty_text: torch.Tensor,
+        scheduler: SchedulerMixin,
+    ) -> None:
         super().__init__()
         unet.requires_grad_(False)
         self.adapter, self.controls = adapter, controls
@@ -161,7 +168,9 @@ class Reenactment(Stage):
     def features(self, reference: torch.Tensor) -> dict[str, torch.Tensor]:
         return self.reference_net(reference, self.empty_text.expand(len(reference), -1, -1))
 
-    def predict(self, noisy, timesteps, prepared: dict, control: dict) -> torch.Tensor:
+    def predict(
+        self, noisy: torch.Tensor, timesteps: torch.Tensor | int, prepared: dict, control: dict
+    ) -> torch.Tensor:
         text = self.empty_text.expand(len(noisy), -1, -1)
         return self.denoising_net(noisy, timesteps, text, prepared, control)
 
@@ -186,8 +195,8 @@ def network_inputs(
 class AdapterStage(Reenactment):
     """The error of frames as one step from pure noise draws them.
 
-    Given are another frame of the same identity, and the frames' motion with the errors that drivers make
-    (`training.driving`).
+    Conditions are another frame of the same identity, and the frames' motion with the errors of drivers (see
+    `training.driving`).
     """
 
     name = "adapters"
@@ -195,11 +204,11 @@ class AdapterStage(Reenactment):
 
     def __init__(
         self,
-        unet,
+        unet: UNet2DConditionModel,
         adapter: HMReferenceAdapter,
         controls: nn.ModuleList,
         empty_text: torch.Tensor,
-        autoencoder,
+        autoencoder: PatchAutoencoder,
         frames: Frames,
         latents: torch.Tensor,
         validation: Frames,
@@ -209,7 +218,7 @@ class AdapterStage(Reenactment):
         dropped: float = 0.05,
         cast_share: float = 0.5,
         reader: Reader | None = None,
-    ):
+    ) -> None:
         """basis, condition_size (px): of the condition pictures. dropped: share of references that are drawn
         without conditions. cast_share: share of references that are characters of the gallery. reader: of
         these latents, trained; without one, nothing but the latents themselves is compared."""

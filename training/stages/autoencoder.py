@@ -20,7 +20,7 @@ class AutoencoderStage(Stage):
 
     def __init__(
         self, autoencoder: PatchAutoencoder, frames: Frames, validation: Frames, latent_noise: float = 0.1
-    ):
+    ) -> None:
         super().__init__()
         self.autoencoder = autoencoder
         self.frames, self.validation, self.latent_noise = frames, validation, latent_noise

@@ -80,7 +80,7 @@ class BaseStage(Stage):
         validation_latents: torch.Tensor,
         validation_captions: list[str],
         dropped_captions: float = 0.25,
-    ):
+    ) -> None:
         super().__init__()
         self.unet, self.text_encoder = unet, text_encoder
         self.autoencoder = autoencoder.requires_grad_(False)

@@ -30,7 +30,7 @@ VALIDATED = 64  # drawings
 class PatchDiscriminator(nn.Module):
     """Pictures (B, 3, H, W) -> how true each patch of them looks, (B, 1, h, w): above 0 for true."""
 
-    def __init__(self, widths: tuple[int, ...] = (32, 64, 96)):
+    def __init__(self, widths: tuple[int, ...] = (32, 64, 96)) -> None:
         super().__init__()
         layers, channels = [], 3
         for width in widths:
@@ -81,7 +81,7 @@ class DecoderStage(Stage):
         frames: Frames,
         validation_latents: torch.Tensor,
         validation: Frames,
-    ):
+    ) -> None:
         """latents: (N, C, h, w), scaled, as they were drawn of frames; the same for validation."""
         super().__init__()
         self.autoencoder = autoencoder.requires_grad_(False)

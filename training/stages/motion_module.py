@@ -61,7 +61,7 @@ class MotionStage(Stage):
         validation: Frames,
         validation_latents: torch.Tensor,
         clip_frames: int,
-    ):
+    ) -> None:
         super().__init__()
         self.adapters = adapters.requires_grad_(False)
         unet = UNetMotionModel.from_unet2d(adapters.denoising_net.unet, motion, load_weights=True)

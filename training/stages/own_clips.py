@@ -39,7 +39,7 @@ from hellomeme.releases.load import face_basis, find, load, locate
 from hellomeme.releases.table import FACE_BASIS, Release
 from training.export import export_adapters
 from training.pictures import psnr, to_tensor
-from training.stages.adapters import TARGETS, Reenactment, start_by_copying, start_by_listening
+from training.stages.adapters import TARGETS, Reenactment, start_by_attending, start_by_copying
 
 # The expression that is trained: ARKit's coefficients, which MediaPipe reads of any frame
 CODE = "drive_coeff"
@@ -75,7 +75,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Analysed:
-    """What is known of a clip before the base is loaded: which frames are taken, the motion in them, their
+    """A clip before the base is loaded: which frames are taken, the motion in them, their
     crop, and the shape of the face, see `Clip`."""
 
     path: Path
@@ -182,13 +182,13 @@ class Start:
 
         Raises HelloMemeError where the training in `folder` was begun otherwise.
         """
-        told = {field.name: getattr(self, field.name) for field in fields(self)}
+        chosen = {field.name: getattr(self, field.name) for field in fields(self)}
         note = folder / "start.json"
-        if note.exists() and (before := json.loads(note.read_text())) != told:
-            changed = next(name for name in told if told[name] != before[name])
+        if note.exists() and (before := json.loads(note.read_text())) != chosen:
+            changed = next(name for name in chosen if chosen[name] != before[name])
             raise HelloMemeError(
                 f"The training in {folder} was begun with {changed} {before[changed]}, not "
-                f"{told[changed]}: go on with that, or choose another work folder."
+                f"{chosen[changed]}: go on with that, or choose another work folder."
             )
         adapters = folder / "start"
         if self.fresh and not adapters.is_dir():
@@ -197,7 +197,7 @@ class Start:
             export_adapters(unfinished, named(row, *fresh_adapters(row, model)))
             unfinished.rename(adapters)
         folder.mkdir(parents=True, exist_ok=True)
-        note.write_text(json.dumps(told))
+        note.write_text(json.dumps(chosen))
         return str(adapters) if self.fresh else self.release
 
 
@@ -223,7 +223,7 @@ def fresh_adapters(row: Release, model: dict) -> tuple[HMReferenceAdapter, list[
     control = kind(
         scale_factor=scale, cross_attention_dim=model["control_width"], block_out_channels=(128, *widths)
     )
-    start_by_listening(control)
+    start_by_attending(control)
     return adapter, [control]
 
 
@@ -250,12 +250,12 @@ class OwnClipsStage(Reenactment):
         clips: list[Clip],
         steps: int | None = None,
         dropped: float = 0.1,
-    ):
+    ) -> None:
         """pipeline: the base and the adapters to begin with. steps: for pictures at a look; the release's if
         None.
         dropped: share of references that are drawn without any adapter's help, which guidance compares
         with."""
-        # Every frame is told the release's prompt, which the page will put in; our own base knows none.
+        # The release's prompt, which the page gives to every picture; the demo's is empty.
         text = pipeline.encode_prompt(release.prompt)[1:]
         scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
         super().__init__(
@@ -408,7 +408,7 @@ def prepare(clips: Path, start: Start, work: Path, config: dict, device: torch.d
 def _mark(path: Path, row: Release, start: Start, wanted: dict) -> str:
     """A name for the latents of a clip that changes with whatever they depend on."""
     file = path.stat()
-    told = [
+    parts = [
         path.name,
         file.st_size,
         file.st_mtime_ns,
@@ -417,5 +417,5 @@ def _mark(path: Path, row: Release, start: Start, wanted: dict) -> str:
         start.base or locate(row, row.base),
     ]
     if row.face_basis is not None:
-        told.append(hashlib.sha256((row.root / row.face_basis).read_bytes()).hexdigest())
-    return hashlib.sha256(json.dumps([*told, wanted["rate"], wanted["frames"]]).encode()).hexdigest()[:16]
+        parts.append(hashlib.sha256((row.root / row.face_basis).read_bytes()).hexdigest())
+    return hashlib.sha256(json.dumps([*parts, wanted["rate"], wanted["frames"]]).encode()).hexdigest()[:16]

@@ -1,9 +1,9 @@
-"""Stage 3a, for those in a hurry: the base learns on, beside the adapters, before it is frozen for good.
+"""Stage 3a, for a base that was trained for minutes: base and adapters are trained together.
 
-Where there is a trained base, as Stable Diffusion is for the paper, nobody needs this. Our own base has seen
-minutes of training instead of months: its features say too little of a face for attentions to find their way
-by. So the two learn side by side for a while. The base goes on drawing captions without the adapters in a
-share of every batch, so that it stays a text-to-image model; then `adapters` freezes it.
+A well trained base, such as the paper's Stable Diffusion, does not need this. The features of ours say too
+little about a face for the attentions to work with. So both are trained together for a while. A share of each
+batch is captions without the adapters, so that the base stays a text-to-image model. Afterwards the stage
+`adapters` freezes it.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class TogetherStage(AdapterStage):
 
     name = "together"
 
-    def __init__(self, base: BaseStage, *adapter_parts, captions: float = 1 / 8, **more):
-        """captions: captioned frames to a target of the adapters. The rest as for `AdapterStage`."""
+    def __init__(self, base: BaseStage, *adapter_parts, captions: float = 1 / 8, **more) -> None:
+        """captions: captioned frames for each target of the adapters. The rest as for `AdapterStage`."""
         super().__init__(base.unet, *adapter_parts, **more)
         self.base, self.captions = base, captions
         base.text_encoder.requires_grad_(False)  # its empty prompt is what the adapters are trained with
@@ -45,7 +45,7 @@ class TogetherStage(AdapterStage):
 
 
 def hand_over(work: Path) -> None:
-    """The result of this stage becomes that of `base` and the start of `adapters`, in the work folder."""
+    """Make the result of this stage that of `base`, and the start of `adapters`, in the work folder."""
     result, base = (
         load_file(work / "together" / "averaged.safetensors"),
         load_file(work / "base" / "averaged.safetensors"),

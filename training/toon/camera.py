@@ -4,6 +4,7 @@ camera."""
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 FACE_SIZE = 0.258  # half a face's width as a fraction of the picture's side
 DISTANCE = 9.0  # camera to head, in half face widths: the mild perspective of a webcam
@@ -37,19 +38,19 @@ class Camera:
     """Head points (..., 3) -> `turned` (..., 3) -> `project`ed pixels (..., 2) of a `size` x `size`
     picture."""
 
-    def __init__(self, pose: Pose, size: int):
+    def __init__(self, pose: Pose, size: int) -> None:
         self.rotation = rotation(pose)
         self.unit = FACE_SIZE * size * pose.scale  # pixels per head unit
         self.centre = np.array([size * (0.5 + pose.tx), size * (0.5 - pose.ty)])
 
-    def turned(self, points):
+    def turned(self, points: ArrayLike) -> np.ndarray:
         return (points - NECK) @ self.rotation.T + NECK
 
-    def project(self, turned):
+    def project(self, turned: np.ndarray) -> np.ndarray:
         near = self.unit * DISTANCE / (DISTANCE - turned[..., 2])
         return np.stack(
             [self.centre[0] + turned[..., 0] * near, self.centre[1] - (turned[..., 1] - LEVEL) * near], -1
         )
 
-    def __call__(self, points):
+    def __call__(self, points: ArrayLike) -> np.ndarray:
         return self.project(self.turned(np.asarray(points, float)))

@@ -1,6 +1,7 @@
 """Random ARKit expressions and head poses."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from hellomeme.face.arkit import ARKIT_NAMES, INDEX
 from training.toon.camera import Pose
@@ -19,7 +20,7 @@ def random_expression(rng: np.random.Generator) -> np.ndarray:
     """(51,) float32 blendshapes in [0, 1]: one mood of mouth, eyes and brows each, and a gaze."""
     e = dict.fromkeys(ARKIT_NAMES, 0.0)
 
-    def both(name, value, asymmetric=0.15):
+    def both(name: str, value: float, asymmetric: float = 0.15) -> None:
         uneven = rng.random() < asymmetric
         for side in ("Left", "Right"):
             e[name + side] = value * (rng.uniform(0, 1) if uneven else rng.uniform(0.93, 1.0))
@@ -73,7 +74,7 @@ def strong_expression(rng: np.random.Generator) -> np.ndarray:
     """
     e = dict.fromkeys(ARKIT_NAMES, 0.0)
 
-    def both(name, value):
+    def both(name: str, value: float) -> None:
         for side in ("Left", "Right"):
             e[name + side] = value * rng.uniform(0.9, 1.0)
 
@@ -121,7 +122,7 @@ def strong_expression(rng: np.random.Generator) -> np.ndarray:
     return np.clip([e[name] for name in ARKIT_NAMES], 0, 1).astype(np.float32)
 
 
-def look(e: dict, right: float, up: float):
+def look(e: dict, right: float, up: float) -> None:
     """Point both eyes of the expression `e` (name -> value); `right` is the image's right, so the head's
     left."""
     e["eyeLookOutLeft"] = e["eyeLookInRight"] = max(right, 0)
@@ -146,7 +147,7 @@ class Controls:
     """An expression read by name: `controls["jawOpen"]`, and as (right, left) pairs:
     `controls.pair("mouthSmile")`. Right comes first because the head's right is at negative x."""
 
-    def __init__(self, expression):
+    def __init__(self, expression: ArrayLike) -> None:
         self.values = np.asarray(expression, float)
 
     def __getitem__(self, name: str) -> float:

@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 from training.toon.draw import Canvas, smoothstep
 from training.toon.head import Head
@@ -10,13 +11,13 @@ LASHES = np.array([38, 24, 22.0])
 SIDES = ((-1, "Right"), (1, "Left"))  # the head's right is at negative x
 
 
-def draw_eyes(canvas: Canvas, head: Head):
+def draw_eyes(canvas: Canvas, head: Head) -> None:
     for side, name in SIDES:
         draw_eye(canvas, head, side, name)
         draw_brow(canvas, head, side, name)
 
 
-def draw_eye(canvas: Canvas, head: Head, side: int, name: str):
+def draw_eye(canvas: Canvas, head: Head, side: int, name: str) -> None:
     p, c = head.identity, head.controls
     blink, wide, squint = c["eyeBlink" + name], c["eyeWide" + name], c["eyeSquint" + name]
     right = side * (c["eyeLookOut" + name] - c["eyeLookIn" + name])
@@ -56,7 +57,9 @@ def draw_eye(canvas: Canvas, head: Head, side: int, name: str):
     canvas.line(head.front(x, crease)[3:-3], p.skin * (0.68, 0.52, 0.48), 0.018)
 
 
-def draw_ball(canvas: Canvas, head: Head, upper, lower, gaze):
+def draw_ball(
+    canvas: Canvas, head: Head, upper: np.ndarray, lower: np.ndarray, gaze: tuple[float, float]
+) -> None:
     """White, iris, pupil and highlight, seen through the opening between the lids."""
     p = head.identity
     opening = np.concatenate([upper, lower[::-1]])
@@ -70,7 +73,7 @@ def draw_ball(canvas: Canvas, head: Head, upper, lower, gaze):
     radius = p.eye_width * 0.54 * p.iris_size
     a = np.linspace(0, 2 * np.pi, 26)
 
-    def disc(r, colour, dx=0.0, dy=0.0):
+    def disc(r: float, colour: ArrayLike, dx: float = 0.0, dy: float = 0.0) -> None:
         around = head.front(gaze[0] + radius * (dx + r * np.cos(a)), gaze[1] + radius * (dy + r * np.sin(a)))
         ball.polygon(canvas.pixels(around) - corner, colour)
 
@@ -90,7 +93,7 @@ def draw_ball(canvas: Canvas, head: Head, upper, lower, gaze):
     window[:] = (ball.image * alpha + window * (255 - alpha)) // 255
 
 
-def draw_brow(canvas: Canvas, head: Head, side: int, name: str):
+def draw_brow(canvas: Canvas, head: Head, side: int, name: str) -> None:
     p, c = head.identity, head.controls
     down, inner, outer = c["browDown" + name], c["browInnerUp"], c["browOuterUp" + name]
     s = np.linspace(0, 1, 14)  # from the nose to the temple
@@ -113,7 +116,7 @@ def draw_brow(canvas: Canvas, head: Head, side: int, name: str):
     )
 
 
-def draw_glasses(canvas: Canvas, head: Head, yaw: float):
+def draw_glasses(canvas: Canvas, head: Head, yaw: float) -> None:
     p = head.identity
     roundness = {1: 2.0, 2: 4.5, 3: 2.6}[p.glasses]
     half_height = 0.28 if p.glasses == 2 else 0.35

@@ -1,6 +1,9 @@
 """Hair: a shell over the skull, tapering locks combed along it, curls, a bun or a tail."""
 
+from collections.abc import Iterator
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from training.toon.draw import Canvas, bump, cells, lit, normals, smoothstep
 from training.toon.head import Head
@@ -26,13 +29,13 @@ class Hair:
     """Places on the hair are (theta, t): the angle around the head, and 0 at the lower edge to 1 at the
     crown."""
 
-    def __init__(self, head: Head):
+    def __init__(self, head: Head) -> None:
         self.head, self.p = head, head.identity
         self.long = self.p.style in LONG
         self.thickness = THICKNESS.get(self.p.style, 0)
         self.rng = np.random.default_rng(self.p.seed)
 
-    def edge(self, theta):
+    def edge(self, theta: np.ndarray) -> np.ndarray:
         """Lower edge of the hair: the hairline in front, sideburns, and the nape or the tips of long hair."""
         p, a = self.p, np.abs(theta)
         low = {
@@ -54,7 +57,7 @@ class Hair:
         burns = -0.12 + (low + 0.12) * smoothstep(1.5, 1.8, a)
         return line + (burns - line) * smoothstep(0.95, 1.35, a)
 
-    def surface(self, theta, t, lift=0.0):
+    def surface(self, theta: np.ndarray, t: np.ndarray, lift: ArrayLike = 0.0) -> np.ndarray:
         """(..., 3) points of the hair, `lift` above its shell."""
         p = self.p
         edge = self.edge(theta)
@@ -72,10 +75,10 @@ class Hair:
             -1,
         )
 
-    def colour(self, normal, shade=1.0):
+    def colour(self, normal: np.ndarray, shade: ArrayLike = 1.0) -> np.ndarray:
         return lit(self.p.hair, normal, self.p.light, 0.58, 0.54, 6) * shade
 
-    def shell(self, canvas: Canvas):
+    def shell(self, canvas: Canvas) -> None:
         theta = np.pi * np.linspace(-1, 1, COLUMNS)[None]
         t = np.linspace(0, 1, ROWS)[:, None]
         turned = canvas.camera.turned(self.surface(theta + 0 * t, t + 0 * theta))
@@ -83,7 +86,7 @@ class Hair:
         band = 0.30 * bump(cells(t + 0 * theta), 0.58, 0.14)[..., None]  # the ring of light on glossy hair
         return turned, normal, self.colour(normal) * (1 + band) + 12 * band
 
-    def draw_behind(self, canvas: Canvas):
+    def draw_behind(self, canvas: Canvas) -> None:
         if self.p.style in ("bald", "buzz"):
             return
         turned, normal, colours = self.shell(canvas)
@@ -93,7 +96,7 @@ class Hair:
         if self.p.style == "ponytail":
             self.draw_tail(canvas)
 
-    def draw_front(self, canvas: Canvas):
+    def draw_front(self, canvas: Canvas) -> None:
         if self.p.style == "bald":
             return
         turned, normal, colours = self.shell(canvas)
@@ -107,7 +110,7 @@ class Hair:
         else:
             self.draw_locks(canvas)
 
-    def locks(self):
+    def locks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, float]]:
         """Yields (theta, t, lift, tip): the course of each lock over the shell, and how far its tip hangs
         over."""
         p, rng, style = self.p, self.rng, self.p.style
@@ -129,7 +132,7 @@ class Hair:
                 hanging,
             )
 
-    def draw_locks(self, canvas: Canvas):
+    def draw_locks(self, canvas: Canvas) -> None:
         width = 0.13 * np.sin(np.pi * np.clip(0.12 + 0.85 * ALONG, 0, 1)) ** 0.8
         for theta, t, lift, tip in self.locks():
             shade = self.rng.uniform(0.88, 1.15)
@@ -143,7 +146,7 @@ class Hair:
                 place[:, 1] += 0.6 * lift
             canvas.stroke(place, width, self.colour(outward / np.linalg.norm(outward), shade))
 
-    def draw_curls(self, canvas: Canvas):
+    def draw_curls(self, canvas: Canvas) -> None:
         """Balls of hair all over the shell, far ones first, in rows so that they cover it."""
         rng = self.rng
         theta, t = (
@@ -164,7 +167,7 @@ class Hair:
             if outward[2, i] > 0:
                 self.draw_ball(canvas, pixels[i], radius[i])
 
-    def draw_ball(self, canvas: Canvas, pixel, radius):
+    def draw_ball(self, canvas: Canvas, pixel: ArrayLike, radius: float) -> None:
         towards_light = self.p.light[:2] * (1, -1)
         for size, shade in ((1.0, 0.82), (0.80, 0.96), (0.42, 1.10)):
             canvas.disc(
@@ -173,7 +176,7 @@ class Hair:
                 radius * size,
             )
 
-    def draw_tail(self, canvas: Canvas):
+    def draw_tail(self, canvas: Canvas) -> None:
         course = np.array(
             [[0, 0.95, -1.35], [0.7, 0.75, -1.4], [1.15, 0.1, -1.4], [1.25, -0.7, -1.3], [1.05, -1.5, -1.2]]
         )

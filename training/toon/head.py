@@ -5,6 +5,7 @@ height.
 """
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from training.toon.draw import Canvas, bump, cells, lit, normals, smoothstep
 from training.toon.expression import Controls
@@ -16,17 +17,17 @@ CHIN_DROP = 0.42  # how far jawOpen = 1 lowers the chin
 
 
 class Head:
-    def __init__(self, identity: Identity, controls: Controls):
+    def __init__(self, identity: Identity, controls: Controls) -> None:
         self.identity, self.controls = identity, controls
 
-    def section(self, y):
+    def section(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Half width at height y, and the same before the face narrows to the chin."""
         p = self.identity
         edge = np.where(y > 0, np.abs(y / p.top) ** 2.5, np.abs(y / p.chin) ** (2.4 + 1.2 * p.square_jaw))
         round_ = np.sqrt(np.clip(1 - edge, 0, 1))
         return round_ * (1 - p.taper * smoothstep(0.05, -p.chin, y) * (1 - 0.35 * p.square_jaw)), round_
 
-    def surface(self, theta, y):
+    def surface(self, theta: np.ndarray, y: np.ndarray) -> np.ndarray:
         """(..., 3) points of the moved skin for rest angles and heights that broadcast together."""
         width, round_ = self.section(y)
         front = np.cos(theta)
@@ -34,13 +35,15 @@ class Head:
         z = np.where(front > 0, z * (1 - 0.10 * smoothstep(0, -1.2, y)), z)
         return self.relief(width * np.sin(theta), y + 0 * theta, z, np.clip(front * 3, 0, 1))
 
-    def front(self, x, y):
+    def front(self, x: ArrayLike, y: ArrayLike) -> np.ndarray:
         """Points of the face for rest x and y: where eyes, brows and mouth are drawn."""
         x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
         width = self.section(y)[0]
         return self.surface(np.arcsin(np.clip(x / np.maximum(width, 1e-3), -0.98, 0.98)), y)
 
-    def relief(self, x, y, z, front):
+    def relief(self, x: np.ndarray, y: np.ndarray, z: np.ndarray, front: np.ndarray) -> np.ndarray:
+        """(..., 3) points of the skin (x, y, z) with nose, cheeks and jaw added. front: 1 before the ears, 0
+        behind them."""
         p, c = self.identity, self.controls
         ax, z = np.abs(x), z.copy()
         # nose: a ridge that deepens from between the eyes to the tip, then turns in
@@ -81,7 +84,7 @@ class Head:
         return np.stack([x, y, z], -1)
 
 
-def draw_skin(canvas: Canvas, head: Head):
+def draw_skin(canvas: Canvas, head: Head) -> None:
     """The bare head: smooth skin with blush, shaded sockets and the hair's shadow."""
     p = head.identity
     y = np.where(ROWS < 0, ROWS * p.chin, ROWS * p.top)[:, None]
@@ -95,11 +98,11 @@ def draw_skin(canvas: Canvas, head: Head):
     canvas.mesh(turned, colours * under_nose[..., None], normal[..., 2] > -0.05)
 
 
-def skin_colours(p: Identity, x, y, front):
+def skin_colours(p: Identity, x: np.ndarray, y: np.ndarray, front: np.ndarray) -> np.ndarray:
     ax = np.abs(x)
     colours = np.broadcast_to(p.skin, x.shape + (3,))
 
-    def tint(weight, colour):
+    def tint(weight: np.ndarray, colour: ArrayLike) -> None:
         nonlocal colours
         weight = (weight * front)[..., None]
         colours = colours * (1 - weight) + np.asarray(colour) * weight
@@ -119,7 +122,7 @@ def skin_colours(p: Identity, x, y, front):
     return colours
 
 
-def draw_beard(canvas: Canvas, head: Head, yaw: float):
+def draw_beard(canvas: Canvas, head: Head, yaw: float) -> None:
     """Cheeks below a curve from the sideburns to the lip, as far around as the camera sees."""
     p = head.identity
     camera = -np.deg2rad(yaw)  # where the camera stands, as an angle around the head
@@ -134,7 +137,7 @@ def draw_beard(canvas: Canvas, head: Head, yaw: float):
     canvas.polygon(outline, p.brow * 1.1, opacity=p.beard)
 
 
-def draw_nose(canvas: Canvas, head: Head):
+def draw_nose(canvas: Canvas, head: Head) -> None:
     p = head.identity
     shaded = -1 if p.light[0] > 0 else 1
     down = np.linspace(0, 1, 8)
@@ -165,7 +168,7 @@ def draw_nose(canvas: Canvas, head: Head):
         )
 
 
-def draw_ear(canvas: Canvas, head: Head, side: int):
+def draw_ear(canvas: Canvas, head: Head, side: int) -> None:
     p = head.identity
     a = np.linspace(0, 2 * np.pi, 20)
     rim = np.stack(

@@ -53,7 +53,7 @@ STYLE_WORDS = {
 }
 
 
-def hsv(hue, saturation, value) -> np.ndarray:
+def hsv(hue: float, saturation: float, value: float) -> np.ndarray:
     return np.array(colorsys.hsv_to_rgb(hue % 1, np.clip(saturation, 0, 1), np.clip(value, 0, 1))) * 255
 
 
@@ -118,7 +118,8 @@ class Identity:
     light: np.ndarray
 
 
-def pick_skin(rng):
+def pick_skin(rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    """A colour (3,) between those of SKINS, and how dark it is in [0, 1]."""
     tone = rng.random() * (len(SKINS) - 1)
     k = int(tone)
     return SKINS[k] * (1 - tone + k) + SKINS[k + 1] * (tone - k) + rng.uniform(-5, 5, 3), tone / (
@@ -126,7 +127,7 @@ def pick_skin(rng):
     )
 
 
-def paint(rng, name):
+def paint(rng: np.random.Generator, name: str) -> np.ndarray:
     hue, saturation, value = PAINTS[name]
     spread = rng.uniform(-1, 1, 3) * (0.015, 0.06, 0.06)
     return hsv(hue + spread[0], saturation + spread[1], value + spread[2])

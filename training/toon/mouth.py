@@ -10,7 +10,7 @@ S = np.linspace(-1, 1, 25)  # across the mouth, from the head's right corner to 
 A = np.abs(S)
 
 
-def by_side(pair):
+def by_side(pair: tuple[float, float]) -> np.ndarray:
     """(right, left) -> one value per point of the mouth, passing smoothly from one to the other."""
     right, left = pair
     return right + (left - right) * smoothstep(-0.5, 0.5, S)
@@ -19,7 +19,7 @@ def by_side(pair):
 class Mouth:
     """The four lip curves: outer and inner edge of both lips, as rest x and heights y (25,)."""
 
-    def __init__(self, head: Head):
+    def __init__(self, head: Head) -> None:
         p, c = head.identity, head.controls
         self.head, self.still = head, Head(p, Controls(np.zeros(51)))
         jaw, pucker, funnel = c["jawOpen"], c["mouthPucker"], c["mouthFunnel"]
@@ -68,7 +68,7 @@ class Mouth:
         self.outer_lower = self.inner_lower - lower * np.clip(1 - A**2.2, 0, 1) ** 0.7
         self.bell = bell
 
-    def points(self, y, inset=0.0):
+    def points(self, y: np.ndarray, inset: float = 0.0) -> np.ndarray:
         """(25, 3): the curve on the resting face, which the lips then leave by their own movement."""
         p = self.head.identity
         place = self.still.front(self.x, np.maximum(y, -p.chin * 0.93))
@@ -78,7 +78,7 @@ class Mouth:
         return place
 
 
-def draw_mouth(canvas: Canvas, head: Head):
+def draw_mouth(canvas: Canvas, head: Head) -> None:
     p, mouth = head.identity, Mouth(head)
     if p.moustache:
         draw_moustache(canvas, head, mouth)
@@ -100,7 +100,7 @@ def draw_mouth(canvas: Canvas, head: Head):
         draw_folds(canvas, head, mouth)
 
 
-def draw_inside(canvas: Canvas, mouth: Mouth, upper, lower):
+def draw_inside(canvas: Canvas, mouth: Mouth, upper: np.ndarray, lower: np.ndarray) -> None:
     canvas.polygon(np.concatenate([upper, lower[::-1]]), (84, 20, 30))
     teeth = np.maximum(
         mouth.inner_upper - (0.125 + 0.03 * mouth.smile) * mouth.bell - 0.01, mouth.inner_lower
@@ -111,7 +111,7 @@ def draw_inside(canvas: Canvas, mouth: Mouth, upper, lower):
     canvas.polygon(np.concatenate([canvas.pixels(mouth.points(tongue, 0.02)), lower[::-1]]), (190, 72, 84))
 
 
-def draw_folds(canvas: Canvas, head: Head, mouth: Mouth):
+def draw_folds(canvas: Canvas, head: Head, mouth: Mouth) -> None:
     p = head.identity
     t = np.linspace(0, 1, 10)
     for side, smile, corner in (
@@ -127,7 +127,7 @@ def draw_folds(canvas: Canvas, head: Head, mouth: Mouth):
             canvas.line(fold, p.skin * (1 - 0.32 * smile * np.array([0.7, 1, 1])), 0.028)
 
 
-def draw_moustache(canvas: Canvas, head: Head, mouth: Mouth):
+def draw_moustache(canvas: Canvas, head: Head, mouth: Mouth) -> None:
     p = head.identity
     s = np.linspace(-1, 1, 15)
     a = np.abs(s)

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from training.toon.camera import Pose
 from training.toon.expression import random_expression, random_pose, strong_expression
@@ -40,7 +41,7 @@ def random_clip(rng: np.random.Generator, frames: int) -> Performance:
         ease = t * t * (3 - 2 * t)
         (expression, pose), (next_expression, next_pose) = stops[i], stops[i + 1]
 
-        def between(a, b, ease=ease):
+        def between(a: ArrayLike, b: ArrayLike, ease: float = ease) -> np.ndarray:
             return a + ease * (b - a)
 
         turned = {

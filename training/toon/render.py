@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 from training.toon.camera import Camera, Pose
 from training.toon.draw import Canvas, smoothstep
@@ -15,7 +16,9 @@ from training.toon.identity import Identity
 from training.toon.mouth import draw_mouth
 
 
-def render(identity: Identity, expression, pose: Pose, size: int = 256, supersample: int = 2) -> np.ndarray:
+def render(
+    identity: Identity, expression: ArrayLike, pose: Pose, size: int = 256, supersample: int = 2
+) -> np.ndarray:
     """Draw a person. `expression`: (51,) ARKit blendshapes in [0, 1]. Returns (size, size, 3) uint8 RGB.
 
     Drawn `supersample` times larger, then averaged down.
@@ -51,7 +54,7 @@ def draw_background(p: Identity, side: int) -> np.ndarray:
     return cv2.resize(gradient, (side, side), interpolation=cv2.INTER_LINEAR)
 
 
-def draw_body(canvas: Canvas, head: Head, body: Camera):
+def draw_body(canvas: Canvas, head: Head, body: Camera) -> None:
     """Neck, shirt and the chin's shadow. The body follows the head's place and a little of its turn."""
     p, camera = head.identity, canvas.camera
     u = np.linspace(-1, 1, 25)
@@ -93,7 +96,7 @@ def draw_body(canvas: Canvas, head: Head, body: Camera):
     canvas.image[(shadow & inside) > 0] = np.clip(p.skin * (0.64, 0.53, 0.51), 0, 255).astype(np.uint8)
 
 
-def draw_earring(canvas: Canvas, p: Identity, side: int):
+def draw_earring(canvas: Canvas, p: Identity, side: int) -> None:
     place = np.array([side * 1.0, -0.12 - p.ear * 1.35, -0.05])
     canvas.disc(place, (150, 105, 30), 0.085)
     canvas.disc(place, (250, 205, 80), 0.065)
