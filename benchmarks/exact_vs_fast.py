@@ -24,6 +24,7 @@ from photos import toon
 from hellomeme.io.ffmpeg import read_frames
 from hellomeme.reenactor import Reenactor
 from hellomeme.releases.load import add_motion, face_basis, load
+from hellomeme.releases.table import ClipSampler
 from hellomeme.settings import ClipSettings, Settings
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -47,9 +48,9 @@ def signal_to_noise(one: np.ndarray, other: np.ndarray) -> float:
 print(machine())
 pipeline, encoder, row = load(model(options.release), device=options.device)
 about = "as released"
-if not row.first_pass:
+if not row.clip_sampler.first_pass:
     row, about = (
-        dataclasses.replace(row, first_pass=True),
+        dataclasses.replace(row, clip_sampler=ClipSampler(first_pass=True)),
         "given a first pass and Stable Diffusion's schedule",
     )
     pipeline.scheduler = type(pipeline.scheduler).from_config(

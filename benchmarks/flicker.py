@@ -67,7 +67,8 @@ def reenacted(
 
     shape: of the reference, for releases that draw the face into the condition picture.
     """
-    plan = ClipPlan(len(motion), release.steps, release.guidance, together, release.first_pass, overlap)
+    first_pass = release.clip_sampler.first_pass
+    plan = ClipPlan(len(motion), release.steps, release.guidance, together, first_pass, overlap)
 
     def conditions(frames: np.ndarray) -> dict:
         window = motion.at(frames)

@@ -17,6 +17,7 @@ from common import machine
 from test_clip_sampling import CASE, NETWORKS, Image, deviation, json, load_file, np
 
 from hellomeme.releases.load import add_motion, find, load
+from hellomeme.releases.table import Source, motion_module
 from hellomeme.sampling.windows import ClipPlan, draw_clip
 
 print(machine())
@@ -29,10 +30,10 @@ with tempfile.TemporaryDirectory() as folder:
     row = dataclasses.replace(
         find("v1"),
         root=NETWORKS / "hub",
-        base=str(NETWORKS / "checkpoint"),
-        emotion=None,
+        base=Source.of(NETWORKS / "checkpoint"),
+        emotion_encoder=None,
         text_width=None,
-        motion=str(CASE / "hm_animatediff_frame12"),
+        motion=motion_module(Source.of(CASE / "hm_animatediff_frame12")),
     )
     pipeline = load(row, device="cpu", reference_base=str(official))[0]
 add_motion(pipeline, row)

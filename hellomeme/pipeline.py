@@ -60,6 +60,7 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         reference_unet, reference_text_encoder, reference_vae: what sees the reference picture, where that is
             another model than the one that draws; None means the same one.
         motion_adapter: motion modules for `unet`, with which the frames of a clip are drawn together.
+        clip_scheduler: for clips, where that is another one than for pictures.
     """
 
     _optional_components = [
@@ -70,6 +71,7 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         "reference_text_encoder",
         "reference_vae",
         "motion_adapter",
+        "clip_scheduler",
     ]
 
     def __init__(
@@ -87,6 +89,7 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         reference_text_encoder=None,
         reference_vae=None,
         motion_adapter=None,
+        clip_scheduler=None,
     ):
         super().__init__()
         self.register_modules(
@@ -103,6 +106,7 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             reference_text_encoder=reference_text_encoder,
             reference_vae=reference_vae,
             motion_adapter=motion_adapter,
+            clip_scheduler=clip_scheduler,
         )
 
     @property
@@ -110,8 +114,8 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         return [net for net in (self.hm_control, self.hm_control2, self.hm_control_up) if net is not None]
 
     @property
-    def codes(self) -> set[str]:
-        """The expression codes its control nets take: "drive_coeff", "pd_fpg" or both."""
+    def expression_types(self) -> set[str]:
+        """The expressions its control nets take: "drive_coeff", "pd_fpg" or both."""
         return {net.expression_type for net in self.controls}
 
     # The reference, once
@@ -298,7 +302,7 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         given = {"drive_coeff": drive_coeff, "pd_fpg": emotion}
         nets = [net for net in self.controls if given[net.expression_type] is not None]
         if not nets:
-            needed = " or ".join(sorted(self.codes)) or "a control net"
+            needed = " or ".join(sorted(self.expression_types)) or "a control net"
             raise HelloMemeError(f"The pipeline was told nothing about the expression: give it {needed}.")
 
         def halves(positive: Tensor, negative: Tensor | float) -> Tensor:

@@ -142,9 +142,9 @@ class Reenactor:
         """
         reference = self.chosen(reference)
         settings = settings.resolved(self.release)
-        if self.emotion_encoder is not None:
+        if "drive_coeff" not in self.pipeline.expression_types:
             raise HelloMemeError(
-                "These control nets know no ARKit coefficients: load the release with the code "
+                "These control nets take no ARKit coefficients: load the release with the expression type "
                 "drive_coeff to edit a face."
             )
         motion = edited(reference.motion, coefficients, turn)
@@ -271,7 +271,7 @@ class Reenactor:
                     generator=self.generator(reference, settings),
                     callback_on_step_end=on_step,
                     sparing=sparing,
-                    **self.code(motion),
+                    **self.expression_arguments(motion),
                 ).frames[0]
                 break
         pose = Image.fromarray(condition_pictures(motion, shape=reference.shape)[0])
@@ -284,7 +284,7 @@ class Reenactor:
         def tell(frames: np.ndarray) -> dict:
             told = motion.at(frames)
             condition = condition_tensor(told, self.release.condition_size, reference.shape)
-            return {"condition": condition[None], **self.code(told)}
+            return {"condition": condition[None], **self.expression_arguments(told)}
 
         def on_work(share: float) -> None:
             progress("drawing", int(share * len(motion)), len(motion))
@@ -307,7 +307,8 @@ class Reenactor:
     def prompts(self, settings: Settings) -> tuple[str, str]:
         """The user's words in front of the release's, and the negative ones."""
         prompt = ", ".join(filter(None, (settings.prompt.strip(), self.release.prompt)))
-        return prompt, settings.negative_prompt.strip()
+        negative = (settings.negative_prompt.strip(), self.release.negative_prompt)
+        return prompt, ", ".join(filter(None, negative))
 
     def prepared(self, reference: ReferencePortrait, settings: Settings) -> Reference:
         """The reference's keys and values for the prompts of the settings, made unless they are at hand."""
@@ -325,14 +326,24 @@ class Reenactor:
         torch.randn(reference.latents.shape, generator=generator)
         return generator
 
-    def code(self, motion: Motion) -> dict[str, torch.Tensor]:
-        """The expression code that the loaded control nets take, as arguments of the pipeline."""
-        if self.emotion_encoder is None:
-            return {"drive_coeff": torch.from_numpy(motion.blendshapes)[None]}
+    def expression_arguments(self, motion: Motion) -> dict[str, torch.Tensor]:
+        """The expression of T frames for the loaded control nets, as arguments of the pipeline."""
+        arguments = {}
+        if "drive_coeff" in self.pipeline.expression_types:
+            arguments["drive_coeff"] = torch.from_numpy(motion.blendshapes)[None]  # (1, T, 51)
+        if "pd_fpg" in self.pipeline.expression_types:
+            arguments["emotion"] = torch.from_numpy(motion.emotion)[None]  # (1, T, 548)
+            arguments["negative_emotion"] = self._negative_emotion()
+        return arguments
+
+    @torch.no_grad()
+    def _negative_emotion(self) -> torch.Tensor:
+        """The emotion code (1, 1, 548) of the negative half of guidance, as the release asks for it."""
         if self._negative is None:
-            with torch.no_grad():
-                self._negative = self.emotion_encoder.negative()[None]  # (1, 1, 548)
-        return {"emotion": torch.from_numpy(motion.emotion)[None], "negative_emotion": self._negative}
+            negative = self.emotion_encoder.negative()[None]
+            is_zero = self.release.negative_emotion == "zeros"
+            self._negative = torch.zeros_like(negative) if is_zero else negative
+        return self._negative
 
     @torch.no_grad()
     def emotion(self, frame: np.ndarray, face: Face) -> np.ndarray:

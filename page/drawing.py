@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from hellomeme.errors import HelloMemeError
-from hellomeme.releases.load import find
+from hellomeme.releases.load import find, has_motion
 from hellomeme.settings import ClipSettings, Settings
 
 from . import spaces_gpu, state
@@ -145,10 +145,7 @@ def predictions(release: str, frames: int, settings: Settings, clip: ClipSetting
     from hellomeme.sampling.windows import ClipPlan
 
     row = find(release)
-    has_module = row.motion is not None and (
-        "/" in row.motion or bool(row.root and (row.root / row.motion).is_dir())
-    )
-    return ClipPlan.of(frames, settings, clip, row, has_module).predictions()
+    return ClipPlan.of(frames, settings, clip, row, has_motion(row)).predictions()
 
 
 def clip_duration(release: str, frames: int, settings: Settings, clip: ClipSettings) -> int:

@@ -73,7 +73,7 @@ class State:
     def reenactor(self, release: str, expression_type: str | None = None) -> Reenactor:
         """The reenactor of a release, loaded at the first use. expression_type: of its control nets; None
         for the release's default."""
-        expression_type = expression_type or find(release).code
+        expression_type = expression_type or find(release).expression_type
         key = release, expression_type
         if (reenactor := self.reenactors.get(key)) is not None:
             return reenactor  # without the lock: faces are detected while another visitor's run draws
@@ -87,7 +87,7 @@ class State:
         from hellomeme.reenactor import Reenactor
 
         options = {"base": self.base, "loras": self.loras} if release == self.release else {}
-        options |= {"device": self.device, "code": expression_type, "progress": _show_download}
+        options |= {"device": self.device, "expression_type": expression_type, "progress": _show_download}
         reenactor = Reenactor.from_release(release, **options | _cpu_outside_main_thread())
         reenactor.analyzer = self.analyzer
         if spaces_gpu.ON_SPACES:
@@ -162,7 +162,7 @@ class State:
             if self.drawing_lock.acquire(blocking=False):
                 try:
                     self.references.clear()
-                    first = self.release, find(self.release).code
+                    first = self.release, find(self.release).expression_type
                     self.reenactors = {key: value for key, value in self.reenactors.items() if key == first}
                 finally:
                     self.drawing_lock.release()

@@ -229,11 +229,11 @@ FOLDERS = {  # case -> (damage, sentence; {} is the folder)
     ),
     "a class named as a path": (
         changed("hm_control", _class_name="../../os"),
-        "{}/hm_control holds no control net for drive_coeff: get it again.",
+        "{}/hm_control holds a network of class ../../os, not HMControlNet: get it again.",
     ),
     "a class named as a number": (
         changed("hm_control", _class_name=7),
-        "{}/hm_control holds no control net for drive_coeff: get it again.",
+        "{}/hm_control holds a network of class 7, not HMControlNet: get it again.",
     ),
     "a scale of 0": (
         changed("hm_control", scale_factor=0),

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from hellomeme.errors import HelloMemeError
 from hellomeme.releases.load import add_motion, find, load
+from hellomeme.releases.table import Source, motion_module
 from hellomeme.sampling.image import Stopped, noised, ready
 from hellomeme.sampling.windows import (
     FIRST_STEPS,
@@ -48,10 +49,10 @@ def pipeline(tmp_path_factory):
     row = dataclasses.replace(
         find("v1"),
         root=NETWORKS / "hub",
-        base=str(NETWORKS / "checkpoint"),
-        emotion=None,
+        base=Source.of(NETWORKS / "checkpoint"),
+        emotion_encoder=None,
         text_width=None,
-        motion=str(CASE / "hm_animatediff_frame12"),
+        motion=motion_module(Source.of(CASE / "hm_animatediff_frame12")),
     )
     pipeline = load(row, device="cpu", reference_base=str(official))[0]
     assert add_motion(pipeline, row)
@@ -145,8 +146,9 @@ def test_the_motion_unet_is_made_of_the_parts_themselves(pipeline):
 def test_a_motion_module_of_another_shape_is_refused(pipeline, model_folder):
     other, _, row = load(str(model_folder), device="cpu")
     assert not add_motion(other, row)  # the folder holds none
+    row = dataclasses.replace(row, motion=motion_module(Source.of(CASE / "hm_animatediff_frame12")))
     with pytest.raises(HelloMemeError, match="The motion module does not fit the base model"):
-        add_motion(other, dataclasses.replace(row, motion=str(CASE / "hm_animatediff_frame12")))
+        add_motion(other, row)
     assert other.motion_adapter is None
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from hellomeme.releases.load import find, load
+from hellomeme.releases.table import Source
 
 CASE = Path(__file__).parent / "fixtures" / "e2e_v1_image"
 
@@ -37,7 +38,11 @@ def pipeline(tmp_path_factory):
     for part in ("tokenizer", "scheduler"):
         shutil.copytree(CASE / "checkpoint" / part, official / part)
     row = dataclasses.replace(
-        find("v1"), root=CASE / "hub", base=str(CASE / "checkpoint"), emotion=None, text_width=None
+        find("v1"),
+        root=CASE / "hub",
+        base=Source.of(CASE / "checkpoint"),
+        emotion_encoder=None,
+        text_width=None,
     )
     return load(row, device="cpu", reference_base=str(official))[0]
 

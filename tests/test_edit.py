@@ -4,13 +4,14 @@ import dataclasses
 
 import numpy as np
 import pytest
-from test_reenactor import ColourAnalyzer, MeanEncoder, picture, same
+from test_reenactor import ColourAnalyzer, picture, same
 
 from hellomeme.errors import HelloMemeError
 from hellomeme.face.arkit import ARKIT_NAMES, INDEX
 from hellomeme.face.edit import GROUPS, PRESETS, Edit, Turn, edited, preset, start, turn
 from hellomeme.face.motion import Motion
 from hellomeme.io import metadata
+from hellomeme.pipeline import HelloMemePipeline
 from hellomeme.reenactor import Reenactor
 from hellomeme.releases.load import load
 from hellomeme.settings import Settings
@@ -173,11 +174,11 @@ def test_drawn_again_from_its_file(reenactor, tmp_path):
     assert reenactor.image(picture(0.9), QUICK).stamp.edit is None
 
 
-def test_sentences(loaded, reenactor):
+def test_sentences(loaded, reenactor, monkeypatch):
     with pytest.raises(HelloMemeError, match="^There is no reference picture yet"):
         Reenactor(loaded[0], loaded[2], None, ColourAnalyzer()).expression({})
-    reenactor.emotion_encoder = MeanEncoder()
+    monkeypatch.setattr(HelloMemePipeline, "expression_types", {"pd_fpg"})
     with pytest.raises(
-        HelloMemeError, match="^These control nets know no ARKit coefficients: load the release with"
+        HelloMemeError, match="^These control nets take no ARKit coefficients: load the release with"
     ):
         reenactor.expression({})

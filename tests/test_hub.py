@@ -14,6 +14,7 @@ from huggingface_hub import constants
 from hellomeme.errors import HelloMemeError
 from hellomeme.releases import hub, weights
 from hellomeme.releases.load import available, find, load
+from hellomeme.releases.table import Source, reference
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 FILE = f"resolve/{COMMIT}/{WEIGHTS}"
@@ -262,7 +263,7 @@ def test_bars_and_callbacks_reach_the_hub_from_a_release(net, online, monkeypatc
 
     (net / "config.json").write_text(json.dumps({"_class_name": "HMReferenceAdapter"}))
     calls = []
-    row = dataclasses.replace(find("v1"), reference="me/net")
+    row = dataclasses.replace(find("v1"), reference=reference(Source.of("me/net")))
     with stand_in.serve({"me/net": net}) as (endpoint, _):
         online(endpoint)
         with pytest.raises(HelloMemeError, match="damaged or incomplete"):

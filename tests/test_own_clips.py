@@ -125,7 +125,7 @@ def refusal(capsys, place, *arguments, **more) -> str:
 
 def test_the_export_is_a_release_that_draws(place):
     pipeline, emotion, row = load(str(place / "work" / "release"), str(place / "base"), "cpu")
-    assert (row.title.split(":")[0], row.code, emotion) == ("HelloMeme v1", "drive_coeff", None)
+    assert (row.title.split(":")[0], row.expression_type, emotion) == ("HelloMeme v1", "drive_coeff", None)
     trained = load_file(place / "work" / "own" / "averaged.safetensors")[
         "adapter.reference_modules_mid.proj.weight"
     ]

@@ -129,7 +129,7 @@ def test_save_and_load_give_the_same_pipeline(pipeline, reference, tmp_path):
     prepared = again.prepare_reference(reference.latents)
     assert torch.equal(draw(again, prepared), draw(pipeline, reference))
     # What save_pretrained writes is itself a model folder for the loader of the releases.
-    assert load(str(tmp_path), device="cpu")[0].codes == {"drive_coeff"}
+    assert load(str(tmp_path), device="cpu")[0].expression_types == {"drive_coeff"}
 
 
 def test_maps_of_several_control_nets_add_up(pipeline, reference):

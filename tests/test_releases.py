@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import pickle
+import pkgutil
 import shutil
 import subprocess
 import sys
@@ -18,9 +19,11 @@ from safetensors.torch import load_file, save_file
 from single_file import write_single_file
 
 from hellomeme.errors import HelloMemeError
+from hellomeme.models.adapters import HMReferenceAdapter
+from hellomeme.models.control import HMControlNet, HMControlNet2, HMV2ControlNet2
 from hellomeme.releases import weights
 from hellomeme.releases.load import available, choose_device, choose_dtype, find, load
-from hellomeme.releases.table import RELEASES, SD15
+from hellomeme.releases.table import EULER, RELEASES, SD15, ClipSampler, Source
 
 CASE = Path(__file__).parent / "fixtures" / "e2e_v1_image"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -30,8 +33,8 @@ def v1(**changes):
     """The row of v1 with the tiny networks of the recorded run, which has no emotion encoder."""
     changes = {
         "root": CASE / "hub",
-        "base": str(CASE / "checkpoint"),
-        "emotion": None,
+        "base": Source.of(CASE / "checkpoint"),
+        "emotion_encoder": None,
         "text_width": None,
         **changes,
     }
@@ -55,15 +58,20 @@ def copy(model_folder, tmp_path):
 def test_table():
     assert [row.name for row in RELEASES] == ["demo", "v1", "v2"]
     for row in RELEASES:
-        assert {net.code for net in row.controls} <= {"drive_coeff", "pd_fpg"}
-        assert (row.emotion is not None) == any(net.code == "pd_fpg" for net in row.controls)
+        types = {net.expression_type for net in row.controls}
+        assert types <= {"drive_coeff", "pd_fpg"}
+        assert (row.emotion_encoder is not None) == ("pd_fpg" in types)
+        for net in (row.reference, row.emotion_encoder, row.motion, *row.controls):
+            assert net is None or isinstance(pkgutil.resolve_name(net.class_path), type)
+        for net in row.controls:
+            assert pkgutil.resolve_name(net.class_path).expression.type == net.expression_type
         assert find(row.name) is row
     assert "demo, v1, v2" in refusal("v9")
 
 
 def test_a_folder_loads_like_a_release(model_folder):
     pipeline, encoder, row = load(str(model_folder), device="cpu")
-    assert encoder is None and pipeline.codes == {"drive_coeff"} and row.size == 128
+    assert encoder is None and pipeline.expression_types == {"drive_coeff"} and row.size == 128
     assert pipeline.unet.dtype == torch.float32 and not pipeline.unet.training
     assert not any(parameter.requires_grad for parameter in pipeline.unet.parameters())
     assert type(pipeline.scheduler).__name__ == "DDIMScheduler"  # the folder's own
@@ -77,7 +85,7 @@ def test_released_rows_bring_their_own_scheduler():
     assert type(pipeline.scheduler).__name__ == "EulerDiscreteScheduler"  # the checkpoint has PNDM
     assert (config.beta_start, config.beta_end, config.beta_schedule) == (0.00085, 0.012, "scaled_linear")
     assert (config.timestep_spacing, config.prediction_type) == ("linspace", "epsilon")
-    assert pipeline.codes == {"pd_fpg"} and row.code == "pd_fpg"
+    assert pipeline.expression_types == {"pd_fpg"} and row.expression_type == "pd_fpg"
 
 
 def test_a_folder_of_released_networks_finds_its_row(tmp_path):
@@ -92,9 +100,66 @@ def test_a_folder_of_released_networks_finds_its_row(tmp_path):
     assert "is not a model folder" in refusal(str(tmp_path))
 
 
-def test_a_code_without_a_control_net_is_refused(model_folder):
+def test_a_saved_pipeline_of_any_release_finds_its_row(tmp_path):
+    """Its folders have the names of the pipeline's parts, which are nearly those of v1 on the hub."""
+    for name, kind in (("v1", HMControlNet2), ("v2", HMV2ControlNet2)):
+        for part, net in {"hm_reference": HMReferenceAdapter, "hm_control2": kind}.items():
+            (tmp_path / name / part).mkdir(parents=True)
+            (tmp_path / name / part / "config.json").write_text(json.dumps({"_class_name": net.__name__}))
+        row = find(str(tmp_path / name))
+        assert row.controls[0].class_path == find(name).controls[0].class_path
+        assert row.controls[0].source.folder == "hm_control2" and row.expression_type == "pd_fpg"
+
+
+def test_a_network_of_another_class_is_refused(copy):
+    """The row says what a folder holds, not its config.json."""
+    shutil.rmtree(copy / "hm_control")
+    shutil.copytree(copy / "hm_control_up", copy / "hm_control")
+    assert "hm_control holds a network of class HMV2ControlNet, not HMControlNet" in refusal(str(copy))
+
+
+def test_control_nets_of_both_expressions_add_up(tmp_path):
+    root = Path(shutil.copytree(CASE / "hub", tmp_path / "hub"))
+    config = HMControlNet2.load_config(root / "hm_control2")
+    torch.manual_seed(0)
+    HMControlNet.from_config(config).save_pretrained(root / "hm_control")
+    types = ("drive_coeff", "pd_fpg")
+    pipeline, _, row = load(v1(root=root), device="cpu", expression_type=types)
+    assert pipeline.expression_types == set(types) and len(pipeline.controls) == 2
+    reference = pipeline.prepare_reference(torch.ones(1, 4, 16, 16))
+    given = {
+        "drive_coeff": torch.full((1, 1, 51), 0.5),
+        "emotion": torch.linspace(-1, 1, 548).expand(1, 1, -1),
+    }
+
+    def draw(**expression):
+        return pipeline(
+            reference,
+            torch.zeros(1, 3, 1, 128, 128),
+            **expression,
+            noise=torch.ones(1, 4, 1, 16, 16),
+            num_inference_steps=1,
+            guidance_scale=1.0,
+            output_type="latent",
+        ).latents
+
+    both = draw(**given)
+    assert both.isfinite().all()
+    assert not any(torch.equal(both, draw(**{name: tensor})) for name, tensor in given.items())
+
+
+def test_clips_may_have_a_scheduler_of_their_own():
+    row = v1()
+    assert load(row, device="cpu")[0].clip_scheduler is None  # the same as for pictures
+    other = dataclasses.replace(row, clip_sampler=ClipSampler("DDIMScheduler", EULER))
+    pipeline = load(other, device="cpu")[0]
+    assert type(pipeline.clip_scheduler).__name__ == "DDIMScheduler"
+    assert type(pipeline.scheduler).__name__ == "EulerDiscreteScheduler"
+
+
+def test_an_expression_type_without_a_control_net_is_refused(model_folder):
     assert "has no control net for pd_fpg: choose from drive_coeff" in refusal(
-        str(model_folder), code="pd_fpg"
+        str(model_folder), expression_type="pd_fpg"
     )
 
 
@@ -281,7 +346,7 @@ from hellomeme.errors import HelloMemeError
 from hellomeme.releases.load import available, find, load
 row = dataclasses.replace(find("v1"), text_width=None)
 pipeline, encoder, row = load(row, device="cpu")
-print(pipeline.codes, type(encoder).__name__, type(pipeline.scheduler).__name__)
+print(pipeline.expression_types, type(encoder).__name__, type(pipeline.scheduler).__name__)
 print([reason for _, _, reason in available()][1])
 try:
     load(row, base="nobody/nothing")

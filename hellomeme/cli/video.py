@@ -50,7 +50,7 @@ def motion(options: argparse.Namespace, standard_error: TextIO) -> None:
     from ..video import read_motion
 
     row, emotion = find(options.release), None
-    if row.emotion is not None:
+    if row.emotion_encoder is not None:
         emotion = common.load(options, standard_error).emotion
     with FaceAnalyzer() as analyzer:
         counter = frame_counter(standard_error) or (lambda *_: None)

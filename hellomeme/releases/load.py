@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
+import pkgutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import HelloMemeError
 from .hub import BASE_FILES, REMAINS, WEIGHTS, Progress, cached, fetch, local
-from .table import FACE_BASIS, RELEASES, Control, Release
+from .table import FACE_BASIS, RELEASES, Control, Network, Release, Sampler, Source
 from .weights import load_base, load_loras, load_module, read_config
 
 if TYPE_CHECKING:
     import torch
+    from diffusers import SchedulerMixin
 
     from ..face.drawing import FaceBasis
     from ..pipeline import HelloMemePipeline
@@ -27,11 +28,11 @@ LARGEST_SIDE = 128  # of latents: the first place is at half of it, and the refe
 def find(name: str) -> Release:
     """The row called `name`, or the row that a local folder of networks fits, with that folder as its root.
 
-    A folder fits a row if it holds the row's reference adapter and a control net under the names they have on
-    the hub (`hm_reference`, `hm_control2`, ...), the row with most of its control nets there; those come
-    first, so that their code is the default. A base model in the same folder (`unet`, `vae`, ...) becomes the
-    default, and the size of the demo's own base that of its pictures. Raises HelloMemeError with the names
-    there are.
+    A folder fits a row if it holds the row's reference adapter and a control net, under the names they have
+    on the hub (`hm_reference`, `hm_control2`, ...) or in a saved pipeline. Of several it is the row with most
+    control nets of the right classes there; those come first, so that their expression type is the default.
+    A base model in the same folder (`unet`, `vae`, ...) becomes the default, and the size of the demo's own
+    base that of its pictures. Raises HelloMemeError with the names there are.
     """
     for row in RELEASES:
         if row.name == name:
@@ -43,22 +44,50 @@ def find(name: str) -> Release:
             f"There is no release or folder called {name}: choose from {known}, or a model folder."
         )
     has_base = (folder / "unet").is_dir()
-
-    def has(source: str) -> bool:
-        return (folder / source.rsplit("/", 1)[-1]).is_dir()
-
-    fitting = [row for row in reversed(RELEASES) if has(row.reference) and (has_base or row.base != ".")]
     # The demo's networks go by v1's names too: it comes last.
-    row = max(fitting, key=lambda row: sum(has(net.source) for net in row.controls), default=None)
-    if row is None or not any(has(net.source) for net in row.controls):
+    rows = [row for row in reversed(RELEASES) if has_base or not row.base.is_bundled]
+    row = max(rows, key=lambda row: _likeness(row, folder))
+    if not any(_likeness(row, folder)):
         raise HelloMemeError(f"{folder} is not a model folder: it lacks hm_reference or a control net.")
-    controls = tuple(sorted(row.controls, key=lambda net: not has(net.source)))
-    sizes = _sizes(row, folder / "unet") if row.base == "." else {}
-    base = "." if has_base else row.base
+    sizes = _sizes(row, folder / "unet") if row.base.is_bundled else {}
+    base = Source("") if has_base else row.base
     basis = FACE_BASIS if (folder / FACE_BASIS).is_file() else None
-    return dataclasses.replace(
-        row, name=folder.name, root=folder, base=base, controls=controls, face_basis=basis, **sizes
-    )
+    row = _as_named_in(folder, row)
+    return dataclasses.replace(row, name=folder.name, root=folder, base=base, face_basis=basis, **sizes)
+
+
+def _likeness(row: Release, folder: Path) -> tuple[int, int, int]:
+    """How many of the row's control nets lie in a folder: by their classes, by their names on the hub, and at
+    all. None if its reference adapter does not."""
+
+    def has_class(net: Network) -> bool:
+        try:
+            return read_config(folder / net.source.folder).get("_class_name") == _class(net).__name__
+        except HelloMemeError:  # raised again when the network is loaded
+            return False
+
+    named = _as_named_in(folder, row)
+    if not _is_in(folder, named.reference):
+        return 0, 0, 0
+    there = [net for net in named.controls if _is_in(folder, net)]
+    return sum(map(has_class, there)), sum(_is_in(folder, net) for net in row.controls), len(there)
+
+
+def _as_named_in(folder: Path, row: Release) -> Release:
+    """The row with its networks named as in a folder, and the control nets that are there first."""
+
+    def named(net: Network) -> Network:
+        if _is_in(folder, net) or not (folder / net.slot).is_dir():
+            return net
+        return dataclasses.replace(net, source=dataclasses.replace(net.source, folder=net.slot))
+
+    controls = sorted(map(named, row.controls), key=lambda net: not _is_in(folder, net))
+    motion = row.motion and named(row.motion)
+    return dataclasses.replace(row, reference=named(row.reference), controls=tuple(controls), motion=motion)
+
+
+def _is_in(folder: Path, net: Network) -> bool:
+    return (folder / net.source.folder).is_dir()
 
 
 def _sizes(row: Release, unet: Path) -> dict[str, int]:
@@ -71,16 +100,18 @@ def _sizes(row: Release, unet: Path) -> dict[str, int]:
     return {"size": LATENT * side, "condition_size": row.condition_size * LATENT * side // row.size}
 
 
-def locate(row: Release, source: str) -> str:
-    """The folder of a part under the row's `root`, or else the source itself.
+def locate(row: Release, source: Source) -> str:
+    """The folder of a part under the row's `root`, or else the hub id or path where it is.
 
     Raises HelloMemeError where a model folder lacks a part that is nowhere else.
     """
-    if row.root is not None and (folder := row.root / source.rsplit("/", 1)[-1]).is_dir():
+    if row.root is not None and (folder := row.root / source.folder).is_dir():
         return str(folder)
-    if row.root is not None and "/" not in source:
-        raise HelloMemeError(f"The model folder {row.root} has no {source}: it is incomplete, get it again.")
-    return source
+    if source.is_bundled:
+        raise HelloMemeError(
+            f"The model folder {row.root} has no {source.folder}: it is incomplete, get it again."
+        )
+    return source.elsewhere
 
 
 def available() -> list[tuple[str, str, str | None]]:
@@ -98,10 +129,10 @@ def load(
     dtype: torch.dtype | None = None,
     loras: Sequence[str | Path | tuple[str | Path, float]] = (),
     reference_base: str | None = None,
-    code: str | None = None,
+    expression_type: str | Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> tuple[HelloMemePipeline, torch.nn.Module | None, Release]:
-    """The pipeline of a release, its emotion encoder (None where its code needs none), and its row.
+    """The pipeline of a release, its emotion encoder (None where its control nets need none), and its row.
 
     Args:
         name: the name of a row, a local folder in the released layout, or a row of your own.
@@ -113,47 +144,58 @@ def load(
         reference_base: a second base model whose autoencoder, text encoder and UNet see the reference
             picture, and whose text encoder reads the prompt (the released "stylize x1"); if not given, `base`
             does it all ("x2").
-        code: "pd_fpg" or "drive_coeff": the expression code, where the release has control nets for several.
-        progress: told of downloads, see `hub.fetch`.
+        expression_type: "pd_fpg" or "drive_coeff", or both: which control nets to load; the row's default if
+            not given.
+        progress: called during downloads, see `hub.fetch`.
 
     Raises:
         HelloMemeError: with one sentence, when any part is missing, damaged, pickled, unreachable or does not
         fit.
     """
-    from ..models.adapters import HMReferenceAdapter
-    from ..models.fan_encoder import FanEncoder
     from ..pipeline import HelloMemePipeline
 
     row = name if isinstance(name, Release) else find(name)
-    get = functools.partial(fetch, progress=progress)
     device = choose_device(device)
     dtype = dtype or choose_dtype(device)
-    code = code or row.code
-    chosen = [net for net in row.controls if net.code == code]
-    if not chosen:
-        codes = ", ".join(dict.fromkeys(net.code for net in row.controls))
-        raise HelloMemeError(f"The release {row.name} has no control net for {code}: choose from {codes}.")
+    types = [expression_type] if isinstance(expression_type, str) else expression_type
+    chosen = _controls(row, types or [row.expression_type])
 
     # Small things first: what is wrong shows before gigabytes are loaded.
-    adapter = load_module(HMReferenceAdapter, get(locate(row, row.reference)), dtype)
-    controls = {net.slot: _load_control(net, get(locate(row, net.source)), dtype) for net in chosen}
-    uses_emotion = code == "pd_fpg" and row.emotion is not None
-    emotion = load_module(FanEncoder, get(locate(row, row.emotion)), dtype) if uses_emotion else None
+    adapter = _load_network(row, row.reference, dtype, progress)
+    controls = {net.slot: _load_network(row, net, dtype, progress) for net in chosen}
+    emotion_encoder = None
+    if row.emotion_encoder is not None and any(net.expression_type == "pd_fpg" for net in chosen):
+        emotion_encoder = _load_network(row, row.emotion_encoder, dtype, progress)
 
-    widths = list(adapter.config.block_out_channels)
-    parts = _load_bases(row, base, reference_base, widths, dtype, progress)
+    parts = _load_bases(row, base, reference_base, adapter.unet_widths, dtype, progress)
     pipeline = HelloMemePipeline(hm_reference=adapter, **controls, **parts)
     load_loras(pipeline, loras, progress)
-    return pipeline.to(device), emotion and emotion.to(device), row
+    return pipeline.to(device), emotion_encoder and emotion_encoder.to(device), row
 
 
-def _load_control(net: Control, folder: Path, dtype: torch.dtype) -> torch.nn.Module:
-    """The control net in a folder, of the class its config.json names; HelloMemeError for another code's."""
-    from ..models import control
+def _controls(row: Release, types: Sequence[str]) -> list[Control]:
+    """The row's control nets for these expression types; HelloMemeError for a type that has none."""
+    known = dict.fromkeys(net.expression_type for net in row.controls)
+    for kind in types:
+        if kind not in known:
+            raise HelloMemeError(
+                f"The release {row.name} has no control net for {kind}: choose from {', '.join(known)}."
+            )
+    return [net for net in row.controls if net.expression_type in types]
 
-    kind = getattr(control, str(read_config(folder).get("_class_name")), None)
-    if getattr(getattr(kind, "expression", None), "type", None) != net.code:
-        raise HelloMemeError(f"{folder} holds no control net for {net.code}: get it again.")
+
+def _class(net: Network) -> type:
+    return pkgutil.resolve_name(net.class_path)
+
+
+def _load_network(
+    row: Release, net: Network, dtype: torch.dtype, progress: Progress | None
+) -> torch.nn.Module:
+    """A network of the class that the row names; HelloMemeError if it is of another one."""
+    folder = fetch(locate(row, net.source), progress=progress)
+    kind, named = _class(net), read_config(folder).get("_class_name")
+    if named not in (None, kind.__name__):
+        raise HelloMemeError(f"{folder} holds a network of class {named}, not {kind.__name__}: get it again.")
     return load_module(kind, folder, dtype)
 
 
@@ -171,10 +213,10 @@ def _load_bases(
         return load_base(source, dtype, locate(row, row.base), widths, row.text_width, progress)
 
     parts = base_model(base or locate(row, row.base))
-    if row.scheduler is not None:
-        from diffusers import EulerDiscreteScheduler
-
-        parts["scheduler"] = EulerDiscreteScheduler(**row.scheduler)
+    own, image, clip = parts["scheduler"], row.image_sampler, row.clip_sampler
+    parts["scheduler"] = _scheduler(image, own)
+    if (clip.scheduler, clip.settings) != (image.scheduler, image.settings):
+        parts["clip_scheduler"] = _scheduler(clip, own)
     if reference_base is not None:
         official = base_model(reference_base)
         parts["text_encoder"] = official["text_encoder"]
@@ -182,23 +224,36 @@ def _load_bases(
     return parts
 
 
-def add_motion(pipeline: HelloMemePipeline, row: Release, progress: Progress | None = None) -> bool:
-    """Give the pipeline its row's motion adapter unless it has one; False if the row has none.
+def _scheduler(sampler: Sampler, own: SchedulerMixin) -> SchedulerMixin:
+    """The scheduler that a row names, or the base model's own."""
+    import diffusers
 
-    progress: told of the download, see `hub.fetch`. Raises HelloMemeError, with one sentence, when it cannot
-    be had or does not fit.
+    return getattr(diffusers, sampler.scheduler)(**sampler.settings) if sampler.scheduler else own
+
+
+def has_motion(row: Release) -> bool:
+    """Whether clips of a release can be drawn with a motion module; without, each frame is drawn alone.
+
+    A model folder may lack the one that its row names. The hub is not asked.
     """
-    from diffusers import MotionAdapter
+    if row.motion is None:
+        return False
+    return not row.motion.source.is_bundled or (row.root is not None and _is_in(row.root, row.motion))
 
+
+def add_motion(pipeline: HelloMemePipeline, row: Release, progress: Progress | None = None) -> bool:
+    """Give the pipeline its row's motion module unless it has one; False if the row has none.
+
+    progress: called during the download, see `hub.fetch`. Raises HelloMemeError, with one sentence, when it
+    cannot be had or does not fit.
+    """
     from ..models.motion_module import with_motion
 
     if pipeline.motion_adapter is not None:
         return True
-    if row.motion is None or ("/" not in row.motion and not (row.root and (row.root / row.motion).is_dir())):
+    if not has_motion(row):
         return False
-    adapter = load_module(
-        MotionAdapter, fetch(locate(row, row.motion), progress=progress), pipeline.unet.dtype
-    )
+    adapter = _load_network(row, row.motion, pipeline.unet.dtype, progress)
     with_motion(pipeline.unet, adapter)  # refuses one of another shape
     pipeline.register_modules(motion_adapter=adapter.to(pipeline.unet.device))
     return True
@@ -244,14 +299,20 @@ def choose_dtype(device: torch.device) -> torch.dtype:
 
 
 def _obstacle(row: Release) -> str | None:
+    sources = [net.source for net in (row.reference, *row.controls)]
     if row.root is not None:
-        parts = [row.reference, *(net.source for net in row.controls)]
-        missing = [part for part in parts if not any((row.root / part / name).is_file() for name in WEIGHTS)]
-        return f"{row.root} has no weights for {missing[0]}: get the repository again." if missing else None
+        folders = [row.root / source.folder for source in sources]
+        for folder in folders:
+            if not any((folder / name).is_file() for name in WEIGHTS):
+                return f"{row.root} has no weights for {folder.name}: get the repository again."
+        return None
     from huggingface_hub import constants
 
-    networks = [row.reference, row.controls[0].source, *([row.emotion] if row.emotion else [])]
-    if not constants.is_offline_mode() or (cached(row.base, BASE_FILES) and all(map(cached, networks))):
+    needed = sources[:2] + ([row.emotion_encoder.source] if row.emotion_encoder else [])
+    networks = [source.elsewhere for source in needed]
+    if not constants.is_offline_mode() or (
+        cached(row.base.elsewhere, BASE_FILES) and all(map(cached, networks))
+    ):
         return None
     return (
         f"Needs {row.gigabytes:g} GB from the hub, which cannot be reached from here (HF_HUB_OFFLINE); "

@@ -6,8 +6,9 @@ A row is data; nothing else in the package asks which release it is working for.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # The demo model lies inside an installed package, and beside the package in a clone.
@@ -15,62 +16,131 @@ DEMO = (PACKAGE if (PACKAGE / "assets").is_dir() else PACKAGE.parent) / "assets"
 
 
 @dataclass(frozen=True)
-class Control:
-    """A control net: its name in the pipeline, where it comes from, and the expression code it takes."""
+class Source:
+    """Where a part of a release comes from.
+
+    folder: its name inside a model folder, where it is looked for first; "" is the model folder itself.
+    elsewhere: a hub id or a path; None for a part that only model folders hold.
+    """
+
+    folder: str
+    elsewhere: str | None = None
+
+    @classmethod
+    def of(cls, elsewhere: str | Path) -> Source:
+        """A hub id or a path, under its own last name in a model folder."""
+        return cls(Path(elsewhere).name, str(elsewhere))
+
+    @property
+    def is_bundled(self) -> bool:
+        return self.elsewhere is None
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network of a release.
+
+    slot: its name in the pipeline, and in the folder of a saved pipeline. class_path: "module:class".
+    """
 
     slot: str
-    source: str
-    code: str
+    class_path: str
+    source: Source
+
+
+@dataclass(frozen=True)
+class Control(Network):
+    """A control net, and the expression it takes: "drive_coeff" (ARKit) or "pd_fpg" (emotion code)."""
+
+    expression_type: str
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """scheduler: a class of diffusers, made with `settings`; None for the one in the base model's folder."""
+
+    scheduler: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ClipSampler(Sampler):
+    """With a motion module, frames are drawn together in overlapping windows.
+
+    first_pass: whether they begin from frames drawn one after the other; without, all begin with the same
+    noise.
+    """
+
+    first_pass: bool = True
 
 
 @dataclass(frozen=True)
 class Release:
-    """One row. A `source` is a hub repository, of which a folder of the same name under `root` takes
-    precedence.
+    """One row.
 
-    size: px, side of the pictures it draws. condition_size: px, side of the pose picture its control nets
-    take.
-    crop_scale: side of the crop in extents of the face. scheduler: settings of EulerDiscreteScheduler, or
-    None for the scheduler in the base's own folder. controls: the first one's code is used unless another is
-    asked for.
-    text_width: of the base model's text states. gigabytes: the download, base model included.
-    motion: the motion adapter for clips, fetched with the first clip; None, or a folder missing beside the
-    bundled networks, means that each frame of a clip is drawn alone. first_pass: whether frames are drawn one
-    after the other before they are drawn together; without, all begin with the same noise.
-    face_basis: the file under `root` with the `FaceBasis` by which the face is drawn into the condition
-    picture; None, as in all published releases, means that it shows the square on the head alone.
+    root: the model folder in which every source is looked for first. base: of the base model.
+    controls: all whose expression type is asked for are loaded, and their maps add up; the first one's type
+    is the default. emotion_encoder: needed by control nets for "pd_fpg". motion: the motion module for clips,
+    fetched with the first clip; see `load.has_motion`.
+    size: px, side of the pictures it draws. crop_scale: side of the crop in extents of the face.
+    condition_size: px, side of the condition picture its control nets take. face_basis: the file under `root`
+    with the `FaceBasis` by which the face is drawn into the condition picture; None, as in all published
+    releases, means that it shows the square on the head alone.
     turns: the lowest and highest pitch, yaw and roll, in degrees, that the weights were trained on: the head
-    is held there. None: whatever is asked for.
+    is held there. None: no limits.
+    steps, guidance: defaults. text_width: of the base model's text states; None allows any.
+    prompt, negative_prompt: what follows the user's words. negative_emotion: the emotion code of the negative
+    half of guidance. gigabytes: the download, base model included.
     """
 
     name: str
     title: str
-    base: str
-    reference: str
+    base: Source
+    reference: Network
     controls: tuple[Control, ...]
-    emotion: str | None
     size: int
     condition_size: int
     crop_scale: float
     steps: int
     guidance: float
-    scheduler: dict | None
+    image_sampler: Sampler
+    clip_sampler: ClipSampler
     text_width: int | None
-    prompt: str = ""
-    gigabytes: float = 0.0
-    root: Path | None = None
-    motion: str | None = None
-    first_pass: bool = True
+    emotion_encoder: Network | None = None
+    motion: Network | None = None
     face_basis: str | None = None
     turns: Mapping[str, tuple[float, float]] | None = None
+    prompt: str = ""
+    negative_prompt: str = ""
+    negative_emotion: Literal["black picture", "zeros"] = "black picture"
+    gigabytes: float = 0.0
+    root: Path | None = None
 
     @property
-    def code(self) -> str:
-        return self.controls[0].code
+    def expression_type(self) -> str:
+        return self.controls[0].expression_type
+
+
+def reference(source: Source) -> Network:
+    return Network("hm_reference", "hellomeme.models.adapters:HMReferenceAdapter", source)
+
+
+def coefficients(class_name: str, source: Source, slot: str = "hm_control") -> Control:
+    """A control net for ARKit coefficients."""
+    return Control(slot, f"hellomeme.models.control:{class_name}", source, "drive_coeff")
+
+
+def emotion(class_name: str, source: Source) -> Control:
+    """A control net for emotion codes."""
+    return Control("hm_control2", f"hellomeme.models.control:{class_name}", source, "pd_fpg")
+
+
+def motion_module(source: Source) -> Network:
+    return Network("motion_adapter", "diffusers:MotionAdapter", source)
 
 
 FACE_BASIS = "face_basis.safetensors"  # the name of that file in a model folder
-SD15 = "songkey/stable-diffusion-v1-5"
+SD15 = Source.of("songkey/stable-diffusion-v1-5")
 # Euler on Stable Diffusion's own schedule, whatever scheduler the base model was saved with.
 EULER = {
     "num_train_timesteps": 1000,
@@ -80,13 +150,16 @@ EULER = {
 }
 SD15_ROW = dict(
     base=SD15,
-    emotion="songkey/pd_fgc_motion",
+    emotion_encoder=Network(
+        "emotion_encoder", "hellomeme.models.fan_encoder:FanEncoder", Source.of("songkey/pd_fgc_motion")
+    ),
     size=512,
     condition_size=512,
     crop_scale=3.0,
     steps=25,
     guidance=1.5,
-    scheduler=EULER,
+    image_sampler=Sampler("EulerDiscreteScheduler", EULER),
+    clip_sampler=ClipSampler("EulerDiscreteScheduler", EULER),
     text_width=768,
     prompt="headshot, person, best quality, sharp focus",
 )
@@ -96,46 +169,45 @@ RELEASES: tuple[Release, ...] = (
         name="demo",
         title="Demo: toon heads, 128 px, no network needed",
         root=DEMO,
-        base=".",
-        reference="hm_reference",
+        base=Source(""),
+        reference=reference(Source("hm_reference")),
         controls=(
-            Control("hm_control", "hm_control", "drive_coeff"),
-            Control("hm_control_up", "hm_control_up", "drive_coeff"),
+            coefficients("HMControlNet", Source("hm_control")),
+            coefficients("HMV2ControlNet", Source("hm_control_up"), "hm_control_up"),
         ),
-        emotion=None,
+        motion=motion_module(Source("motion")),
         size=128,
         condition_size=32,
         crop_scale=2.0,
         steps=2,
         guidance=1.0,
-        scheduler=None,
-        text_width=None,
+        image_sampler=Sampler(),
         # Its schedule ends in pure noise, under which nothing of a first pass is left
-        motion="motion",
-        first_pass=False,
+        clip_sampler=ClipSampler(first_pass=False),
+        text_width=None,
     ),
     Release(
         name="v1",
         title="HelloMeme v1: Stable Diffusion 1.5, 512 px",
-        reference="songkey/hm_reference",
+        reference=reference(Source.of("songkey/hm_reference")),
         controls=(
-            Control("hm_control2", "songkey/hm_control2", "pd_fpg"),
-            Control("hm_control", "songkey/hm_control", "drive_coeff"),
+            emotion("HMControlNet2", Source.of("songkey/hm_control2")),
+            coefficients("HMControlNet", Source.of("songkey/hm_control")),
         ),
+        motion=motion_module(Source.of("songkey/hm_animatediff_frame12")),
         gigabytes=4.8,
-        motion="songkey/hm_animatediff_frame12",
         **SD15_ROW,
     ),
     Release(
         name="v2",
         title="HelloMeme v2: Stable Diffusion 1.5, 512 px",
-        reference="songkey/hm2_reference",
+        reference=reference(Source.of("songkey/hm2_reference")),
         controls=(
-            Control("hm_control2", "songkey/hm2_control2", "pd_fpg"),
-            Control("hm_control", "songkey/hm2_control", "drive_coeff"),
+            emotion("HMV2ControlNet2", Source.of("songkey/hm2_control2")),
+            coefficients("HMV2ControlNet", Source.of("songkey/hm2_control")),
         ),
+        motion=motion_module(Source.of("songkey/hm2_animatediff_frame12")),
         gigabytes=4.9,
-        motion="songkey/hm2_animatediff_frame12",
         **SD15_ROW,
     ),
 )

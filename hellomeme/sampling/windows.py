@@ -60,7 +60,7 @@ class ClipPlan:
     ) -> ClipPlan:
         """The plan of a clip with these settings, which are resolved ones. together: whether the release has
         motion modules; the settings may switch them off."""
-        together, first_pass = clip.motion and together, release.first_pass
+        together, first_pass = clip.motion and together, release.clip_sampler.first_pass
         return cls(frames, settings.steps, settings.guidance, together, first_pass, clip.overlap, clip.fast)
 
     @property
@@ -107,7 +107,7 @@ def draw_clip(
     frame and then, with a first pass, that of the padded clip. on_work: told after every step which share of
     the work is done; an exception it raises ends the clip.
     """
-    unet, scheduler = pipeline.unet, pipeline.scheduler
+    unet, scheduler = pipeline.unet, pipeline.clip_scheduler or pipeline.scheduler
     _, channels, height, width = reference.latents.shape
 
     def at(frames: np.ndarray, unet):

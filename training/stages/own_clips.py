@@ -42,7 +42,7 @@ from training.pictures import psnr, to_tensor
 from training.stages.adapters import TARGETS, Reenactment, start_by_attending, start_by_copying
 
 # The expression that is trained: ARKit's coefficients, which MediaPipe reads of any frame
-CODE = "drive_coeff"
+EXPRESSION_TYPE = "drive_coeff"
 PURE_NOISE = 0.5  # share of targets under pure noise: sampling starts there
 CLIPS = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".gif", ".mpg", ".mpeg", ".ts", ".3gp")
 FEWEST = 12  # frames that are read even of a short clip
@@ -229,9 +229,8 @@ def fresh_adapters(row: Release, model: dict) -> tuple[HMReferenceAdapter, list[
 
 def named(row: Release, adapter: nn.Module, controls: list[nn.Module]) -> dict[str, nn.Module]:
     """The networks by the names of their folders in a release."""
-    nets = [net for net in row.controls if net.code == CODE]
-    folders = [source.rsplit("/", 1)[-1] for source in (row.reference, *(net.source for net in nets))]
-    return dict(zip(folders, [adapter, *controls], strict=True))
+    nets = [row.reference, *(net for net in row.controls if net.expression_type == EXPRESSION_TYPE)]
+    return dict(zip([net.source.folder for net in nets], [adapter, *controls], strict=True))
 
 
 # Training
@@ -365,7 +364,7 @@ def export(stage: OwnClipsStage, folder: Path) -> None:
     shutil.rmtree(unfinished, ignore_errors=True)
     release = stage.release
     export_adapters(unfinished, named(release, stage.adapter, list(stage.controls)))
-    if release.base == ".":
+    if release.base.is_bundled:
         for part in BASE_PARTS:
             if (release.root / part).is_dir():
                 shutil.copytree(release.root / part, unfinished / part)
@@ -384,9 +383,10 @@ def prepare(clips: Path, start: Start, work: Path, config: dict, device: torch.d
     """
     paths, wanted = clip_paths(clips), config["clips"]
     row = find(start.release)
-    codes = {net.code for net in row.controls}
-    if CODE not in codes:
-        raise HelloMemeError(f"{start.release} has no control net for {CODE}: choose another release.")
+    if EXPRESSION_TYPE not in {net.expression_type for net in row.controls}:
+        raise HelloMemeError(
+            f"{start.release} has no control net for {EXPRESSION_TYPE}: choose another release."
+        )
     basis = face_basis(row)
     kept = {path: work / "clips" / f"{_mark(path, row, start, wanted)}.safetensors" for path in paths}
     with FaceAnalyzer() as analyzer:
@@ -396,7 +396,7 @@ def prepare(clips: Path, start: Start, work: Path, config: dict, device: torch.d
             if not kept[path].exists()
         ]
     name = start.settle(work / OwnClipsStage.name, config["model"])
-    pipeline, _, release = load(name, start.base, "cpu", torch.float32, code=CODE)
+    pipeline, _, release = load(name, start.base, "cpu", torch.float32, expression_type=EXPRESSION_TYPE)
     pipeline.vae.to(device)
     for clip in tqdm(new, desc="encoding", unit="clip"):
         save_clip(clip.encoded(pipeline, release.size), kept[clip.path])
