@@ -22,7 +22,7 @@ from hellomeme.face.detect import Face, FaceAnalyzer
 from hellomeme.face.drawing import FaceShape
 from hellomeme.face.motion import Motion
 from hellomeme.face.smooth import bridged, smoothed
-from hellomeme.pipeline import HelloMemePipeline, Reference
+from hellomeme.pipeline import Conditions, HelloMemePipeline, Reference
 from hellomeme.releases.load import add_motion, face_basis, load
 from hellomeme.releases.table import Release
 from hellomeme.sampling.windows import ClipPlan, draw_clip
@@ -70,12 +70,10 @@ def reenacted(
     first_pass = release.clip_sampler.first_pass
     plan = ClipPlan(len(motion), release.steps, release.guidance, together, first_pass, overlap)
 
-    def conditions(frames: np.ndarray) -> dict:
-        window = motion.at(frames)
-        return {
-            "condition": condition_tensor(window, release.condition_size, shape)[None],
-            "drive_coeff": torch.from_numpy(window.blendshapes)[None],
-        }
+    def conditions(frames: np.ndarray) -> Conditions:
+        chosen = motion.at(frames)
+        condition = condition_tensor(chosen, release.condition_size, shape)[None]
+        return Conditions(condition, torch.from_numpy(chosen.blendshapes)[None])
 
     generator, text = torch.Generator().manual_seed(0), pipeline.encode_prompt(release.prompt)
     latents = torch.cat(list(draw_clip(pipeline, reference, conditions, plan, text, generator)), 2)

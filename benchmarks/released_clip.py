@@ -16,6 +16,7 @@ import torch
 from common import machine
 from test_clip_sampling import CASE, NETWORKS, Image, deviation, json, load_file, np
 
+from hellomeme.pipeline import Conditions
 from hellomeme.releases.load import add_motion, find, load
 from hellomeme.releases.table import Source, motion_module
 from hellomeme.sampling.windows import ClipPlan, draw_clip
@@ -46,12 +47,12 @@ def draw(fast: bool) -> torch.Tensor:
     latents = pipeline.encode(picture.permute(2, 0, 1)[None] / 127.5 - 1, generator)
     plan = ClipPlan(facts["f"], facts["steps"], facts["guidance_scale"], fast=fast)
 
-    def conditions(frames: np.ndarray) -> dict:
-        return {
-            "condition": recorded["in.drive.condition"][:, :, frames] / 127.5 - 1,
-            "emotion": recorded["in.drive.pd_fpg"][:, frames],
-            "negative_emotion": recorded["in.drive.neg_pd_fpg"],
-        }
+    def conditions(frames: np.ndarray) -> Conditions:
+        return Conditions(
+            recorded["in.drive.condition"][:, :, frames] / 127.5 - 1,
+            emotion=recorded["in.drive.pd_fpg"][:, frames],
+            negative_emotion=recorded["in.drive.neg_pd_fpg"],
+        )
 
     reference, text = pipeline.prepare_reference(latents, *prompts), pipeline.encode_prompt(*prompts)
     began = time.monotonic()

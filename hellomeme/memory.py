@@ -1,9 +1,8 @@
-"""When the memory of the GPU runs out: the caches are emptied and the work is done once more in smaller
-portions.
+"""A second attempt with less memory when that of the GPU runs out.
 
->>> for sparing in attempts():
+>>> for low_memory in attempts():
 ...     with suppress(torch.OutOfMemoryError):
-...         return draw(sparing)
+...         return draw(low_memory)
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ log = logging.getLogger(__name__)
 
 
 def attempts() -> Iterator[bool]:
-    """Whether to spare memory: False first, then True. Leave the loop when the work is done.
+    """Whether to use less memory: False first, then True. Leave the loop when the work is done.
 
-    Raises NoMemoryError where a third attempt is asked for.
+    Raises NoMemoryError when a third attempt would be needed.
     """
     yield False
     empty_caches()
@@ -38,7 +37,7 @@ def attempts() -> Iterator[bool]:
 
 
 def empty_caches() -> None:
-    """Gives back to the device what no tensor uses any more. To be called where the error is not being
-    handled any more: until then its traceback holds the tensors of the run that failed."""
+    """Return unused memory to the device. Call it after the error has been handled: until then its traceback
+    holds the tensors of the run that failed."""
     gc.collect()
     empty_device_cache()

@@ -1,4 +1,4 @@
-"""HelloMemePipeline: Figure 1 over tensors. Faces, crops and files are the business of `reenactor.py`."""
+"""HelloMemePipeline: Figure 1 over tensors. Faces, crops and files are handled in `reenactor.py`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, UNet2DConditionModel, UNetMotionModel
 from diffusers.loaders import StableDiffusionLoraLoaderMixin
 from diffusers.utils import BaseOutput
 from torch import Tensor
@@ -15,28 +15,58 @@ from .errors import HelloMemeError
 from .io.image import to_pictures
 from .models import old_names  # noqa: F401  (from_pretrained finds our networks by the modules it imports)
 from .models.adapters import HMReferenceAdapter
+from .models.attention import KeysValues
 from .models.control import ControlNet
 from .models.motion_module import with_motion
 from .models.unet import HMDenoisingNet, HMReferenceNet
 from .sampling.image import Denoise, OnStep, guided, sample
 
 BLACK = -1.0  # the condition picture of the negative half
+ALL = slice(None)
 
 
 @dataclass(frozen=True)
 class Reference:
     """A reference picture ready to be driven any number of times.
 
-    latents: (1, C, h, w), scaled. prepared: place -> KeysValues of batch 2, [negative, positive].
+    latents: (1, C, h, w), scaled. prepared: keys and values by place, of batch 2, [negative, positive].
     Both belong to the weights they were made with: load LoRA first, then set the reference.
     """
 
     latents: Tensor
-    prepared: dict
+    prepared: dict[str, KeysValues]
 
-    def part(self, rows: slice) -> dict:
+    def part(self, rows: slice) -> dict[str, KeysValues]:
         """What the denoiser takes for these rows of the batch [negative, positive]."""
-        return {place: type(kv)(*(tensor[rows] for tensor in kv)) for place, kv in self.prepared.items()}
+        return {place: KeysValues(*(x[rows] for x in kv)) for place, kv in self.prepared.items()}
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What T frames are to show.
+
+    condition: (1, 3, T, H, W) in [-1, 1], the condition pictures.
+    drive_coeff: (1, T, 51) in [0, 1], ARKit coefficients, for control nets of that type.
+    face_parts: (1, T, 3, 1024), embeddings of eyes and mouth, with `drive_coeff`; zeros if not given.
+    emotion: (1, T, 548) from FanEncoder, for control nets of type "pd_fpg".
+    negative_emotion: (1, 1 or T, 548), for the negative half of guidance; needed with `emotion` then.
+    """
+
+    condition: Tensor
+    drive_coeff: Tensor | None = None
+    face_parts: Tensor | None = None
+    emotion: Tensor | None = None
+    negative_emotion: Tensor | None = None
+
+    def inputs(self, expression_type: str) -> list[tuple[Tensor, Tensor | float | None]] | None:
+        """The inputs of a control net, each with its negative; None without an expression of its type."""
+        if expression_type == "pd_fpg":
+            expression = [(self.emotion, self.negative_emotion)]
+        else:
+            expression = [(self.drive_coeff, 0.0), (self.face_parts, 0.0)]
+        if expression[0][0] is None:
+            return None
+        return [(self.condition, BLACK), *((x, negative) for x, negative in expression if x is not None)]
 
 
 @dataclass
@@ -55,8 +85,8 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         vae, text_encoder, tokenizer, unet, scheduler: the parts of a Stable Diffusion 1.5 model, unchanged.
             Any scheduler of diffusers may be put in place of `scheduler`.
         hm_reference: keys and values of the reference at the places of the UNet.
-        hm_control, hm_control2, hm_control_up: control nets of any class; those whose code is given take part
-            and their maps add up.
+        hm_control, hm_control2, hm_control_up: control nets of any class; those whose expression is given
+            take part and their maps add up.
         reference_unet, reference_text_encoder, reference_vae: what sees the reference picture, where that is
             another model than the one that draws; None means the same one.
         motion_adapter: motion modules for `unet`, with which the frames of a clip are drawn together.
@@ -111,6 +141,7 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
 
     @property
     def controls(self) -> list[ControlNet]:
+        """The control nets that are loaded."""
         return [net for net in (self.hm_control, self.hm_control2, self.hm_control_up) if net is not None]
 
     @property
@@ -177,38 +208,31 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         noise: Tensor | None = None,
         callback_on_step_end: Callable | None = None,
         output_type: str = "pil",
-        sparing: bool = False,
+        low_memory: bool = False,
     ) -> HelloMemeOutput:
         """Draw the reference with the poses and expressions of T frames; a picture is a clip of one frame.
 
         Args:
             reference: from `prepare_reference`.
-            condition: (1, 3, T, H, W) in [-1, 1], the pose pictures.
-            drive_coeff: (1, T, 51) in [0, 1], ARKit coefficients, for control nets of that code.
-            face_parts: (1, T, 3, 1024), embeddings of eyes and mouth, with `drive_coeff`; zeros if not given.
-            emotion: (1, T, 548) from FanEncoder, for control nets of code "pd_fpg".
-            negative_emotion: (1, 1 or T, 548), the code of an all -1 picture; needed with `emotion` under
-                guidance.
+            condition, drive_coeff, face_parts, emotion, negative_emotion: what the frames are to show, see
+                `Conditions`.
             guidance_scale: negative + scale * (positive - negative); no guidance at 1 or less.
             generator: makes the result reproducible; used for the noise and by stochastic schedulers.
             noise: (1, C, T, h, w), standard normal, instead of a draw.
             callback_on_step_end: called as `f(pipeline, step, timestep, {"latents": latents})`; a dict it
-                returns may hold other latents to go on with; an exception it raises ends the run.
+                returns may hold other latents to continue with; an exception it raises ends the run.
             output_type: "pil", "pt" or "latent".
-            sparing: predict the two halves of guidance one after the other, with half the memory.
+            low_memory: predict the two halves of guidance one after the other, with half the memory.
 
         Raises:
-            HelloMemeError: an expression code that the control nets need is missing.
+            HelloMemeError: an expression that the control nets need is missing.
         """
-        # 1. Text, and what the two halves of the batch are told about pose and expression
+        # 1. Text and control maps
         text = self.encode_prompt(prompt, negative_prompt)
-        expression = {"drive_coeff": drive_coeff, "face_parts": face_parts}
-        expression |= {"emotion": emotion, "negative_emotion": negative_emotion}
-        denoise = self.denoiser(
-            reference, text, guidance_scale, condition=condition, **expression, sparing=sparing
-        )
+        conditions = Conditions(condition, drive_coeff, face_parts, emotion, negative_emotion)
+        denoise = self.denoiser(reference, text, guidance_scale, conditions, low_memory=low_memory)
 
-        # 2. Noise, and denoising
+        # 2. Noise and denoising
         if noise is None:
             noise = self._noise(reference, condition.shape[2], generator)
         noise = noise.to(self.unet.device, self.unet.dtype)
@@ -242,93 +266,57 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         reference: Reference,
         text: Tensor,
         guidance_scale: float,
-        *,
-        condition: Tensor,
-        drive_coeff: Tensor | None = None,
-        face_parts: Tensor | None = None,
-        emotion: Tensor | None = None,
-        negative_emotion: Tensor | None = None,
-        unet=None,
-        sparing: bool = False,
+        conditions: Conditions,
+        unet: UNet2DConditionModel | UNetMotionModel | None = None,
+        low_memory: bool = False,
     ) -> Denoise:
-        """What the sampler asks for T frames: latents (1, C, T, h, w) and a timestep -> the guided
-        prediction.
+        """The guided prediction for T frames, as a function of latents (1, C, T, h, w) and a timestep.
 
         text: both halves, from `encode_prompt`. unet: the one that draws, if it is not `self.unet` itself.
         The other arguments are those of a call.
         """
         unet = unet or self.unet
-        dtype = unet.dtype
         use_guidance = guidance_scale > 1
-        expression = (drive_coeff, face_parts, emotion, negative_emotion)
-        parts = _parts(use_guidance, sparing)
-        control = self._control_maps(condition.to(unet.device), *expression, use_guidance, parts)
+        # The rows of the batch [negative, positive] that are predicted together
+        parts = [slice(0, 1), slice(1, 2)] if use_guidance and low_memory else [ALL]
+        control = self._control_maps(conditions, use_guidance, parts, unet.device)
         net = HMDenoisingNet(unet, self.hm_reference)
-        both = slice(None) if use_guidance else slice(1, None)
-        prepared, text = Reference(reference.latents, reference.part(both)), text[both]
+        used = ALL if use_guidance else slice(1, None)
+        prepared, text = Reference(reference.latents, reference.part(used)), text[used]
 
         def denoise(latents: Tensor, timestep: Tensor) -> Tensor:
-            return torch.cat(
-                [
-                    net(
-                        latents[rows].to(dtype),
-                        timestep,
-                        text[rows],
-                        reference=prepared.part(rows),
-                        control=_rows(control, rows),
-                    )
-                    for rows in parts
-                ]
-            )
+            predictions = [
+                net(
+                    latents[rows].to(unet.dtype),
+                    timestep,
+                    text[rows],
+                    reference=prepared.part(rows),
+                    control={key: control_map[rows] for key, control_map in control.items()},
+                )
+                for rows in parts
+            ]
+            return torch.cat(predictions)
 
         return guided(denoise, guidance_scale)
 
-    def motion_unet(self):
+    def motion_unet(self) -> UNetMotionModel:
         """The UNet that draws, with the motion modules in it; `motion_adapter` must be there."""
         return with_motion(self.unet, self.motion_adapter)
 
     def _control_maps(
-        self,
-        condition,
-        drive_coeff,
-        face_parts,
-        emotion,
-        negative_emotion,
-        use_guidance,
-        parts=(slice(None),),
+        self, conditions: Conditions, use_guidance: bool, parts: list[slice], device: torch.device
     ) -> dict[str, Tensor]:
-        """Key -> (2 or 1, C, T, h, w): the sum of the maps of all control nets whose code is given, made for
-        the `parts` of the batch one after the other."""
-        given = {"drive_coeff": drive_coeff, "pd_fpg": emotion}
-        nets = [net for net in self.controls if given[net.expression_type] is not None]
-        if not nets:
-            needed = " or ".join(sorted(self.expression_types)) or "a control net"
-            raise HelloMemeError(f"The pipeline was told nothing about the expression: give it {needed}.")
-
-        def halves(positive: Tensor, negative: Tensor | float) -> Tensor:
-            positive = positive.to(condition.device)
-            if not use_guidance:
-                return positive
-            if not isinstance(negative, Tensor):
-                negative = torch.tensor(negative)
-            return torch.cat([negative.to(positive).expand_as(positive), positive])
-
+        """Key -> (2 or 1, C, T, h, w): the sum of the maps of all control nets whose expression is given,
+        made for the `parts` of the batch one after the other."""
         total: dict[str, Tensor] = {}
-        poses = halves(condition, BLACK)
-        for net in nets:
-            if net.expression_type == "pd_fpg":
-                if use_guidance and negative_emotion is None:
-                    raise HelloMemeError(
-                        "Guidance over an emotion code needs negative_emotion: give a black one's."
-                    )
-                told = [poses, halves(emotion, negative_emotion)]
-            else:
-                told = [
-                    poses,
-                    halves(drive_coeff, 0.0),
-                    *([] if face_parts is None else [halves(face_parts, 0.0)]),
-                ]
-            maps = [net(*(tensor[rows] for tensor in told)) for rows in parts]
+        given = [(net, conditions.inputs(net.expression_type)) for net in self.controls]
+        given = [(net, inputs) for net, inputs in given if inputs is not None]
+        if not given:
+            needed = " or ".join(sorted(self.expression_types)) or "a control net"
+            raise HelloMemeError(f"The pipeline was given no expression: pass {needed}.")
+        for net, inputs in given:
+            batch = [_with_negative(x.to(device), negative, use_guidance) for x, negative in inputs]
+            maps = [net(*(x[rows] for x in batch)) for rows in parts]
             for key in list(maps[0]):
                 value = torch.cat([part.pop(key) for part in maps])
                 total[key] = total[key] + value if key in total else value
@@ -336,17 +324,20 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Scaled latents (1, C, T, h, w) -> pictures (1, 3, T, H, W) in [0, 1], frame by frame to spare
+        """Scaled latents (1, C, T, h, w) -> pictures (1, 3, T, H, W) in [0, 1], frame by frame to save
         memory."""
         latents = (latents / self.vae.config.scaling_factor).to(self.vae.device, self.vae.dtype)
         frames = [self.vae.decode(latents[:, :, t]).sample for t in range(latents.shape[2])]
         return (torch.stack(frames, dim=2).float() / 2 + 0.5).clamp(0, 1)
 
 
-def _parts(use_guidance: bool, sparing: bool) -> list[slice]:
-    """The rows of the batch that are predicted together: all, or the halves of guidance each alone."""
-    return [slice(0, 1), slice(1, 2)] if use_guidance and sparing else [slice(None)]
-
-
-def _rows(maps: dict[str, Tensor], rows: slice) -> dict[str, Tensor]:
-    return {key: tensor[rows] for key, tensor in maps.items()}
+def _with_negative(positive: Tensor, negative: Tensor | float | None, use_guidance: bool) -> Tensor:
+    """The batch [negative, positive], or the positive alone without guidance."""
+    if not use_guidance:
+        return positive
+    if negative is None:
+        raise HelloMemeError(
+            "Guidance over an emotion code needs negative_emotion: pass that of a black picture."
+        )
+    negative = torch.as_tensor(negative).to(positive).expand_as(positive)
+    return torch.cat([negative, positive])

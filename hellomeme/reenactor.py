@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from .face.retarget import held_turns
 from .io.image import read_picture
 from .memory import attempts
 from .models.fan_encoder import FanEncoder
-from .pipeline import HelloMemePipeline, Reference
+from .pipeline import Conditions, HelloMemePipeline, Reference
 from .portrait import Portrait, ReferencePortrait, Result, pixels
 from .releases.load import add_motion, face_basis, load
 from .releases.table import Release
@@ -61,7 +62,6 @@ class Reenactor:
         self.emotion_encoder = emotion_encoder
         self.analyzer = analyzer or FaceAnalyzer()
         self.reference: ReferencePortrait | None = None
-        self._negative: torch.Tensor | None = None
 
     @classmethod
     def from_release(
@@ -206,12 +206,11 @@ class Reenactor:
         If the GPU memory runs out, the remaining frames are drawn in smaller batches; then NoMemoryError.
         """
         done = 0
-        for sparing in attempts():
+        for low_memory in attempts():
             with contextlib.suppress(torch.OutOfMemoryError):
                 together = clip.motion and add_motion(self.pipeline, self.release)
                 plan = ClipPlan.of(len(motion), settings, clip, self.release, together)
-                if sparing:
-                    plan = plan.in_less_memory(begun=done > 0)
+                plan = plan.with_low_memory(started=done > 0) if low_memory else plan
                 frames = self._clip_frames(reference, motion, settings, plan, progress)
                 for frame in itertools.islice(frames, done, None):
                     yield frame
@@ -259,7 +258,7 @@ class Reenactor:
                 progress(step + 1, settings.steps)
 
         prompt, negative = self.prompts(settings)
-        for sparing in attempts():
+        for low_memory in attempts():
             with contextlib.suppress(torch.OutOfMemoryError):
                 picture = self.pipeline(
                     self.prepared(reference, settings),
@@ -270,7 +269,7 @@ class Reenactor:
                     guidance_scale=settings.guidance,
                     generator=self.generator(reference, settings),
                     callback_on_step_end=on_step,
-                    sparing=sparing,
+                    low_memory=low_memory,
                     **self.expression_arguments(motion),
                 ).frames[0]
                 break
@@ -281,22 +280,22 @@ class Reenactor:
     def _clip_frames(
         self, reference: ReferencePortrait, motion: Motion, settings: Settings, plan: ClipPlan, progress
     ) -> Iterator[np.ndarray]:
-        def tell(frames: np.ndarray) -> dict:
-            told = motion.at(frames)
-            condition = condition_tensor(told, self.release.condition_size, reference.shape)
-            return {"condition": condition[None], **self.expression_arguments(told)}
+        def conditions(frames: np.ndarray) -> Conditions:
+            chosen = motion.at(frames)
+            condition = condition_tensor(chosen, self.release.condition_size, reference.shape)
+            return Conditions(condition[None], **self.expression_arguments(chosen))
 
-        def on_work(share: float) -> None:
+        def on_progress(share: float) -> None:
             progress("drawing", int(share * len(motion)), len(motion))
 
         clip_latents = draw_clip(
             self.pipeline,
             self.prepared(reference, settings),
-            tell,
+            conditions,
             plan,
             self.pipeline.encode_prompt(*self.prompts(settings)),
             self.generator(reference, settings),
-            on_work,
+            on_progress,
         )
         for latents in clip_latents:
             pictures = self.pipeline.decode(latents)[0].permute(1, 2, 3, 0)  # (T, H, W, 3) in [0, 1]
@@ -333,17 +332,15 @@ class Reenactor:
             arguments["drive_coeff"] = torch.from_numpy(motion.blendshapes)[None]  # (1, T, 51)
         if "pd_fpg" in self.pipeline.expression_types:
             arguments["emotion"] = torch.from_numpy(motion.emotion)[None]  # (1, T, 548)
-            arguments["negative_emotion"] = self._negative_emotion()
+            arguments["negative_emotion"] = self._negative_emotion
         return arguments
 
+    @functools.cached_property
     @torch.no_grad()
     def _negative_emotion(self) -> torch.Tensor:
         """The emotion code (1, 1, 548) of the negative half of guidance, as the release asks for it."""
-        if self._negative is None:
-            negative = self.emotion_encoder.negative()[None]
-            is_zero = self.release.negative_emotion == "zeros"
-            self._negative = torch.zeros_like(negative) if is_zero else negative
-        return self._negative
+        black = self.emotion_encoder.negative()[None]
+        return torch.zeros_like(black) if self.release.negative_emotion == "zeros" else black
 
     @torch.no_grad()
     def emotion(self, frame: np.ndarray, face: Face) -> np.ndarray:

@@ -15,17 +15,18 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from hellomeme.errors import HelloMemeError
+from hellomeme.pipeline import Conditions
 from hellomeme.releases.load import add_motion, find, load
 from hellomeme.releases.table import Source, motion_module
-from hellomeme.sampling.image import Stopped, noised, ready
+from hellomeme.sampling.image import Stopped, initial_latents, with_timesteps
 from hellomeme.sampling.windows import (
     FIRST_STEPS,
     WINDOW,
     ClipPlan,
     draw_clip,
-    frames_alone,
-    in_windows,
-    noise_frames,
+    noise_by_frame,
+    sample_frames,
+    sample_windows,
 )
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -72,12 +73,12 @@ def run(pipeline):
 
     def denoiser(frames, unet):
         frames = np.minimum(frames, facts["f"] - 1)
-        told = {
-            "condition": recorded["in.drive.condition"][:, :, frames] / 127.5 - 1,
-            "emotion": recorded["in.drive.pd_fpg"][:, frames],
-            "negative_emotion": recorded["in.drive.neg_pd_fpg"],
-        }
-        return pipeline.denoiser(reference, text, facts["guidance_scale"], unet=unet, **told)
+        shown = Conditions(
+            recorded["in.drive.condition"][:, :, frames] / 127.5 - 1,
+            emotion=recorded["in.drive.pd_fpg"][:, frames],
+            negative_emotion=recorded["in.drive.neg_pd_fpg"],
+        )
+        return pipeline.denoiser(reference, text, facts["guidance_scale"], shown, unet)
 
     return facts, recorded, generator, denoiser
 
@@ -103,14 +104,16 @@ def test_released_first_pass_is_reproduced(pipeline, run):
     scheduler, heard = pipeline.scheduler, []
     noise = torch.randn(1, 4, 1, 16, 16, generator=generator)
     at = listening(functools.partial(denoiser, unet=pipeline.reference_unet), heard)
-    frames = torch.cat(list(frames_alone(at, scheduler, noise, 2, FIRST_STEPS, chained=True)), 2)
+    frames = torch.cat(list(sample_frames(at, scheduler, noise, 2, FIRST_STEPS, chained=True)), 2)
     for i in range(3):
         assert deviation(heard[i], recorded[f"unet_pre.{i}.sample"][1:]) < 2e-5
     assert len(heard) * facts["f"] == 2 * facts["calls"]["unet_pre"]
     padded = ClipPlan(facts["f"], facts["steps"], facts["guidance_scale"]).padded
-    fresh = torch.cat(list(noise_frames(generator, 4, padded, 16, 16)), 2)
-    scheduler = ready(scheduler, facts["steps"])
-    start = scheduler.scale_model_input(noised(scheduler, fresh[:, :, :2], frames), scheduler.timesteps[0])
+    fresh = torch.cat(list(noise_by_frame(generator, 4, padded, 16, 16)), 2)
+    scheduler = with_timesteps(scheduler, facts["steps"])
+    start = scheduler.scale_model_input(
+        initial_latents(scheduler, fresh[:, :, :2], frames), scheduler.timesteps[0]
+    )
     assert deviation(start, recorded["unet.0.sample"][1:, :, :2]) < 2e-5
 
 
@@ -130,7 +133,7 @@ def test_released_second_pass_is_reproduced(pipeline, run):
             raise Stopped
 
     with pytest.raises(Stopped):
-        next(in_windows(at, pipeline.scheduler, starts, plan, on_step=enough))
+        next(sample_windows(at, pipeline.scheduler, starts, plan, on_step=enough))
     for i in range(3):  # the third follows from what both windows made of the first step
         assert deviation(heard[i], recorded[f"unet.{i}.sample"][1:]) < 2e-5
 
@@ -169,7 +172,7 @@ def predict(frames):
 
 def all_at_once(scheduler, starts, plan):
     """The definition: at every step all windows of the clip, averaged where they overlap."""
-    scheduler = ready(scheduler, plan.steps)
+    scheduler = with_timesteps(scheduler, plan.steps)
     noise = torch.cat([noise for _, noise in starts], 2)
     latents = scheduler.add_noise(
         torch.cat([clean for clean, _ in starts], 2), noise, scheduler.timesteps[:1]
@@ -191,7 +194,7 @@ def test_waves_of_steps_give_what_all_windows_at_once_give(scheduler, overlap):
     plan = ClipPlan(41, 5, 1.0, overlap=overlap)
     values = torch.randn(2, plan.padded, 1, 2, 1, 2, 2, generator=torch.Generator().manual_seed(0)).double()
     starts = list(zip(*values, strict=True))
-    got = torch.cat(list(in_windows(predict, scheduler(**SD), iter(starts), plan)), 2)
+    got = torch.cat(list(sample_windows(predict, scheduler(**SD), iter(starts), plan)), 2)
     torch.testing.assert_close(got, all_at_once(scheduler(**SD), starts, plan), rtol=1e-9, atol=1e-9)
 
 
@@ -205,7 +208,7 @@ def test_no_more_frames_are_held_than_the_steps_need():
             yield torch.zeros(1, 1, 1, 2, 2), torch.ones(1, 1, 1, 2, 2)
 
     done, held = 0, []
-    for latents in in_windows(predict, EulerDiscreteScheduler(**SD), starts(), plan):
+    for latents in sample_windows(predict, EulerDiscreteScheduler(**SD), starts(), plan):
         done += latents.shape[2]
         held.append(asked - done)
     assert done == plan.padded and max(held) <= plan.steps * (WINDOW - plan.overlap) + plan.overlap
@@ -215,7 +218,7 @@ def test_the_noise_of_a_clip_frame_by_frame_is_that_of_one_draw():
     generator, other = (torch.Generator().manual_seed(3) for _ in range(2))
     torch.randn(1, 4, generator=generator), torch.randn(1, 4, generator=other)
     expected = torch.randn(1, 4, 20, 16, 16, generator=generator)
-    assert torch.equal(torch.cat(list(noise_frames(other, 4, 20, 16, 16)), 2), expected)
+    assert torch.equal(torch.cat(list(noise_by_frame(other, 4, 20, 16, 16)), 2), expected)
     assert torch.equal(torch.randn(5, generator=other), torch.randn(5, generator=generator))
 
 
@@ -224,16 +227,16 @@ def test_every_part_of_the_plan_counts(pipeline):
     text = pipeline.encode_prompt("")
     poses = torch.rand(1, 3, 13, 128, 128, generator=torch.Generator().manual_seed(2))
 
-    def tell(frames):
-        return {
-            "condition": poses[:, :, frames],
-            "emotion": torch.linspace(-1, 1, 548).expand(1, len(frames), -1),
-        }
+    def conditions(frames):
+        emotion = torch.linspace(-1, 1, 548).expand(1, len(frames), -1)
+        return Conditions(poses[:, :, frames], emotion=emotion)
 
     def draw(shares=None, **changes):
         plan = dataclasses.replace(ClipPlan(13, 1, 1.0), **changes)
-        generator, on_work = torch.Generator().manual_seed(0), None if shares is None else shares.append
-        latents = torch.cat(list(draw_clip(pipeline, reference, tell, plan, text, generator, on_work)), 2)
+        generator, on_progress = torch.Generator().manual_seed(0), None if shares is None else shares.append
+        latents = torch.cat(
+            list(draw_clip(pipeline, reference, conditions, plan, text, generator, on_progress)), 2
+        )
         assert latents.shape == (1, 4, 13, 16, 16)
         return latents
 
@@ -247,6 +250,5 @@ def test_every_part_of_the_plan_counts(pipeline):
     alone = draw(together=False)
     noise = torch.randn(1, 4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     more = {"num_inference_steps": 1, "guidance_scale": 1.0, "noise": noise, "output_type": "latent"}
-    told = tell([6])
-    picture = pipeline(reference, told.pop("condition"), **told, **more).latents
+    picture = pipeline(reference, **vars(conditions([6])), **more).latents
     torch.testing.assert_close(alone[:, :, 6:7], picture, atol=1e-3, rtol=1e-4)

@@ -3,7 +3,7 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler, EulerDiscreteScheduler
 
 from hellomeme.errors import HelloMemeError
-from hellomeme.pipeline import HelloMemePipeline
+from hellomeme.pipeline import Conditions, HelloMemePipeline
 from hellomeme.releases.load import load
 from hellomeme.sampling.image import Stopped, guided, sample
 
@@ -135,24 +135,18 @@ def test_save_and_load_give_the_same_pipeline(pipeline, reference, tmp_path):
 def test_maps_of_several_control_nets_add_up(pipeline, reference):
     with torch.no_grad():
         one = pipeline.hm_control(*conditions().values())
-    assert one.keys() < pipeline._control_maps(**halves()).keys()  # the other net's maps are for other places
+    assert one.keys() < maps(pipeline).keys()  # the other net's maps are for other places
     pipeline.hm_control2 = pipeline.hm_control
     try:
-        two = pipeline._control_maps(**halves())
+        two = maps(pipeline)
     finally:
         pipeline.hm_control2 = None
     for key in one:
         assert torch.allclose(two[key][1:], 2 * one[key], atol=1e-4)
 
 
-def halves():
-    return {
-        **conditions(),
-        "face_parts": None,
-        "emotion": None,
-        "negative_emotion": None,
-        "use_guidance": True,
-    }
+def maps(pipeline):
+    return pipeline._control_maps(Conditions(**conditions()), True, [slice(None)], torch.device("cpu"))
 
 
 def test_the_expression_must_be_given(pipeline, reference):

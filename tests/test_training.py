@@ -20,7 +20,7 @@ from hellomeme.face.motion import FRAME, Motion
 from hellomeme.face.rotation import from_angles
 from hellomeme.models.adapters import HMReferenceAdapter
 from hellomeme.releases.load import face_basis as load_face_basis, load
-from hellomeme.sampling.windows import WINDOW, ClipPlan, in_windows
+from hellomeme.sampling.windows import WINDOW, ClipPlan, sample_windows
 from training import dataset, face_basis
 from training.cpu import LONGEST, short_attentions
 from training.driving import COMMANDED, OTHER, OWN, DrivenFrames
@@ -421,7 +421,7 @@ def test_the_motion_module_is_trained_on_what_clips_are_drawn_from(shop):
         adapters.control(batch["poses"], batch["coefficients"]),
     )
     starts = ((None, noise[:, :, None]) for _ in range(WINDOW))
-    windows = in_windows(
+    windows = sample_windows(
         lambda frames: (
             lambda latents, timestep: stage.denoising_net(
                 latents, timestep, adapters.empty_text, prepared, control

@@ -2,7 +2,7 @@
 
 A sampler takes `(denoise, scheduler, noise, steps, generator, on_step)` and returns clean latents of the
 shape of `noise`. `denoise(latents, timestep)` is all it knows of the networks, `on_step` all it knows of its
-user.
+caller.
 """
 
 from __future__ import annotations
@@ -11,18 +11,21 @@ import inspect
 from collections.abc import Callable
 
 import torch
+from diffusers import SchedulerMixin
+from torch import Tensor
 
-Denoise = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-OnStep = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor | None]
+Denoise = Callable[[Tensor, Tensor], Tensor]
+OnStep = Callable[[int, Tensor, Tensor], Tensor | None]
 
 
 class Stopped(Exception):
-    """Raised by a callback between two steps to give up the picture; never raised by the samplers
-    themselves."""
+    """Raised by a callback between two steps to cancel a run; never raised by the samplers themselves."""
 
 
-def ready(scheduler, steps: int, device=None):
-    """A scheduler of the same kind, set to `steps`: schedulers count steps, so each run takes its own."""
+def with_timesteps(
+    scheduler: SchedulerMixin, steps: int, device: torch.device | str | None = None
+) -> SchedulerMixin:
+    """A new scheduler of the same kind, set to `steps`. Schedulers count steps, so each run needs its own."""
     scheduler = type(scheduler).from_config(scheduler.config)
     scheduler.set_timesteps(steps, device=device)
     return scheduler
@@ -37,7 +40,7 @@ def guided(denoise: Denoise, scale: float) -> Denoise:
     if scale <= 1:
         return denoise
 
-    def with_guidance(latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+    def with_guidance(latents: Tensor, timestep: Tensor) -> Tensor:
         negative, positive = denoise(torch.cat([latents, latents]), timestep).chunk(2)
         return negative + scale * (positive - negative)
 
@@ -46,49 +49,56 @@ def guided(denoise: Denoise, scale: float) -> Denoise:
 
 def sample(
     denoise: Denoise,
-    scheduler,
-    noise: torch.Tensor,
+    scheduler: SchedulerMixin,
+    noise: Tensor,
     steps: int,
     generator: torch.Generator | None = None,
     on_step: OnStep | None = None,
-    start: torch.Tensor | None = None,
-) -> torch.Tensor:
+    start: Tensor | None = None,
+) -> Tensor:
     """Run any diffusers scheduler, from standard normal noise to clean latents.
 
     Args:
         denoise: takes scaled latents of the shape of `noise` and a timestep, returns the model's prediction.
         scheduler: a diffusers scheduler; it is left untouched.
         noise: (B, C, T, h, w), standard normal.
-        steps: number of steps asked for (a scheduler of higher order may make more calls).
+        steps: number of steps (a scheduler of higher order may make more calls).
         generator: where a stochastic scheduler takes its noise from.
-        on_step: called as `on_step(i, timestep, latents)` after each step; may return other latents to go on
-            with.
-        start: clean latents to which the noise is added, instead of beginning with noise alone.
+        on_step: called as `on_step(i, timestep, latents)` after each step; may return other latents to
+            continue with.
+        start: clean latents to which the noise is added, instead of starting from noise alone.
 
     Returns:
         Latents (B, C, T, h, w).
     """
-    scheduler = ready(scheduler, steps, noise.device)
-    latents = noised(scheduler, noise, start)
+    scheduler = with_timesteps(scheduler, steps, noise.device)
+    latents = initial_latents(scheduler, noise, start)
     for i, timestep in enumerate(scheduler.timesteps):
         prediction = denoise(scheduler.scale_model_input(latents, timestep), timestep)
-        latents = step(scheduler, prediction, timestep, latents, generator)
+        latents = take_step(scheduler, prediction, timestep, latents, generator)
         if on_step is not None:
             replaced = on_step(i, timestep, latents)
             latents = latents if replaced is None else replaced
     return latents
 
 
-def noised(scheduler, noise: torch.Tensor, start: torch.Tensor | None = None) -> torch.Tensor:
-    """What a scheduler with its timesteps set begins with: noise alone, or clean latents `start` under it."""
+def initial_latents(scheduler: SchedulerMixin, noise: Tensor, start: Tensor | None = None) -> Tensor:
+    """The latents before the first step: noise alone, or clean latents `start` with noise added.
+
+    scheduler: from `with_timesteps`.
+    """
     if start is None:
         return noise * scheduler.init_noise_sigma
     return scheduler.add_noise(start, noise, scheduler.timesteps[:1])
 
 
-def step(
-    scheduler, prediction: torch.Tensor, timestep, latents: torch.Tensor, generator=None
-) -> torch.Tensor:
+def take_step(
+    scheduler: SchedulerMixin,
+    prediction: Tensor,
+    timestep: Tensor,
+    latents: Tensor,
+    generator: torch.Generator | None = None,
+) -> Tensor:
     """The latents after one step; a stochastic scheduler takes its noise from `generator`."""
     seeded = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
     return scheduler.step(prediction, timestep, latents, **seeded).prev_sample
