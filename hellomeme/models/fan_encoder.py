@@ -1,7 +1,7 @@
 """FanEncoder: the motion encoder of PD-FGC, which reads an aligned face as 548 numbers of expression
 (`pd_fpg`).
 
-A face alignment network (one hourglass) sees the face, four small heads read eyes, emotion and mouth from it.
+A face alignment network (one hourglass) is followed by small heads for eyes, emotion and mouth.
 Tensor names are those of the released file.
 """
 
@@ -41,7 +41,7 @@ class ConvBlock(nn.Module):
 
 
 class HourGlass(nn.Module):
-    """Looks at a map on `depth` coarser scales and adds what it sees there, coarse to fine."""
+    """Processes a map on `depth` coarser scales and adds the results, coarse to fine."""
 
     def __init__(self, depth: int, channels: int):
         super().__init__()

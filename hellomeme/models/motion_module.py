@@ -1,4 +1,4 @@
-"""The motion module: AnimateDiff's attention across frames, put into the blocks of a stock UNet."""
+"""The motion module: AnimateDiff's attention across frames, inserted into the blocks of a stock UNet."""
 
 import torch
 from diffusers import MotionAdapter, UNet2DConditionModel, UNetMotionModel
@@ -9,8 +9,7 @@ from ..errors import HelloMemeError
 def with_motion(unet: UNet2DConditionModel, adapter: MotionAdapter) -> UNetMotionModel:
     """The UNet with the motion modules of AnimateDiff in its blocks: it looks across frames.
 
-    Made of the very modules of both, not of copies: it costs no memory, and a LoRA loaded into `unet` counts
-    here too.
+    It shares the modules of both: it costs no memory, and a LoRA loaded into `unet` applies here too.
     Raises HelloMemeError where the adapter was made for a UNet of another shape.
     """
     try:

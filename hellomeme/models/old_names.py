@@ -1,8 +1,8 @@
-"""The names that our networks' modules had before: folders saved then go on naming them.
+"""Import paths that the networks had before, which saved pipelines still name.
 
 A pipeline's `save_pretrained` writes each network's module into model_index.json, and `from_pretrained`
-takes only classes of modules that are imported already. Importing this module sees to that, for old names and
-new ones.
+takes only classes of modules that are imported already. Importing this module imports them, under their old
+and new names.
 """
 
 import sys

@@ -1,8 +1,8 @@
-"""Folders from the model hub: cached, gone on with after a cut, and checked when they have come.
+"""Resumable, checksum-verified downloads into the Hugging Face cache.
 
-huggingface_hub's own cache holds them, so that other programs share it; but huggingface_hub starts a large
-file over when its last attempt was given up, and trusts what arrives. Here a large file grows under the name
-of its SHA-256 and moves to its place when it has that sum.
+The cache is huggingface_hub's own, so that other programs share it. But huggingface_hub restarts a large file
+after a cancelled download, and does not verify it. Here a large file is downloaded under the name of its
+SHA-256, and moves to its place when the checksum matches.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ HALF_BASE_FILES = CONFIG_FILES + tuple(f"{part}/{name}" for part in PARTS for na
 NETWORK_FILES = ("config.json", *WEIGHTS)
 # Not ./a, ../a or a/b.safetensors: those are paths
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(?<!\.safetensors)")
-REMAINS = "the bundled demo model needs no network"
-OTHERWISE = f"give a local folder, or choose another model ({REMAINS})"
-# Faults of the disk, not of the hub.
-UNSAVED = (
+DEMO_REMARK = "the bundled demo model needs no network"
+ADVICE = f"give a local folder, or choose another model ({DEMO_REMARK})"
+# Errors of the disk, not of the hub
+DISK_ERRORS = (
     errno.ENOSPC,
     errno.EDQUOT,
     errno.EACCES,
@@ -53,20 +53,20 @@ Progress = Callable[[str, int, int], None]  # called with a source, bytes that a
 def fetch(source: str, files: tuple[str, ...] = NETWORK_FILES, progress: Progress | None = None) -> Path:
     """A local folder as it is, or the named files of a hub repository, downloaded unless they are cached.
 
-    The hub is huggingface_hub's (HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE and tokens count), and is not asked for
-    what is cached whole. A download that was cut off, by whatever, goes on where it stopped. progress: told
-    of large files; without, huggingface_hub draws its bars on standard error. What it raises ends the
-    download, which can go on later.
-    Raises HelloMemeError where there is no such folder or repository, no network to ask, no space, or what
-    arrives is not what the hub announced.
+    The environment variables and tokens of huggingface_hub apply (HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE). The
+    hub is not asked for what is completely cached. An interrupted download resumes where it stopped.
+    progress: called for large files; without, huggingface_hub draws its bars on standard error. An exception
+    it raises cancels the download, which can be resumed later.
+    Raises HelloMemeError where there is no such folder or repository, no network, no space, or what arrives
+    is not what the hub announced.
     """
-    if os.path.isdir(local(source)):
-        return local(source)
+    if os.path.isdir(as_path(source)):
+        return as_path(source)
     if not HUB_ID.fullmatch(source):
         raise HelloMemeError(
             f"There is no folder or file {source}: check the path, or give the id of a repository."
         )
-    if (folder := _cached(source, files)) is not None:
+    if (folder := _cached_folder(source, files)) is not None:
         return folder
     from huggingface_hub import errors
 
@@ -75,10 +75,10 @@ def fetch(source: str, files: tuple[str, ...] = NETWORK_FILES, progress: Progres
     except (errors.HTTPError, errors.HFValidationError, OSError, ValueError) as error:
         if isinstance(error, HelloMemeError):
             raise
-        raise HelloMemeError(_sentence(source, error)) from error
+        raise HelloMemeError(_explain(source, error)) from error
 
 
-def local(source: str | Path) -> Path:
+def as_path(source: str | Path) -> Path:
     """A source as a path. Ask `os.path` whether it exists: Path's own methods raise for names that no file
     can have."""
     if not isinstance(source, (str, Path)):
@@ -91,11 +91,11 @@ def local(source: str | Path) -> Path:
 
 def cached(source: str, files: tuple[str, ...] = NETWORK_FILES) -> bool:
     """Whether the named files of a hub repository lie in the local cache already, all of them."""
-    return _cached(source, files) is not None
+    return _cached_folder(source, files) is not None
 
 
-def anew(path: Path, them: str = "it") -> str:
-    """What to do about a damaged file of a model (or "them", its weights), as the end of a sentence."""
+def download_again(path: Path, them: str = "it") -> str:
+    """How to replace a damaged file of a model (or "them", its weights), as the end of a sentence."""
     from huggingface_hub import constants
 
     # The file itself, not the link to it: with only the link gone, the damaged file would be linked again.
@@ -105,9 +105,9 @@ def anew(path: Path, them: str = "it") -> str:
     return f"download {them} again"
 
 
-def _cached(source: str, files: tuple[str, ...]) -> Path | None:
-    """The cached folder, if nothing of it is missing: the weights of every part, which are downloaded last,
-    or else the index of a base model, which comes after its small files."""
+def _cached_folder(source: str, files: tuple[str, ...]) -> Path | None:
+    """The cached folder, if it is complete: it has the weights of every part, which are downloaded last, or
+    else the index of a base model, which comes after its small files."""
     from huggingface_hub import errors, snapshot_download
 
     try:  # refuses a folder that huggingface_hub itself left unfinished
@@ -133,7 +133,7 @@ def _download(source: str, files: tuple[str, ...], progress: Progress | None) ->
     from huggingface_hub.file_download import repo_folder_name
     from huggingface_hub.utils import filter_repo_objects
 
-    # The time-out is ours to give: without, a hub that says nothing would be waited for without end.
+    # Without a time-out, a hub that does not answer would be waited for without end
     facts = HfApi().model_info(source, files_metadata=True, timeout=constants.HF_HUB_ETAG_TIMEOUT)
     there = facts.siblings or ()
     wanted = list(filter_repo_objects(there, allow_patterns=list(files), key=lambda file: file.rfilename))
@@ -163,7 +163,7 @@ def _download(source: str, files: tuple[str, ...], progress: Progress | None) ->
     ):
         if file in missing:
             done -= here[file.rfilename]
-            bar = progress and functools.partial(_Bar, progress, source, done, total)
+            bar = progress and functools.partial(_ProgressBar, progress, source, done, total)
             _download_large(source, facts.sha, file, part(file), locks / f"{file.lfs.sha256}.lock", bar)
             done += file.lfs.size
         path = Path(hf_hub_download(source, file.rfilename))
@@ -171,21 +171,20 @@ def _download(source: str, files: tuple[str, ...], progress: Progress | None) ->
 
 
 def _download_large(source: str, revision: str, file, part: Path, lock: Path, bar) -> None:
-    """Downloads a file, or the rest of it, under `part`, and gives it its own name when its SHA-256 is
-    right."""
+    """Downloads a file, or the rest of it, to `part`, and renames it when its SHA-256 matches."""
     from huggingface_hub import errors, hf_hub_url
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import WeakFileLock, build_hf_headers
     from huggingface_hub.utils.sha import sha_fileobj
 
     whole, size = part.with_suffix(""), file.lfs.size
-    damaged = f"{file.rfilename} of {source} arrived damaged and was thrown away: try again, or {OTHERWISE}."
+    damaged = f"{file.rfilename} of {source} arrived damaged and was thrown away: try again, or {ADVICE}."
     with WeakFileLock(lock):
         if whole.exists():  # another process was quicker
             return
         with part.open("ab") as stream:
             if stream.tell() > size:
-                _empty(stream)
+                _truncate(stream)
             url = hf_hub_url(source, file.rfilename, revision=revision)
             own = {"headers": build_hf_headers(), "expected_size": size, "displayed_filename": file.rfilename}
             while (here := stream.tell()) < size:
@@ -198,14 +197,14 @@ def _download_large(source: str, revision: str, file, part: Path, lock: Path, ba
                     if response is None and here:
                         raise HelloMemeError(
                             f"The download of {source} was cut off at {here / size:.0%} of {file.rfilename}: "
-                            f"try again, it goes on from there, or {OTHERWISE}."
+                            f"try again, it goes on from there, or {ADVICE}."
                         ) from error
                     if response is not None and response.status_code == 416:  # there is no such rest
-                        _empty(stream)
+                        _truncate(stream)
                     raise
                 except OSError as error:
                     if error.errno is None:  # the hub sent another number of bytes than it announced
-                        _empty(stream)
+                        _truncate(stream)
                         raise HelloMemeError(damaged) from error
                     raise
         with part.open("rb") as stream:
@@ -216,19 +215,19 @@ def _download_large(source: str, revision: str, file, part: Path, lock: Path, ba
         part.replace(whole)
 
 
-def _empty(stream: BinaryIO) -> None:
+def _truncate(stream: BinaryIO) -> None:
     stream.seek(0)
     stream.truncate()
 
 
-class _Bar:
-    """Has the little of tqdm that `http_get` asks for, and tells a callback."""
+class _ProgressBar:
+    """The part of tqdm's interface that `http_get` uses, reporting to a callback."""
 
     def __init__(self, progress: Progress, source: str, before: int, of_all: int, initial: int = 0, **_):
-        self.tell = functools.partial(progress, source)
+        self.report = functools.partial(progress, source)
         self.done, self.of_all = before + initial, of_all
 
-    def __enter__(self) -> _Bar:
+    def __enter__(self) -> _ProgressBar:
         return self
 
     def __exit__(self, *_) -> None:
@@ -236,11 +235,11 @@ class _Bar:
 
     def update(self, count: int) -> None:
         self.done += count
-        self.tell(self.done, self.of_all)
+        self.report(self.done, self.of_all)
 
 
-def _sentence(source: str, error: Exception) -> str:
-    """What went wrong between us and the hub, and the choice that remains."""
+def _explain(source: str, error: Exception) -> str:
+    """The sentence for an error of the hub: what went wrong, and what to do."""
     from huggingface_hub import errors
 
     if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
@@ -253,13 +252,11 @@ def _sentence(source: str, error: Exception) -> str:
     if status in (401, 403):
         return (
             f"The hub refuses {source} to you: run `hf auth login` with a token that may read it, "
-            f"or {OTHERWISE}."
+            f"or {ADVICE}."
         )
     if status is not None:
-        return f"The hub answered the request for {source} with error {status}: try again later, {OTHERWISE}."
-    if getattr(error, "errno", None) in UNSAVED:
+        return f"The hub answered the request for {source} with error {status}: try again later, {ADVICE}."
+    if getattr(error, "errno", None) in DISK_ERRORS:
         why = f"{source} could not be saved to the cache of the hub: {error.strerror}"
         return f"{why}; make room, or set HF_HOME to another folder."
-    return (
-        f"{source} is not on this computer and the hub cannot be reached: connect to a network, {OTHERWISE}."
-    )
+    return f"{source} is not on this computer and the hub cannot be reached: connect to a network, {ADVICE}."

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import HelloMemeError
-from .hub import BASE_FILES, REMAINS, WEIGHTS, Progress, cached, fetch, local
+from .hub import BASE_FILES, DEMO_REMARK, WEIGHTS, Progress, as_path, cached, fetch
 from .table import FACE_BASIS, RELEASES, Control, Network, Release, Sampler, Source
 from .weights import load_base, load_loras, load_module, read_config
 
@@ -37,7 +37,7 @@ def find(name: str) -> Release:
     for row in RELEASES:
         if row.name == name:
             return row
-    folder = local(name)
+    folder = as_path(name)
     if not os.path.isdir(folder):
         known = ", ".join(row.name for row in RELEASES)
         raise HelloMemeError(
@@ -316,5 +316,5 @@ def _obstacle(row: Release) -> str | None:
         return None
     return (
         f"Needs {row.gigabytes:g} GB from the hub, which cannot be reached from here (HF_HUB_OFFLINE); "
-        f"{REMAINS}."
+        f"{DEMO_REMARK}."
     )

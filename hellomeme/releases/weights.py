@@ -1,7 +1,7 @@
-"""From folders and files to networks: every weight of every model comes in through here.
+"""Reads networks from folders and files: all weights of all models are loaded here.
 
 Only safetensors are opened. What is missing, damaged, pickled or of another kind of model raises
-`HelloMemeError` with one sentence, before any picture is looked at.
+`HelloMemeError` with one sentence.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from .hub import (
     HALF_WEIGHTS,
     WEIGHTS,
     Progress,
-    anew,
+    as_path,
+    download_again,
     fetch,
-    local,
 )
 
 if TYPE_CHECKING:
@@ -54,12 +54,12 @@ def check_weights(path: Path) -> None:
             pass
     except (OSError, SafetensorError) as error:
         raise HelloMemeError(
-            f"The weights {path} are damaged or incomplete: {anew(path, 'them')}."
+            f"The weights {path} are damaged or incomplete: {download_again(path, 'them')}."
         ) from error
 
 
 def _check_values(path: Path) -> None:
-    """Refuse weights that are not numbers: whatever they touch would come out black."""
+    """Refuse weights that are NaN or infinite: pictures would come out black."""
     import torch
     from safetensors import safe_open
 
@@ -82,7 +82,7 @@ def read_config(folder: Path, name: str = "config.json") -> dict:
         why = f"The model folder {folder} has no {name}: download it again, or check the path."
         raise HelloMemeError(why) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise HelloMemeError(f"{path} is damaged: {anew(path)}.") from error
+        raise HelloMemeError(f"{path} is damaged: {download_again(path)}.") from error
 
 
 def load_module(kind: type, folder: Path, dtype: torch.dtype):
@@ -109,7 +109,7 @@ def load_module(kind: type, folder: Path, dtype: torch.dtype):
             output_loading_info=True,
         )
     except Exception as error:  # what a config.json asks for can go wrong in any way
-        why = f"The weights in {folder} do not fit its config.json for {kind.__name__}: {_short(error)}"
+        why = f"The weights in {folder} do not fit its config.json for {kind.__name__}: {_reason(error)}"
         raise HelloMemeError(why) from error
     ours = kind.__module__.split(".")[0] == __package__.split(".")[0]
     wrong = [
@@ -120,17 +120,14 @@ def load_module(kind: type, folder: Path, dtype: torch.dtype):
     numbers = [
         name
         for name, fact in inspect.signature(kind).parameters.items()
-        if type(fact.default) in (int, float)
+        if ours and type(fact.default) in (int, float)
     ]
-    absurd = (
-        [f"{name} {network.config[name]}" for name in numbers if not _is_positive(network.config[name])]
-        if ours
-        else []
-    )
-    if absurd:
-        raise HelloMemeError(
-            f"{folder / 'config.json'} is damaged, it asks for {absurd[0]}: {anew(folder / 'config.json')}."
-        )
+    for name in numbers:
+        if not _is_positive(value := network.config[name]):
+            config = folder / "config.json"
+            raise HelloMemeError(
+                f"{config} is damaged, it asks for {name} {value}: {download_again(config)}."
+            )
     if wrong:
         raise HelloMemeError(
             f"The weights in {folder} are not those of {kind.__name__}: {len(wrong)} tensors differ, "
@@ -146,7 +143,7 @@ def _check_sizes(folder: Path) -> None:
         if any(type(number) in (int, float) and number > LARGEST_SIZE for number in numbers):
             raise HelloMemeError(
                 f"{folder / 'config.json'} is damaged, its {name} is too large: "
-                f"{anew(folder / 'config.json')}."
+                f"{download_again(folder / 'config.json')}."
             )
 
 
@@ -170,9 +167,9 @@ def load_base(
         widths: the block widths that the reference adapter is made for; another base is refused before it is
             loaded.
         text_width: the width of text states the release was trained with (768 for SD1.5); None allows any.
-        progress: told of downloads, see `hub.fetch`.
+        progress: called during downloads, see `hub.fetch`.
     """
-    path = local(source)
+    path = as_path(source)
     if os.path.isfile(path) or path.suffix.lower() in (".safetensors", *PICKLES):
         return _load_single_file(path, dtype, fetch(configs, CONFIG_FILES, progress), text_width)
 
@@ -221,7 +218,7 @@ def load_scheduler(folder: Path):
     try:
         return kind.from_config(config)
     except Exception as error:
-        why = f"The scheduler_config.json in {folder} does not fit {kind.__name__}: {_short(error)}"
+        why = f"The scheduler_config.json in {folder} does not fit {kind.__name__}: {_reason(error)}"
         raise HelloMemeError(why) from error
 
 
@@ -235,7 +232,7 @@ def load_loras(pipeline, sources, progress: Progress | None = None) -> None:
             raise HelloMemeError(
                 f"The scale of a LoRA must be a number from -{LARGEST_SCALE} to {LARGEST_SCALE}."
             )
-        path = local(source)
+        path = as_path(source)
         if not os.path.isfile(path):
             folder = fetch(str(source), ("*.safetensors",), progress)
             files = sorted(folder.glob("*.safetensors"))
@@ -253,7 +250,9 @@ def load_loras(pipeline, sources, progress: Progress | None = None) -> None:
             )
             fits = any(name in adapters for adapters in pipeline.get_list_adapters().values())
         except (OSError, ValueError, KeyError, RuntimeError, TypeError, IndexError, AttributeError) as error:
-            raise HelloMemeError(f"{path.name} is not a LoRA for this base model: {_short(error)}") from error
+            raise HelloMemeError(
+                f"{path.name} is not a LoRA for this base model: {_reason(error)}"
+            ) from error
         if not fits:
             raise HelloMemeError(
                 f"{path.name} is not a LoRA for this base model: none of its tensors belongs to it."
@@ -294,7 +293,7 @@ def _load_single_file(path: Path, dtype, configs: Path, text_width: int | None) 
         )
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
         raise HelloMemeError(
-            f"{path.name} cannot be read as a Stable Diffusion 1.5 model: {_short(error)}"
+            f"{path.name} cannot be read as a Stable Diffusion 1.5 model: {_reason(error)}"
         ) from error
     parts = {name: getattr(base, name) for name in ("unet", "vae", "text_encoder", "tokenizer", "scheduler")}
     for name in ("unet", "vae", "text_encoder"):
@@ -335,7 +334,7 @@ def _autoencoder(config: dict, source: str) -> type:
     return kinds[config["_class_name"]]
 
 
-def _short(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """The first line of a library's message, as the end of a sentence."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:200].rstrip(".") + "."
