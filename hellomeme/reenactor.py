@@ -288,16 +288,9 @@ class Reenactor:
         def on_progress(share: float) -> None:
             progress("drawing", int(share * len(motion)), len(motion))
 
-        clip_latents = draw_clip(
-            self.pipeline,
-            self.prepared(reference, settings),
-            conditions,
-            plan,
-            self.pipeline.encode_prompt(*self.prompts(settings)),
-            self.generator(reference, settings),
-            on_progress,
-        )
-        for latents in clip_latents:
+        prepared, generator = self.prepared(reference, settings), self.generator(reference, settings)
+        text = self.pipeline.encode_prompt(*self.prompts(settings))
+        for latents in draw_clip(self.pipeline, prepared, conditions, plan, text, generator, on_progress):
             pictures = self.pipeline.decode(latents)[0].permute(1, 2, 3, 0)  # (T, H, W, 3) in [0, 1]
             yield from (pictures * 255).round().byte().cpu().numpy()
 
