@@ -65,9 +65,9 @@ PARTS = {
 
 
 def take_apart(model: Path, work: Path) -> None:
-    """Put an exported model into a work folder as the results of its stages, from which training goes on.
+    """Write an exported model to a work folder as the results of its stages, to train it further.
 
-    A stage that has been begun in the work folder is left as it is.
+    Results that the work folder already has are kept.
     """
     for stage, parts in PARTS.items():
         result = work / stage / "averaged.safetensors"

@@ -324,7 +324,7 @@ def main(argv: list[str] | None = None) -> None:
     own.add_argument(
         "--release", default="v1", help="release or folder whose adapters are trained further (v1)"
     )
-    own.add_argument("--fresh", action="store_true", help="begin the adapters anew, of the release's kind")
+    own.add_argument("--fresh", action="store_true", help="start with random adapters of the release's kind")
     own.add_argument("--base", help="base model: hub id, diffusers folder or single .safetensors file")
     args = parser.parse_args(argv)
     if args.stage == "own" and args.clips is None:
@@ -359,7 +359,7 @@ def run(args: argparse.Namespace, config: dict) -> None:
         shop.export(args.model)
         return
     schedule = Schedule(**config[args.stage] | ({"minutes": args.minutes} if args.minutes else {}))
-    # Asked for anew later, it must be the same
+    # `train` makes another, which must have the same precision
     accelerator = Accelerator(mixed_precision=config["mixed_precision"])
     with accelerator.main_process_first():  # it makes the latents and the tokenizer; the others read them
         if args.stage == "own":

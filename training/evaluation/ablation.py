@@ -1,4 +1,4 @@
-"""The paper's claim on trial: knitted against plain attention, with all else equal.
+"""Ablation of the paper's claim: knitted against plain attention, all else being equal.
 
 Three pairs, after the paper's ablations: reference and control nets together (its SD_EXP and SK_EXP), the
 reference alone (IPAdapter and IPAdapterSK), and the control nets alone (ControlNet and ControlNetSK). The two
@@ -280,7 +280,7 @@ def main(argv: list[str] | None = None) -> None:
         "--folder", type=Path, required=True, help="work folder with data, autoencoder and base"
     )
     parser.add_argument(
-        "--out", type=Path, required=True, help="folder for the results; what is there is kept"
+        "--out", type=Path, required=True, help="folder for the results; finished runs in it are kept"
     )
     parser.add_argument("--base", type=Path, help="folder of another base than the work folder's")
     parser.add_argument("--config", type=Path, default=CONFIGS / "demo.json", help="that of the work folder")

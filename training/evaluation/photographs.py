@@ -113,7 +113,7 @@ def draw(bench: Bench, motions: list[Motion]) -> np.ndarray:
     return np.stack(drawn)
 
 
-def looked_at(bench: Bench, motion: Motion) -> np.ndarray:
+def examples(bench: Bench, motion: Motion) -> np.ndarray:
     """(S, 5 S, 3) uint8: the first reference with a photograph's motion, then edited as SHOWN says."""
     motions = [edited(motion, coefficients, Turn(yaw=yaw)) for coefficients, yaw in SHOWN.values()]
     reference = bench.reenactor.set_reference(bench.pairs[0].reference.frame)
@@ -122,7 +122,7 @@ def looked_at(bench: Bench, motion: Motion) -> np.ndarray:
 
 
 def driven(bench: Bench, edits: int = 32) -> tuple[dict[str, dict[str, float]], np.ndarray]:
-    """Figures by kind of driver, and a row of pictures for each large photograph, see `looked_at`.
+    """Figures by kind of driver, and a row of pictures for each large photograph, see `examples`.
 
     own motion: every photograph drives one held-out reference with what MediaPipe reads of it. edited:
     `edits` random commands for each large photograph. Drawn as on the page: crop, and the reference's own
@@ -143,4 +143,4 @@ def driven(bench: Bench, edits: int = 32) -> tuple[dict[str, dict[str, float]], 
         name: counts[name] | followed(asked, read_back(draw(bench, asked), bench.analyzer))
         for name, asked in motions.items()
     }
-    return figures, np.vstack([looked_at(bench, motion) for motion in large])
+    return figures, np.vstack([examples(bench, motion) for motion in large])
