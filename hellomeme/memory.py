@@ -17,8 +17,7 @@ from .errors import NoMemoryError
 
 SENTENCE = (
     "The memory of the GPU does not suffice, not even in small portions: close other programs that use it, "
-    "or "
-    "start with --device cpu."
+    "or start with --device cpu."
 )
 log = logging.getLogger(__name__)
 

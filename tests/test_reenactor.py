@@ -11,6 +11,7 @@ from PIL import Image
 from hellomeme.errors import HelloMemeError, NoFaceError
 from hellomeme.face.detect import Face
 from hellomeme.face.motion import EMOTION_WIDTH
+from hellomeme.pipeline import HelloMemePipeline
 from hellomeme.reenactor import Reenactor, Stopped
 from hellomeme.releases.load import load
 from hellomeme.settings import Settings
@@ -213,3 +214,14 @@ def test_the_emotion_code_goes_where_it_is_asked_for(loaded):
     assert not same(bright, reenactor.image(picture(0.1), QUICK))
     still = dataclasses.replace(QUICK, expression=0, head=0)
     assert same(reenactor.image(picture(0.9), still), reenactor.image(picture(0.1), still))
+
+
+@pytest.mark.parametrize(("negative", "value"), [("black picture", -1.0), ("zeros", 0.0)])
+def test_the_release_chooses_the_negative_of_an_emotion_code(loaded, monkeypatch, negative, value):
+    monkeypatch.setattr(HelloMemePipeline, "expression_types", {"pd_fpg"})
+    release = dataclasses.replace(loaded[2], negative_emotion=negative)
+    reenactor = Reenactor(loaded[0], release, MeanEncoder(), ColourAnalyzer())
+    arguments = reenactor.expression_arguments(reenactor.portrait(picture(0.5, 0.1)).motion)
+    assert arguments.keys() == {"emotion", "negative_emotion"}
+    assert arguments["negative_emotion"].shape == (1, 1, EMOTION_WIDTH)
+    assert arguments["negative_emotion"].eq(value).all()
