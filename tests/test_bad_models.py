@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from test_releases import Bomb
 
 from hellomeme.releases import weights
-from hellomeme.releases.load import find, load
+from hellomeme.releases.load import LATENT, MAX_LATENT_SIDE, find, load
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -239,6 +239,14 @@ FOLDERS = {  # case -> (damage, sentence; {} is the folder)
         changed("hm_control", scale_factor=0),
         "{}/hm_control/config.json is damaged, it asks for scale_factor 0...",
     ),
+    "latents larger than the reference attentions take": (
+        changed("unet", sample_size=65),
+        "{}/unet/config.json is damaged, its sample_size is 65: get the model again.",
+    ),
+    "latents of no size": (
+        changed("unet", sample_size=0),
+        "{}/unet/config.json is damaged, its sample_size is 0: get the model again.",
+    ),
     "a block of another library": (
         changed("unet", down_block_types=["Evil"] * 4),
         "The weights in {}/unet do not fit its config.json...",
@@ -286,6 +294,17 @@ def test_model_folders(model_folder, tmp_path, case):
     folder = Path(shutil.copytree(model_folder, tmp_path / "model"))
     damage(folder)
     refused(tmp_path, case, lambda: load(str(folder), device="cpu"), sentence.format(folder))
+
+
+def test_the_largest_latents(model_folder, tmp_path):
+    """A folder of the largest size loads, and its reference attentions take maps of that size."""
+    folder = Path(shutil.copytree(model_folder, tmp_path / "model"))
+    changed("unet", sample_size=MAX_LATENT_SIDE)(folder)
+    pipeline, _, row = load(str(folder), device="cpu")
+    assert row.size == LATENT * MAX_LATENT_SIDE
+    place, width = "up_3", pipeline.hm_reference.unet_widths[1]
+    features = {place: torch.zeros(1, width, MAX_LATENT_SIDE, MAX_LATENT_SIDE)}
+    assert place in pipeline.hm_reference.prepare(features)
 
 
 NAMES = {  # name of a release -> sentence

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..pipeline import HelloMemePipeline
 
 LATENT = 8  # px of a picture to one of its latents, along a side
-LARGEST_SIDE = 128  # of latents: the first place is at half of it, and the reference attentions reach to 64
+MAX_LATENT_SIDE = 64  # the reference attention at `up_3` is at the full side and takes maps of 64 at most
 
 
 def find(name: str) -> Release:
@@ -44,7 +44,7 @@ def find(name: str) -> Release:
             f"There is no release or folder called {name}: choose from {known}, or a model folder."
         )
     has_base = (folder / "unet").is_dir()
-    # The demo's networks go by v1's names too: it comes last.
+    # The demo's networks go by v1's names too. `max` keeps the first of equals: last, the demo loses ties.
     rows = [row for row in reversed(RELEASES) if has_base or not row.base.is_bundled]
     row = max(rows, key=lambda row: _likeness(row, folder))
     if not any(_likeness(row, folder)):
@@ -57,8 +57,10 @@ def find(name: str) -> Release:
 
 
 def _likeness(row: Release, folder: Path) -> tuple[int, int, int]:
-    """How many of the row's control nets lie in a folder: by their classes, by their names on the hub, and at
-    all. None if its reference adapter does not."""
+    """How many of the row's control nets lie in a folder: by class, by their names on the hub, and in all.
+
+    (0, 0, 0) if the row's reference adapter is not there.
+    """
 
     def has_class(net: Network) -> bool:
         try:
@@ -93,7 +95,7 @@ def _is_in(folder: Path, net: Network) -> bool:
 def _sizes(row: Release, unet: Path) -> dict[str, int]:
     """The row's sizes in px, for a UNet that was trained with others."""
     side = read_config(unet).get("sample_size", row.size // LATENT)
-    if type(side) is not int or not 0 < side <= LARGEST_SIDE:
+    if type(side) is not int or not 0 < side <= MAX_LATENT_SIDE:
         raise HelloMemeError(
             f"{unet / 'config.json'} is damaged, its sample_size is {side}: get the model again."
         )
@@ -136,11 +138,9 @@ def load(
 
     Args:
         name: the name of a row, a local folder in the released layout, or a row of your own.
-        base: hub id, diffusers folder or single .safetensors file of a base model; the row's own if not
-            given.
+        base: hub id, diffusers folder or single .safetensors file of a base model; by default the row's own.
         device, dtype: the best device there is, and float16 on CUDA or float32 elsewhere, if not given.
-        loras: LoRA files, folders or hub ids, or pairs of one and its scale; they change the model that
-            draws.
+        loras: LoRA files, folders or hub ids, or pairs of one and its scale, for the model that draws.
         reference_base: a second base model whose autoencoder, text encoder and UNet see the reference
             picture, and whose text encoder reads the prompt (the released "stylize x1"); if not given, `base`
             does it all ("x2").
@@ -149,8 +149,7 @@ def load(
         progress: called during downloads, see `hub.fetch`.
 
     Raises:
-        HelloMemeError: with one sentence, when any part is missing, damaged, pickled, unreachable or does not
-        fit.
+        HelloMemeError: when any part is missing, damaged, pickled, unreachable or does not fit.
     """
     from ..pipeline import HelloMemePipeline
 
@@ -291,8 +290,7 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
 
 
 def choose_dtype(device: torch.device) -> torch.dtype:
-    """float16 on CUDA, as the released weights are stored; float32 elsewhere, where half is slow or
-    missing."""
+    """float16 on CUDA, as the released weights are stored; float32 where half is slow or missing."""
     import torch
 
     return torch.float16 if device.type == "cuda" else torch.float32
