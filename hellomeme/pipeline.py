@@ -84,7 +84,7 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
     Args:
         vae, text_encoder, tokenizer, unet, scheduler: the parts of a Stable Diffusion 1.5 model, unchanged.
             Any scheduler of diffusers may be put in place of `scheduler`.
-        hm_reference: keys and values of the reference at the places of the UNet.
+        hm_reference: the network that makes keys and values of the reference for the places of the UNet.
         hm_control, hm_control2, hm_control_up: control nets of any class; those whose expression is given
             take part and their maps add up.
         reference_unet, reference_text_encoder, reference_vae: what sees the reference picture, where that is
@@ -176,8 +176,7 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
 
     @torch.no_grad()
     def encode_prompt(self, prompt: str, negative_prompt: str = "", text_encoder=None) -> Tensor:
-        """Text states (2, N, D), [negative, positive]; N is the tokenizer's length (77 for Stable
-        Diffusion)."""
+        """Text states (2, N, D), [negative, positive]; N is the tokenizer's length (77 for SD1.5)."""
         encoder = text_encoder or self.text_encoder
         length = min(self.tokenizer.model_max_length, encoder.config.max_position_embeddings)
         tokens = self.tokenizer(
@@ -214,8 +213,7 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
 
         Args:
             reference: from `prepare_reference`.
-            condition, drive_coeff, face_parts, emotion, negative_emotion: what the frames are to show, see
-                `Conditions`.
+            condition, drive_coeff, face_parts, emotion, negative_emotion: the fields of `Conditions`.
             guidance_scale: negative + scale * (positive - negative); no guidance at 1 or less.
             generator: makes the result reproducible; used for the noise and by stochastic schedulers.
             noise: (1, C, T, h, w), standard normal, instead of a draw.
@@ -246,7 +244,9 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         return HelloMemeOutput(frames=frames if output_type == "pt" else to_pictures(frames), latents=latents)
 
     def _noise(self, reference: Reference, frames: int, generator: torch.Generator | None) -> Tensor:
-        """Drawn after the draw for the reference, from the same generator, as the released pipelines do."""
+        """A draw for `frames`. As in the released pipelines it follows the draw for the reference latents, if
+        the caller has advanced the generator past that one (`Reenactor.generator`).
+        """
         batch, channels, height, width = reference.latents.shape
         device = generator.device if generator else "cpu"
         return torch.randn((batch, channels, frames, height, width), generator=generator, device=device)
@@ -324,8 +324,10 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Scaled latents (1, C, T, h, w) -> pictures (1, 3, T, H, W) in [0, 1], frame by frame to save
-        memory."""
+        """Scaled latents (1, C, T, h, w) -> pictures (1, 3, T, H, W) in [0, 1].
+
+        Frame by frame, to save memory.
+        """
         latents = (latents / self.vae.config.scaling_factor).to(self.vae.device, self.vae.dtype)
         frames = [self.vae.decode(latents[:, :, t]).sample for t in range(latents.shape[2])]
         return (torch.stack(frames, dim=2).float() / 2 + 0.5).clamp(0, 1)

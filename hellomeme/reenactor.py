@@ -312,8 +312,8 @@ class Reenactor:
 
     @staticmethod
     def generator(reference: ReferencePortrait, settings: Settings) -> torch.Generator:
-        """The generator of a seed, past the draw for the reference's latents, which the released pipelines
-        make first: the noise that follows is then theirs."""
+        """The generator of a seed, after discarding the numbers that the released code spends on sampling the
+        reference latents, so that the noise that follows matches."""
         generator = torch.Generator().manual_seed(settings.seed)
         torch.randn(reference.latents.shape, generator=generator)
         return generator
@@ -337,8 +337,10 @@ class Reenactor:
 
     @torch.no_grad()
     def emotion(self, frame: np.ndarray, face: Face) -> np.ndarray:
-        """The emotion code (1, 548) float32 of a face in a frame (H, W, 3) uint8; NoMemoryError as for
-        `image`."""
+        """The emotion code (1, 548) float32 of a face in a frame (H, W, 3) uint8.
+
+        Raises NoMemoryError as `image` does.
+        """
         encoder = self.emotion_encoder
         for _ in attempts():
             with contextlib.suppress(torch.OutOfMemoryError):

@@ -57,8 +57,7 @@ class HMReferenceAdapter(ModelMixin, AdapterConfig):
         return self._at.get(place)
 
     def prepare(self, features: dict[str, Tensor]) -> dict[str, KeysValues]:
-        """Feature maps of `HMReferenceNet`, place -> (B, C, h, w), to their keys and values, for
-        `HMDenoisingNet`.
+        """The feature maps of `HMReferenceNet`, place -> (B, C, h, w), to keys and values by place.
 
         Done once per reference; places without a reference attention are left out. Differentiable.
         """

@@ -25,8 +25,10 @@ class KeysValues(NamedTuple):
 
 
 class Attention(nn.Module):
-    """Multi-head attention with the tensor names of diffusers' `Attention`, and keys and values as a separate
-    step."""
+    """Multi-head attention with the tensor names of diffusers' `Attention`.
+
+    Keys and values are made in a separate step.
+    """
 
     def __init__(self, dim: int, heads: int, token_dim: int | None = None):
         super().__init__()
@@ -48,8 +50,7 @@ class Attention(nn.Module):
 
 
 class SKReferenceAttention(nn.Module):
-    """Figure 3: hidden + conv(columns(rows(hidden | reference))), where only the hidden half of each pass is
-    kept.
+    """Figure 3: hidden + conv(columns(rows(hidden | reference))); each pass keeps the hidden half only.
 
     The output of attention at one query does not depend on the other queries, so the reference half is never
     queried. It enters as keys and values only, which `prepare` computes once per reference: all steps and all
@@ -126,8 +127,7 @@ class BasicBlock(nn.Module):
 
 
 class SKCrossAttention(nn.Module):
-    """Figure 2: halve the map, then rows and columns of it query the tokens in turn, then feed forward and
-    convolve.
+    """Figure 2: halve the map, let its rows and then its columns query the tokens, feed forward, convolve.
 
     There are no residual connections. Positions differ between the passes (along w, then along h); tokens are
     the same for every row and column, so one attention over all h*w queries serves a pass. Maps of 1 x 1

@@ -86,8 +86,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         )
 
     def encode(self, x: torch.Tensor, return_dict: bool = True):
-        """(B, 3, H, W) in [-1, 1] to a Gaussian over latents (B, latent_channels, H/8, W/8), before
-        scaling."""
+        """(B, 3, H, W) in [-1, 1] to a Gaussian over unscaled latents (B, latent_channels, H/8, W/8)."""
         mean = self.patch_encoder(x) + self.encoder(x)
         logvar = torch.full_like(mean, 2 * math.log(self.config.posterior_std))
         posterior = DiagonalGaussianDistribution(torch.cat([mean, logvar], dim=1))

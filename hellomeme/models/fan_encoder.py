@@ -1,5 +1,4 @@
-"""FanEncoder: the motion encoder of PD-FGC, which reads an aligned face as 548 numbers of expression
-(`pd_fpg`).
+"""FanEncoder: the motion encoder of PD-FGC, from an aligned face to an expression code (`pd_fpg`).
 
 A face alignment network (one hourglass) is followed by small heads for eyes, emotion and mouth.
 Tensor names are those of the released file.
@@ -16,8 +15,7 @@ WIDTH = 512
 
 
 class ConvBlock(nn.Module):
-    """Three convolutions whose outputs are concatenated (half, quarter, quarter of the width), with a
-    shortcut."""
+    """Three convolutions, their outputs concatenated (1/2, 1/4, 1/4 of the width), with a shortcut."""
 
     def __init__(self, channel_in: int, channel_out: int):
         super().__init__()
@@ -104,8 +102,10 @@ class FanEncoder(ModelMixin, ConfigMixin):
         self.emo_embed = nn.Sequential(nn.ReLU(), nn.Linear(WIDTH, EMOTION_DIM))
 
     def forward(self, faces: Tensor) -> Tensor:
-        """Aligned faces (B, 3, 224, 224), RGB in [-1, 1] -> code (B, 548): eyes, emotion, mouth. Use in eval
-        mode."""
+        """Aligned faces (B, 3, 224, 224), RGB in [-1, 1] -> code (B, 548): eyes, emotion, mouth.
+
+        Use in eval mode.
+        """
         x = self.model(faces)
         return torch.cat(
             [self.eye_embed(self.to_eye(x)), self.emo_embed(self.to_emo(x)), self.to_mouth(x)], dim=1

@@ -13,7 +13,7 @@ def with_motion(unet: UNet2DConditionModel, adapter: MotionAdapter) -> UNetMotio
     Raises HelloMemeError where the adapter was made for a UNet of another shape.
     """
     try:
-        with torch.device("meta"):  # an empty frame for the parts
+        with torch.device("meta"):  # structure only, the modules are assigned below
             moving = UNetMotionModel.from_unet2d(unet, adapter, load_weights=False)
         if list(adapter.config.block_out_channels) != list(unet.config.block_out_channels):
             raise ValueError("other widths")

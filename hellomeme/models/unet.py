@@ -106,8 +106,7 @@ def _time_embedding(unet, timestep, sample: Tensor) -> Tensor:
 
 
 class HMReferenceNet(nn.Module):
-    """The UNet that looks at the reference picture: clean latents, timestep 0; its feature maps are the
-    result."""
+    """The UNet on the reference picture, clean latents at timestep 0, to its feature maps."""
 
     def __init__(self, unet: UNet2DConditionModel):
         super().__init__()

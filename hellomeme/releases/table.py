@@ -67,8 +67,7 @@ class Sampler:
 class ClipSampler(Sampler):
     """With a motion module, frames are drawn together in overlapping windows.
 
-    first_pass: whether they begin from frames drawn one after the other; without, all begin with the same
-    noise.
+    first_pass: whether they begin from frames drawn one by one; without, all begin with the same noise.
     """
 
     first_pass: bool = True

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,11 +28,14 @@ from .hub import (
 
 if TYPE_CHECKING:
     import torch
+    from diffusers import SchedulerMixin
+
+    from ..pipeline import HelloMemePipeline
 
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
-LARGEST_SCALE = 10  # of a LoRA
-LARGEST_SIZE = 1 << 16  # of anything a config.json counts; the largest there is counts 49,408 words
-FEWEST_WORDS = 100  # of a tokenizer: the bytes alone are more
+MAX_LORA_SCALE = 10
+MAX_CONFIG_VALUE = 1 << 16  # for any number in a config.json; the largest real one is vocab_size, 49,408
+MIN_VOCABULARY = 100  # for a tokenizer; a real one has more than the 256 byte tokens
 TEXT_WIDTH_OF = {1024: "Stable Diffusion 2", 2048: "Stable Diffusion XL"}
 
 
@@ -85,12 +89,11 @@ def read_config(folder: Path, name: str = "config.json") -> dict:
         raise HelloMemeError(f"{path} is damaged: {download_again(path)}.") from error
 
 
-def load_module(kind: type, folder: Path, dtype: torch.dtype):
-    """A network of class `kind` (of diffusers, transformers or ours) from its folder, in `dtype`, for
-    inference.
+def load_module(kind: type, folder: Path, dtype: torch.dtype) -> torch.nn.Module:
+    """A network of class `kind` (of diffusers, transformers or ours), for inference, from its folder.
 
-    Every tensor of the network must be in the file, and our own networks allow none besides: a wrong class or
-    version would otherwise pass unnoticed as random weights.
+    Every tensor of the network must be in the file, and files of our own networks must have no extra tensors:
+    a wrong class or version would otherwise pass unnoticed as random weights.
     """
     _check_sizes(folder)
     found = [folder / name for name in WEIGHTS + HALF_WEIGHTS if (folder / name).is_file()]
@@ -140,7 +143,7 @@ def _check_sizes(folder: Path) -> None:
     """Refuse a config.json that asks for networks of absurd size, before memory is taken for them."""
     for name, value in read_config(folder).items():
         numbers = value if isinstance(value, list) else [value]
-        if any(type(number) in (int, float) and number > LARGEST_SIZE for number in numbers):
+        if any(type(number) in (int, float) and number > MAX_CONFIG_VALUE for number in numbers):
             raise HelloMemeError(
                 f"{folder / 'config.json'} is damaged, its {name} is too large: "
                 f"{download_again(folder / 'config.json')}."
@@ -164,8 +167,7 @@ def load_base(
     Args:
         source: a diffusers folder, a hub id, or a single .safetensors file.
         configs: folder or hub id whose configuration a single file takes.
-        widths: the block widths that the reference adapter is made for; another base is refused before it is
-            loaded.
+        widths: the block widths that the reference adapter needs; checked before the base is loaded.
         text_width: the width of text states the release was trained with (768 for SD1.5); None allows any.
         progress: called during downloads, see `hub.fetch`.
     """
@@ -192,7 +194,7 @@ def load_base(
         )
     try:
         tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-        if len(tokenizer) < FEWEST_WORDS:  # without its files it is made all the same, but knows no words
+        if len(tokenizer) < MIN_VOCABULARY:  # without its files it is made all the same, but knows no words
             raise ValueError("no words")
     except Exception as error:
         raise HelloMemeError(
@@ -207,7 +209,7 @@ def load_base(
     }
 
 
-def load_scheduler(folder: Path):
+def load_scheduler(folder: Path) -> SchedulerMixin:
     """The scheduler that a folder's scheduler_config.json names, with its settings."""
     import diffusers
 
@@ -222,15 +224,18 @@ def load_scheduler(folder: Path):
         raise HelloMemeError(why) from error
 
 
-def load_loras(pipeline, sources, progress: Progress | None = None) -> None:
-    """LoRA files, folders or hub ids, each optionally a pair with its scale (1), through diffusers' own
-    loader."""
+def load_loras(
+    pipeline: HelloMemePipeline,
+    sources: Sequence[str | Path | tuple[str | Path, float]],
+    progress: Progress | None = None,
+) -> None:
+    """Loads LoRA files, folders or hub ids, or pairs of one and its scale (1), with diffusers' own loader."""
     names, scales = [], []
     for source in sources:
         source, scale = source if isinstance(source, (tuple, list)) and len(source) == 2 else (source, 1.0)
-        if not isinstance(scale, (int, float)) or not -LARGEST_SCALE <= scale <= LARGEST_SCALE:
+        if not isinstance(scale, (int, float)) or not -MAX_LORA_SCALE <= scale <= MAX_LORA_SCALE:
             raise HelloMemeError(
-                f"The scale of a LoRA must be a number from -{LARGEST_SCALE} to {LARGEST_SCALE}."
+                f"The scale of a LoRA must be a number from -{MAX_LORA_SCALE} to {MAX_LORA_SCALE}."
             )
         path = as_path(source)
         if not os.path.isfile(path):
@@ -302,12 +307,16 @@ def _load_single_file(path: Path, dtype, configs: Path, text_width: int | None) 
 
 
 def _check_kind(
-    source: str, width: int | None, channels: int | None, text_width: int | None, latent_channels: int
+    source: str,
+    found_text_width: int | None,
+    channels: int | None,
+    expected_text_width: int | None,
+    latent_channels: int,
 ) -> None:
-    if text_width is not None and width != text_width:
-        kind = TEXT_WIDTH_OF.get(width, "another kind of model")
+    if expected_text_width is not None and found_text_width != expected_text_width:
+        kind = TEXT_WIDTH_OF.get(found_text_width, "another kind of model")
         raise HelloMemeError(
-            f"{source} is {kind} (its text is {width} wide, not {text_width}): "
+            f"{source} is {kind} (its text is {found_text_width} wide, not {expected_text_width}): "
             "choose a model derived from Stable Diffusion 1.5."
         )
     if channels != latent_channels:

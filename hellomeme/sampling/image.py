@@ -1,8 +1,7 @@
 """From noise to a picture: samplers as free functions of one signature.
 
 A sampler takes `(denoise, scheduler, noise, steps, generator, on_step)` and returns clean latents of the
-shape of `noise`. `denoise(latents, timestep)` is all it knows of the networks, `on_step` all it knows of its
-caller.
+shape of `noise`. It knows the networks only as `denoise(latents, timestep)`, its caller only as `on_step`.
 """
 
 from __future__ import annotations

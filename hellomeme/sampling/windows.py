@@ -66,7 +66,7 @@ class ClipPlan:
 
     @property
     def windows(self) -> int:
-        """How many windows reach beyond the last frame: the released code always adds at least one frame."""
+        """The number of windows. As in the released code, the last one extends past the last frame."""
         return max(1, (self.frames - self.overlap) // (self.window - self.overlap) + 1)
 
     @property
@@ -264,8 +264,7 @@ class _Predictions:
 def noise_by_frame(
     generator: torch.Generator, channels: int, frames: int, height: int, width: int
 ) -> Iterator[Tensor]:
-    """The frames (1, C, 1, h, w) of `torch.randn(1, C, T, h, w)` one by one: the same numbers, never all at
-    once.
+    """The frames (1, C, 1, h, w) of `torch.randn(1, C, T, h, w)`: the same numbers, one frame at a time.
 
     The whole clip's noise is drawn from `generator` at once, channel after channel; a copy of the generator
     at the beginning of each channel draws it again when it is needed. height * width must be a multiple of
