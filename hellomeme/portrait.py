@@ -69,11 +69,6 @@ class Result:
     held: tuple[str, ...] = ()
 
     @property
-    def seed(self) -> int:
-        """The seed of the settings."""
-        return self.settings.seed
-
-    @property
     def stamp(self) -> Stamp:
         """The metadata of this result for `metadata.save`."""
         return Stamp(self.settings, self.release, edit=self.edit)

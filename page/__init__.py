@@ -1,2 +1,1 @@
-"""The Gradio page. `layout` puts it together, each tab has a file, `state` holds all that is kept between
-events."""
+"""The Gradio page. `layout` assembles it, each tab has a file, `state` is all that is kept between events."""

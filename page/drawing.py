@@ -149,8 +149,7 @@ def predictions(release: str, frames: int, settings: Settings, clip: ClipSetting
 
 
 def clip_duration(release: str, frames: int, settings: Settings, clip: ClipSettings) -> int:
-    """Seconds of GPU time for a clip. HelloMemeError where Spaces would refuse them. Settings are resolved
-    ones."""
+    """Seconds of GPU time for a clip with resolved settings; HelloMemeError where Spaces refuses them."""
     count = predictions(release, frames, settings, clip)
     seconds = spaces_gpu.duration(count, settings.guidance, find(release).size)
     spaces_gpu.check_duration(seconds, "the number of frames or the steps")
@@ -227,8 +226,7 @@ def _frames_on_gpu(
 def draw_frames(
     release: str, reference: Portrait, motion: Motion, settings: Settings, clip: ClipSettings, flag: str
 ) -> list[np.ndarray] | None:
-    """The frames of a clip, (size, size, 3) uint8; None if the run was stopped. Settings are resolved
-    ones."""
+    """The frames of a clip, (size, size, 3) uint8; None if the run was stopped. settings: resolved ones."""
     from hellomeme.reenactor import Stopped
 
     page, progress = state.STATE, stop_check(flag, ClipProgress())

@@ -51,8 +51,7 @@ def visitor_errors() -> Iterator[None]:
 
 
 def check_files(value, links: bool) -> None:
-    """Raises gr.Error where a file in the raw input of an event does not exist or, unless `links`, is a web
-    address."""
+    """Raises gr.Error where a file in an event's raw input does not exist, or is a link without `links`."""
     if not links and _has_link(value):
         raise visitor_error(LINK)
     if not all(map(os.path.exists, _paths(value))):

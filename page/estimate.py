@@ -29,8 +29,7 @@ def clip_source(driver: str | None, motion_file: str | None) -> str:
     "model", "guidance", "steps", *CLIP_SETTINGS, "driver", "motion_file", optional=("driver", "motion_file")
 )
 def estimate(values: Values, session: str | None) -> str:
-    """How many frames a clip with these settings will have, how long it will play, and about how long it will
-    take."""
+    """The number of frames and the length of a clip with these settings, and about how long it will take."""
     model, driver, motion_file = (values[name] for name in ("model", "driver", "motion_file"))
     try:
         clip, source = clip_settings_of(values), clip_source(driver, motion_file)

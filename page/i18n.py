@@ -11,7 +11,6 @@ REQUESTED: set[str] = set()  # all texts passed to `translate`, which the tests 
 
 
 def translate(text: str) -> str:
-    """A text that Gradio shows in the language of the visitor's browser: a label, help, placeholder or
-    value."""
+    """A label, help, placeholder or value that Gradio shows in the language of the visitor's browser."""
     REQUESTED.add(text)
     return I18N(text)

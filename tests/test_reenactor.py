@@ -79,7 +79,7 @@ def test_a_picture_comes_out_with_what_it_was_made_of(reenactor):
         == (128, 128)
     )
     assert result.pose.size == (512, 512) and np.asarray(result.pose).any()
-    assert result.settings.steps == reenactor.release.steps and result.seed == 5
+    assert result.settings.steps == reenactor.release.steps and result.settings.seed == 5
     assert np.array_equal(np.asarray(result.reference), np.asarray(portrait.picture))
 
 

@@ -1,7 +1,8 @@
-"""The command line, `python -m hellomeme`. Each command is in a module of its own.
+"""The command line, `python -m hellomeme`. `image` and `batch` have a module each; `video` has `motion` too.
 
-Exit status 0: the output is written and its path printed. 2: bad input, with one line on standard error and
-no output file. 130: interrupted. An internal error ends with a traceback.
+Exit status 0: the output is written and its path printed. 1: some rows of a batch failed, the others are
+written. 2: bad input, with one line on standard error and no output file. 130: interrupted; a batch keeps
+the pictures it has written. An internal error ends with a traceback.
 """
 
 from __future__ import annotations

@@ -26,8 +26,7 @@ LINE_WIDTH = 15  # px
 
 @dataclass(frozen=True)
 class Calibration:
-    """The difference between the head model of the released weights and MediaPipe's, which has not been
-    measured.
+    """The difference between the released weights' head model and MediaPipe's; it has not been measured.
 
     tilt: degrees of pitch, subtracted; MediaPipe measures about +9 for a level head. origin: to the right and
     up, in half sides of the square.

@@ -60,8 +60,7 @@ class FaceBasis:
     In coordinates of the head (x right, y up, z towards the viewer) around its origin, in half sides of the
     pose square (5 cm), for the landmarks POINTS. Fitted by `training.face_basis`.
 
-    mean: (P, 3) float32, the average neutral shape. displacements: (51, P, 3) float32, in the order of
-    ARKIT_NAMES.
+    mean: (P, 3) float32, the average neutral shape. displacements: (51, P, 3) float32, as ARKIT_NAMES.
     """
 
     mean: np.ndarray

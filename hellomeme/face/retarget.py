@@ -84,8 +84,10 @@ def relative(driver: Motion, reference: Motion, neutral: int) -> Motion:
 
 
 def restricted(motion: Motion, reference: Motion, region: str) -> Motion:
-    """The motion in one region ("all", "expression", "head", "eyes" or "mouth"), and the reference's values
-    elsewhere."""
+    """The motion in one region, and the reference's values elsewhere.
+
+    region: "all", "expression", "head", "eyes" or "mouth".
+    """
     if region == "all":
         return motion
 
