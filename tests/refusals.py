@@ -27,8 +27,10 @@ def refused(folder, case, call, sentence):
     before = disk(folder)
     with pytest.raises(HelloMemeError) as caught:
         call()
-    told = str(caught.value)
+    received = str(caught.value)
     beginning = sentence.endswith("...")
-    assert told.startswith(sentence[:-3]) if beginning else told == sentence, f"{case}: {told}"
-    assert told.endswith((".", ").")) and "\n" not in told and len(told) < 1000, f"{case}: {told}"
+    assert received.startswith(sentence[:-3]) if beginning else received == sentence, f"{case}: {received}"
+    assert received.endswith((".", ").")) and "\n" not in received and len(received) < 1000, (
+        f"{case}: {received}"
+    )
     assert disk(folder) == before, case

@@ -102,11 +102,11 @@ def test_plain_reference_attention_is_dense(batch, frames, height, width):
 def test_plain_cross_attention_is_dense():
     net = random_weights(PlainCrossAttention(8, CHANNELS, HEADS, cross_attention_dim=12))
     picture, tokens = torch.randn(2, 8, 12, 8, dtype=torch.double), torch.randn(2, 5, 12, dtype=torch.double)
-    told = net.pos_embed_hidden(tokens)
+    received = net.pos_embed_hidden(tokens)
     where = positions(net.pos_embed.pe, 6, 4).flatten(0, 1)
     x = net.conv(picture).permute(0, 2, 3, 1).flatten(1, 2)
-    x = attention(net.attn1, net.norm1(x + where), told)
-    x = net.ff(attention(net.attn2, net.norm2(x + where), told))
+    x = attention(net.attn1, net.norm1(x + where), received)
+    x = net.ff(attention(net.attn2, net.norm2(x + where), received))
     x = net.proj(x.permute(0, 2, 1).unflatten(2, (6, 4)))
     torch.testing.assert_close(net(picture, tokens), x, rtol=1e-10, atol=1e-10)
 

@@ -1,4 +1,4 @@
-"""Pictures from a table: what is checked, drawn, passed over and told."""
+"""Pictures from a table: what is checked, drawn, skipped and reported."""
 
 import io
 import os
@@ -351,7 +351,7 @@ def test_processes_share_the_rows(run, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
     monkeypatch.delenv("MASTER_ADDR", raising=False)
-    assert run(table)[:2] == (0, ["1.png"])  # the bad row is told by the first process
+    assert run(table)[:2] == (0, ["1.png"])  # the first process reports the bad row
     monkeypatch.setenv("RANK", "0")
     assert run(table)[:2] == (1, ["0.png", "1.png", "2.png"])
     monkeypatch.setenv("RANK", "2")

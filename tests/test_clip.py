@@ -162,8 +162,8 @@ def pictures(path, rate=NTSC):
 
 
 def test_a_clip_keeps_rate_length_and_sound(plain, driver, tmp_path):
-    told = []
-    report = plain.video(driver, tmp_path / "out.mp4", QUICK, progress=lambda *step: told.append(step))
+    received = []
+    report = plain.video(driver, tmp_path / "out.mp4", QUICK, progress=lambda *step: received.append(step))
     assert (report.frames, report.without_face, report.rate) == (30, 2, NTSC)
     assert stamps(report.path)[0] == [k / NTSC for k in range(30)]
     ends = (
@@ -171,8 +171,10 @@ def test_a_clip_keeps_rate_length_and_sound(plain, driver, tmp_path):
     )
     assert abs(next(ends) - next(ends)) < 1 / NTSC
     assert pictures(report.path).shape == (30, 128, 128, 3)
-    assert [step for step in told if step[0] == "analysing"] == [("analysing", k, 30) for k in range(1, 31)]
-    drawing = [step[1:] for step in told if step[0] == "drawing"]
+    assert [step for step in received if step[0] == "analysing"] == [
+        ("analysing", k, 30) for k in range(1, 31)
+    ]
+    drawing = [step[1:] for step in received if step[0] == "drawing"]
     assert drawing[-1] == (30, 30) and drawing == sorted(drawing) and len(drawing) >= 7
     assert report.settings.steps == 1 and report.seconds > 0
 

@@ -124,11 +124,11 @@ def test_bad_turns():
 
 
 def test_the_edit_is_drawn(reenactor, monkeypatch):
-    told = []
+    received = []
     draw = reenactor.pipeline.__class__.__call__
 
     def listen(self, reference, condition, **arguments):
-        told.append((condition, arguments["drive_coeff"][0, 0].numpy()))
+        received.append((condition, arguments["drive_coeff"][0, 0].numpy()))
         return draw(self, reference, condition, **arguments)
 
     monkeypatch.setattr(reenactor.pipeline.__class__, "__call__", listen)
@@ -136,7 +136,7 @@ def test_the_edit_is_drawn(reenactor, monkeypatch):
     result = reenactor.expression({"jawOpen": 0.9}, settings=QUICK, progress=lambda *step: calls.append(step))
     assert result.picture.size == (128, 128) and result.driver is None and calls == [(1, 1)]
     assert result.original_size().size == (200, 160) and result.release == reenactor.release.name
-    assert told[0][1][INDEX["jawOpen"]] == pytest.approx(0.9) and told[0][1][0] == pytest.approx(
+    assert received[0][1][INDEX["jawOpen"]] == pytest.approx(0.9) and received[0][1][0] == pytest.approx(
         0.4, abs=0.05
     )
     assert same(result, reenactor.expression({"jawOpen": 0.9}, settings=QUICK))
@@ -147,7 +147,9 @@ def test_the_edit_is_drawn(reenactor, monkeypatch):
     assert same(own, reenactor.image(picture(0.4, 0.2), QUICK))
     # half the strength is half the edit
     reenactor.expression({"jawOpen": 0.9}, settings=Settings(steps=1, expression=0.5))
-    assert told[-1][1][INDEX["jawOpen"]] == pytest.approx((0.9 + told[-2][1][INDEX["jawOpen"]]) / 2, abs=1e-6)
+    assert received[-1][1][INDEX["jawOpen"]] == pytest.approx(
+        (0.9 + received[-2][1][INDEX["jawOpen"]]) / 2, abs=1e-6
+    )
 
 
 def test_the_edit_in_full():

@@ -212,8 +212,8 @@ def test_a_batch_goes_on_after_a_full_disk_and_after_a_half_written_picture(mode
     ]
     with full_disk(3000):
         assert main(command) == 1
-    told = capfd.readouterr().err
-    assert "0 made, 0 there already, 2 failed" in told and told.count("could not be written") == 2
+    received = capfd.readouterr().err
+    assert "0 made, 0 there already, 2 failed" in received and received.count("could not be written") == 2
     assert not list((tmp_path / "out").iterdir())
     assert main(command) == 0 and "2 made" in capfd.readouterr().err
     jobs = read_table(table, tmp_path / "out").jobs

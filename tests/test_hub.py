@@ -38,7 +38,7 @@ def net(tmp_path):
 def online(tmp_path, monkeypatch):
     """Points huggingface_hub, which reads its environment once, to an endpoint and an empty cache."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 10_000)  # what is written, and told, at once
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 10_000)  # the amount written and reported at once
     monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)  # between attempts
 
     def online(endpoint):
@@ -54,7 +54,7 @@ def online(tmp_path, monkeypatch):
     return online
 
 
-def told(source="me/net", **arguments):
+def received(source="me/net", **arguments):
     with pytest.raises(HelloMemeError) as caught:
         hub.fetch(source, **arguments)
     return str(caught.value)
@@ -96,7 +96,7 @@ def test_the_next_attempt_goes_on_where_the_last_was_given_up(net, online, tmp_p
     calls = []
     with stand_in.serve({"me/net": net}, {FILE: [cut(60_000), *[cut(0)] * 11]}) as (endpoint, asked):
         online(endpoint)
-        assert told() == f"The download of me/net was cut off at 59% of {WEIGHTS}: {GOES_ON}"
+        assert received() == f"The download of me/net was cut off at 59% of {WEIGHTS}: {GOES_ON}"
         assert kept(tmp_path) == [60_000] and not hub.cached("me/net")
         asked.clear()  # and by now the faults are over
         folder = hub.fetch("me/net", progress=lambda *call: calls.append(call))
@@ -123,7 +123,7 @@ def test_a_stalled_download(net, online, tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.5)
     with stand_in.serve({"me/net": net}, {FILE: [cut(60_000), *[STALL] * 20]}) as (endpoint, asked):
         online(endpoint)
-        assert told() == f"The download of me/net was cut off at 59% of {WEIGHTS}: {GOES_ON}"
+        assert received() == f"The download of me/net was cut off at 59% of {WEIGHTS}: {GOES_ON}"
     assert kept(tmp_path) == [60_000]
 
 
@@ -132,7 +132,7 @@ def test_a_stalled_hub(net, online, monkeypatch):
     with stand_in.serve({"me/net": net}, {"api/models/me/net": [STALL]}) as (endpoint, _):
         online(endpoint)
         assert (
-            told()
+            received()
             == f"me/net is not on this computer and the hub cannot be reached: connect to a network, {REST}"
         )
         assert hub.fetch("me/net").is_dir()
@@ -144,7 +144,7 @@ def test_a_stalled_hub(net, online, monkeypatch):
 def test_wrong_content_is_thrown_away(net, online, tmp_path, wrong):
     with stand_in.serve({"me/net": net}, {FILE: [instead(wrong)]}) as (endpoint, asked):
         online(endpoint)
-        assert told() == DAMAGED
+        assert received() == DAMAGED
         assert not hub.cached("me/net") and sum(kept(tmp_path)) == 0
         folder = hub.fetch("me/net")
         assert ranges(asked)[1] == "" and (folder / WEIGHTS).read_bytes() == CONTENT
@@ -154,7 +154,7 @@ def test_a_rest_of_another_file_is_thrown_away(net, online, tmp_path):
     """A cut, and then a hub that has nothing from there on: its file is shorter than it announced."""
     with stand_in.serve({"me/net": net}, {FILE: [cut(60_000), 416]}) as (endpoint, asked):
         online(endpoint)
-        assert "error 416" in told()
+        assert "error 416" in received()
         assert sum(kept(tmp_path)) == 0
         assert (hub.fetch("me/net") / WEIGHTS).read_bytes() == CONTENT
 
@@ -176,22 +176,22 @@ REFUSED = f"The hub refuses me/net to you: run `hf auth login` with a token that
 def test_refusals(net, online, tmp_path, place, status, sentence):
     with stand_in.serve({"me/net": net}, {place: [status]}) as (endpoint, _):
         online(endpoint)
-        assert told() == sentence
+        assert received() == sentence
         assert hub.fetch("me/net").is_dir()
 
 
 def test_no_server_no_network_and_no_hub_behind_it(net, online):
     sentence = f"me/net is not on this computer and the hub cannot be reached: connect to a network, {REST}"
     online(None)
-    assert told() == sentence
+    assert received() == sentence
     online("http://127.0.0.1:9")  # nobody listens there
-    assert told() == sentence
+    assert received() == sentence
     online("http://no-such-host.invalid")
-    assert told() == sentence
+    assert received() == sentence
     (net / "page.html").write_text("<html>Log in to the hotel's network</html>")
     with stand_in.serve({"me/net": net}) as (endpoint, _):
         online(f"{endpoint}/me/net/resolve/{COMMIT}/page.html?")
-        assert told() == sentence
+        assert received() == sentence
 
 
 def test_no_room_is_told_before_anything_comes(net, online, tmp_path, monkeypatch):
@@ -199,7 +199,7 @@ def test_no_room_is_told_before_anything_comes(net, online, tmp_path, monkeypatc
     monkeypatch.setattr(shutil, "disk_usage", lambda path: disk(1, 1, 1000))
     with stand_in.serve({"me/net": net}) as (endpoint, asked):
         online(endpoint)
-        assert told() == (
+        assert received() == (
             f"me/net needs 0.0 GB more, and {tmp_path / 'cache'} has 0.0 GB left: make room, or set HF_HOME "
             "to another disk."
         )
@@ -210,7 +210,7 @@ def test_a_cache_that_cannot_be_made(net, online, tmp_path):
     (tmp_path / "cache").write_text("a file")
     with stand_in.serve({"me/net": net}) as (endpoint, _):
         online(endpoint)
-        assert told().startswith("me/net could not be saved to the cache of the hub: ")
+        assert received().startswith("me/net could not be saved to the cache of the hub: ")
 
 
 def test_a_damaged_file_in_the_cache_can_be_had_anew(net, online, tmp_path):
@@ -238,7 +238,7 @@ def test_half_a_base_model_is_not_taken_for_a_whole_one(online, tmp_path):
     (base / "model_index.json").write_text("{}")
     with stand_in.serve({"me/base": base}, {f"vae/{WEIGHTS}": [500]}) as (endpoint, asked):
         online(endpoint)
-        assert "error 500" in told("me/base", files=hub.BASE_FILES)
+        assert "error 500" in received("me/base", files=hub.BASE_FILES)
         assert not hub.cached("me/base", hub.BASE_FILES) and hub.cached("me/base", hub.CONFIG_FILES)
         assert hub.fetch("me/base", hub.BASE_FILES).is_dir() and hub.cached("me/base", hub.BASE_FILES)
         # GET once, HEAD with each attempt

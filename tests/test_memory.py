@@ -117,10 +117,10 @@ def test_a_clip_is_drawn_in_smaller_windows(moving, memory, nod, tmp_path):
 def test_a_clip_begun_goes_on_where_it_was(moving, memory, nod, tmp_path, together):
     """The frames that are there are kept, and those that follow are the ones that would have come."""
     drawn = [pictures(moving.video(nod, tmp_path / "a.mp4", GUIDED, ClipSettings(motion=together)).path, 25)]
-    largest, told = max(memory.seen), []
+    largest, received = max(memory.seen), []
 
     def full_later(phase, done, total):
-        told.append(done)
+        received.append(done)
         memory.room = largest - 1 if done > 9 else 10**9
 
     drawn += [
@@ -128,7 +128,7 @@ def test_a_clip_begun_goes_on_where_it_was(moving, memory, nod, tmp_path, togeth
             moving.video(nod, tmp_path / "b.mp4", GUIDED, ClipSettings(motion=together), full_later).path, 25
         )
     ]
-    assert memory.emptied == 1 and told != sorted(told)  # it began anew behind the scenes
+    assert memory.emptied == 1 and received != sorted(received)  # it began anew behind the scenes
     assert np.abs(drawn[0].astype(int) - drawn[1]).mean() < 1
 
 

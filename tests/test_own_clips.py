@@ -220,8 +220,8 @@ def test_folders_without_clips_are_refused(place, capsys):
 @pytest.mark.parametrize("frames, sentence", [(1, "is a single frame"), (2, "does not show a face")])
 def test_clips_that_teach_nothing_are_refused_by_name(place, tmp_path, capsys, frames, sentence):
     clip(tmp_path / "bad.mp4", rate=6, picture=["-frames:v", frames])
-    told = refusal(capsys, place, "new", clips=tmp_path)
-    assert "bad.mp4" in told and sentence in told
+    received = refusal(capsys, place, "new", clips=tmp_path)
+    assert "bad.mp4" in received and sentence in received
     assert not (place / "new" / "own").exists()
 
 

@@ -95,11 +95,11 @@ def test_same_seed_and_input_same_picture(loaded, reenactor):
 
 
 def test_strength_zero_is_the_references_own_code_and_one_the_drivers(reenactor, monkeypatch):
-    told = []
+    received = []
     draw = reenactor.pipeline.__class__.__call__
 
     def listen(self, reference, condition, **arguments):
-        told.append((condition, arguments["drive_coeff"]))
+        received.append((condition, arguments["drive_coeff"]))
         return draw(self, reference, condition, **arguments)
 
     monkeypatch.setattr(reenactor.pipeline.__class__, "__call__", listen)
@@ -107,14 +107,14 @@ def test_strength_zero_is_the_references_own_code_and_one_the_drivers(reenactor,
     driver = reenactor.portrait(picture(0.9, 0.8)).motion.blendshapes
     for expression, head in ((0, 0), (1, 1), (0.5, 0)):
         reenactor.image(picture(0.9, 0.8), Settings(steps=1, expression=expression, head=head))
-    (still, kept), (turned, taken), (_, halfway) = told
+    (still, kept), (turned, taken), (_, halfway) = received
     np.testing.assert_allclose(kept[0].numpy(), own, atol=1e-6)
     np.testing.assert_allclose(taken[0].numpy(), driver, atol=1e-6)
     np.testing.assert_allclose(halfway[0].numpy(), (own + driver) / 2, atol=1e-6)
     assert kept.shape == (1, 1, 51) and not torch.equal(still, turned)
     # At strength 0 the driver does not matter at all: it may as well be the reference itself.
     reenactor.image(picture(0.5, 0.1), Settings(steps=1))
-    torch.testing.assert_close(told[-1][0], still)
+    torch.testing.assert_close(received[-1][0], still)
 
 
 def test_the_reference_is_worked_on_once(reenactor, monkeypatch):

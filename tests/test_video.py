@@ -102,8 +102,10 @@ def test_what_is_written_can_be_played(tmp_path):
     with ClipWriter(path, NTSC) as writer:
         for frame in colours(30, (65, 97)):
             writer.write(frame)
-    told = subprocess.run([get_ffmpeg_exe(), "-nostdin", "-i", path], capture_output=True, text=True).stderr
-    assert "h264" in told and "yuv420p(tv, bt709" in told and "98x66" in told
+    received = subprocess.run(
+        [get_ffmpeg_exe(), "-nostdin", "-i", path], capture_output=True, text=True
+    ).stderr
+    assert "h264" in received and "yuv420p(tv, bt709" in received and "98x66" in received
     data = path.read_bytes()
     assert data.index(b"moov") < data.index(b"mdat")
     times, lengths = stamps(path)
