@@ -10,6 +10,7 @@ CHINESE = {
     "Model and more settings": "模型与更多设置",
     "Model": "模型",
     "What draws.": "由它来绘制。",
+    "This model was trained to draw in one step: more steps make its pictures worse.": "此模型按一步绘制训练：步数更多，画面反而更差。",
     "Guidance": "引导强度",
     "How strongly reference, pose and prompt steer; 1 switches guidance off and is twice as fast.": "参考图、姿态和提示词的影响有多强；1 表示关闭引导，速度快一倍。",
     "Steps": "步数",

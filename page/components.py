@@ -10,6 +10,7 @@ import gradio as gr
 from PIL import Image
 
 from hellomeme.io import metadata
+from hellomeme.portrait import Result
 from hellomeme.settings import ClipSettings, Settings
 
 from .gradio_patches import keep_upload, skip_validation
@@ -137,9 +138,13 @@ def summary_line(elem_id: str) -> gr.Markdown:
     return gr.Markdown(elem_id=elem_id, elem_classes="about", show_label=False)
 
 
-def summary(settings: Settings, seconds: float) -> str:
-    """The line below a picture. settings: resolved ones."""
-    return f"{seconds:.1f} s · {settings.steps} steps · guidance {settings.guidance:g} · seed {settings.seed}"
+def summary(result: Result, seconds: float) -> str:
+    """The line below a picture: the time, the settings, and the angles at which the head was held."""
+    used, steps = result.settings, "step" if result.settings.steps == 1 else "steps"
+    line = f"{seconds:.1f} s · {used.steps} {steps} · guidance {used.guidance:g} · seed {used.seed}"
+    if result.held:
+        line += f" · {' and '.join(result.held)} held at the most that this model draws"
+    return line
 
 
 def show_stopped() -> None:

@@ -120,7 +120,7 @@ def _draw(
     if result is None:
         show_stopped()
         return gr.skip(), gr.skip()
-    line = summary(result.settings, time.perf_counter() - started)
+    line = summary(result, time.perf_counter() - started)
     return with_metadata(result.picture, result.stamp), prefix + line
 
 

@@ -75,7 +75,7 @@ def make_image(
     if result is None:
         show_stopped()
         return [gr.skip()] * 7
-    line = summary(result.settings, time.perf_counter() - started)
+    line = summary(result, time.perf_counter() - started)
     picture = with_metadata(result.picture, result.stamp)
     shown = picture, result.reference, result.driver, result.pose
     if not paste:

@@ -7,11 +7,14 @@ from dataclasses import dataclass, fields
 import gradio as gr
 
 from hellomeme.releases.load import find
+from hellomeme.releases.table import Release
 from hellomeme.settings import MAX_SEED
 
 from . import state
 from .components import IMMEDIATE, PRIVATE, number, slider, textbox
 from .i18n import translate
+
+ONE_STEP = "This model was trained to draw in one step: more steps make its pictures worse."
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,10 @@ class SharedSettings:
 
 
 def choose_model(model):
-    """The defaults of a release, whether it reads a prompt, and a note where it cannot run here."""
+    """The defaults of a release, whether it reads a prompt, and a note: why it cannot run here, or that it
+    draws in one step."""
     row, (_, reason) = find(model), state.STATE.models[model]
-    return row.guidance, row.steps, gr.update(visible=bool(row.prompt)), gr.update(**_note(reason))
+    return row.guidance, row.steps, gr.update(visible=bool(row.prompt)), gr.update(**_note(row, reason))
 
 
 def build() -> tuple[SharedSettings, gr.File]:
@@ -56,7 +60,7 @@ def build() -> tuple[SharedSettings, gr.File]:
                     info=translate("What draws."),
                     elem_id="model",
                 )
-                note = gr.Markdown(**_note(models[state.STATE.release][1]), elem_id="note")
+                note = gr.Markdown(**_note(row, models[state.STATE.release][1]), elem_id="note")
                 with gr.Row():
                     guidance, steps = slider("guidance", row.guidance), slider("steps", row.steps)
                 with gr.Row(equal_height=True):
@@ -78,5 +82,8 @@ def build() -> tuple[SharedSettings, gr.File]:
     return SharedSettings(model, guidance, steps, seed, prompt, negative_prompt), file
 
 
-def _note(reason: str | None) -> dict:
-    return {"value": f"**Cannot run here.** {reason}" if reason else "", "visible": bool(reason)}
+def _note(row: Release, reason: str | None) -> dict:
+    text = translate(ONE_STEP) if row.steps == 1 else ""
+    if reason:
+        text = f"**Cannot run here.** {reason}"
+    return {"value": text, "visible": bool(text)}

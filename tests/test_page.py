@@ -249,7 +249,8 @@ def test_models_that_cannot_run_here_say_why(state):
     guidance, steps, words, note = shared_settings.choose_model("v1")
     assert (guidance, steps) == (find("v1").guidance, find("v1").steps)
     assert words["visible"] and note["visible"] and reason in note["value"]
-    assert not shared_settings.choose_model(state.release)[3]["visible"]
+    _, steps, _, note = shared_settings.choose_model(state.release)
+    assert steps == 1 and note["visible"] and note["value"].key == shared_settings.ONE_STEP
 
 
 def test_the_page_is_built_from_the_settings(state, monkeypatch, tmp_path):
