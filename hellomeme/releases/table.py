@@ -178,12 +178,14 @@ RELEASES: tuple[Release, ...] = (
         size=128,
         condition_size=32,
         crop_scale=2.0,
-        steps=2,
+        steps=1,
         guidance=1.0,
         image_sampler=Sampler(),
         # Its schedule ends in pure noise, under which nothing of a first pass is left
         clip_sampler=ClipSampler(first_pass=False),
         text_width=None,
+        face_basis=FACE_BASIS,
+        turns={"pitch": (-19.0, 38.0), "yaw": (-38.0, 38.0), "roll": (-19.0, 19.0)},
     ),
     Release(
         name="v1",
