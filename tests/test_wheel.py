@@ -57,6 +57,8 @@ def test_the_command_draws_with_the_demo_model_from_an_empty_folder(installed, t
     arguments = ("image", str(reference), str(driver), "out.png", "--device", "cpu")
     command = installed / "bin" / "hellomeme"
     assert run(str(command), *arguments, folder=tmp_path, PYTHONPATH=str(installed)) == "out.png\n"
+    usage = run(str(command), "--help", folder=tmp_path, PYTHONPATH=str(installed))
+    assert usage.startswith("usage: hellomeme ")
     with Image.open(tmp_path / "out.png") as picture:
         assert picture.size == (128, 128) and len(picture.getcolors(128 * 128)) > 1000
 

@@ -1,1 +1,1 @@
-"""The command line, `python -m hellomeme`: a command a file, registered in `main`."""
+"""The command line, `python -m hellomeme`: commands in files of their own, registered in `main`."""

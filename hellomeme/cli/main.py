@@ -12,6 +12,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NoReturn, TextIO
 
 from ..errors import HelloMemeError
@@ -36,7 +37,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _OneLineParser(prog="python -m hellomeme", description="One face drives another.")
+    script = Path(sys.argv[0]).stem == "hellomeme"  # the installed command, and not the module
+    prog = "hellomeme" if script else "python -m hellomeme"
+    parser = _OneLineParser(prog=prog, description="One face drives another.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add(commands)
