@@ -24,7 +24,11 @@ YAW = np.array([[0.8, 0, 0.6], [0, 1, 0], [-0.6, 0, 0.8]])
 def basis():
     rng = np.random.default_rng(0)
     shape = (len(POINTS), 3)
-    return FaceBasis(rng.normal(0, 1, shape).astype("f4"), rng.normal(0, 0.2, (51, *shape)).astype("f4"))
+    mean = rng.normal(0, 1, shape).astype("f4")
+    displacements = rng.normal(0, 0.2, (51, *shape)).astype("f4")
+    for eye in ("right eye", "left eye"):  # open, and far from closing
+        mean[ROWS[eye][1:8], 1], mean[ROWS[eye][9:], 1] = -9, 9
+    return FaceBasis(mean, displacements)
 
 
 def a_face(basis, coefficients, rotation=LEVEL, shift=0.0):
@@ -141,3 +145,19 @@ def test_a_reenactor_with_a_basis_shows_the_expression_to_the_control_nets(model
     assert not torch.equal(*seen)
     assert result.pose.size == (FRAME, FRAME)
     assert face_basis(release) is None
+
+
+def test_lids_meet_and_never_cross(basis):
+    """Beyond a closed eye the lids stay where they meet; the other eye stays as it is."""
+    mean, displacements = np.zeros_like(basis.mean), np.zeros_like(basis.displacements)
+    eye = ROWS["left eye"]
+    mean[eye[1:8], 1], mean[eye[9:], 1] = -0.1, 0.1
+    displacements[INDEX["eyeBlinkLeft"], eye[9:], 1] = -0.5
+    shape = FaceShape(FaceBasis(mean, displacements), mean)
+    blinks = np.zeros((3, 51), np.float32)
+    blinks[:, INDEX["eyeBlinkLeft"]] = 0, 0.2, 1
+    still = {"rotation": np.stack([LEVEL] * 3), "origin": np.full((3, 2), 256.0), "scale": np.full(3, 50.0)}
+    points = shape.landmarks(Motion(blinks, **still, valid=np.ones(3, bool)))
+    opening = points[:, eye[1:8], 1] - points[:, eye[:8:-1], 1]  # px; y points down
+    np.testing.assert_allclose(opening, np.repeat([[10.0], [5], [0]], 7, 1), atol=1e-4)
+    assert np.ptp(points[:, ROWS["right eye"]], axis=0).max() == 0

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from hellomeme.face.conditions import condition_tensor
 from hellomeme.face.detect import FaceAnalyzer
-from hellomeme.face.drawing import PARTS, POINTS, FaceBasis, FaceShape
+from hellomeme.face.drawing import PARTS, POINTS, ROWS, FaceBasis, FaceShape
 from hellomeme.face.motion import FRAME, Motion
 from hellomeme.face.rotation import from_angles
 from hellomeme.models.adapters import HMReferenceAdapter
@@ -229,6 +229,10 @@ def test_a_basis_is_fitted_to_the_landmarks_it_made(shop):
         np.full(count, 60.0),
         np.ones(count, bool),
     )
+    for points, free in face_basis.one_sided():  # a wink moves one eye, and no lids cross
+        truth.displacements[np.ix_(~free, points)] = 0
+    for eye in ("right eye", "left eye"):
+        truth.mean[ROWS[eye][1:8], 1], truth.mean[ROWS[eye][9:], 1] = -9, 9
     landmarks = np.zeros((count, 478, 2), np.float32)
     for person in range(persons):
         shape = truth.mean + rng.normal(0, 0.1, truth.mean.shape)
@@ -250,6 +254,8 @@ def test_a_basis_is_fitted_to_the_landmarks_it_made(shop):
     fitted = face_basis.fit(frames)
     missed = np.abs(fitted.displacements - truth.displacements).mean()
     assert missed < 0.15 * np.abs(truth.displacements).mean()
+    for points, free in face_basis.one_sided():
+        assert not fitted.displacements[np.ix_(~free, points)].any()
     distances = face_basis.errors(fitted, frames, codes)
     assert distances.keys() == PARTS.keys() and max(distances.values()) < 6
     still = face_basis.errors(FaceBasis(fitted.mean, 0 * fitted.displacements), frames, codes)

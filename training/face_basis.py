@@ -9,8 +9,11 @@ commands.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
+from hellomeme.face.arkit import ARKIT_NAMES
 from hellomeme.face.drawing import PARTS, POINTS, ROWS, FaceBasis, FaceShape
 from hellomeme.face.motion import FRAME, Motion
 from training.dataset import Frames
@@ -41,7 +44,11 @@ def fit(frames: Frames) -> FaceBasis:
     for _ in range(ROUNDS):
         rest = seen - own[person] @ rotation.transpose(0, 2, 1)
         flat = rest.transpose(0, 2, 1).reshape(2 * len(rest), -1)  # (2N, P)
-        solved = np.linalg.solve(normal, sum(matrix.T @ flat for matrix in design))
+        right = sum(matrix.T @ flat for matrix in design)  # (52 * 3, P)
+        solved = np.zeros_like(right)
+        for points, free in one_sided():
+            free = np.repeat(np.insert(free, 0, True), 3)
+            solved[np.ix_(free, points)] = np.linalg.solve(normal[np.ix_(free, free)], right[free][:, points])
         table = solved.reshape(-1, 3, len(POINTS)).transpose(0, 2, 1)  # (52, P, 3)
         moved = np.einsum("nk,kpd->npd", sum(codes) / len(codes), table, optimize=True)
         missed = np.zeros_like(own)
@@ -49,6 +56,23 @@ def fit(frames: Frames) -> FaceBasis:
         own = np.linalg.solve(grams + SHAPE_RIDGE * np.eye(3), missed.transpose(0, 2, 1)).transpose(0, 2, 1)
     mean, displacements = table[0], table[1:]
     return FaceBasis(mean.astype(np.float32), displacements.astype(np.float32))
+
+
+def one_sided() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows of POINTS, and which of the 51 coefficients (51,) bool may move them.
+
+    The eye and the brow of one side are moved by the coefficients of that side alone. The detector reads half
+    a wink of the open eye as well, and without this a wink would be drawn with both eyes half closed.
+    """
+    upper = np.array([name.startswith(("eye", "brow")) for name in ARKIT_NAMES])
+    rest = np.ones(len(POINTS), bool)
+    for number, (side, other) in enumerate((("right", "Left"), ("left", "Right"))):
+        points = np.concatenate(
+            [ROWS[f"{side} eye"], ROWS[f"{side} brow"], ROWS["irises"][number : number + 1]]
+        )
+        rest[points] = False
+        yield points, ~(upper & np.array([name.endswith(other) for name in ARKIT_NAMES]))
+    yield np.flatnonzero(rest), np.ones(len(ARKIT_NAMES), bool)
 
 
 def errors(basis: FaceBasis, frames: Frames, coefficients: np.ndarray) -> dict[str, float]:

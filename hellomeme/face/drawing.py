@@ -107,14 +107,25 @@ class FaceBasis:
         landmarks: (P, 2) px, those of POINTS. The other arguments are fields of a `Face`.
         """
         average = self.mean + np.einsum("k,kpd->pd", blendshapes, self.displacements)
+        _meet_lids(average[None])
         seen = (landmarks - origin) / scale * (1, -1)
         return self.mean + (seen - average @ rotation[:2].T) @ rotation[:2]
 
     def landmarks(self, shape: np.ndarray, motion: Motion) -> np.ndarray:
         """(T, P, 2) px of the 512 px crop: the landmarks of a neutral shape (P, 3), moved and posed."""
         moved = shape + np.einsum("tk,kpd->tpd", motion.blendshapes, self.displacements)
+        _meet_lids(moved)
         flat = np.einsum("tpd,ted->tpe", moved, motion.rotation[:, :2])
         return motion.origin[:, None] + motion.scale[:, None, None] * flat * (1, -1)
+
+
+def _meet_lids(points: np.ndarray) -> None:
+    """Lids of (T, P, 3) points that have passed each other meet half-way instead: the eye is closed."""
+    for eye in ("right eye", "left eye"):
+        lower, upper = ROWS[eye][1:8], ROWS[eye][:8:-1]  # from the outer corner to the inner one
+        middle = (points[:, lower, 1] + points[:, upper, 1]) / 2
+        points[:, lower, 1] = np.minimum(points[:, lower, 1], middle)
+        points[:, upper, 1] = np.maximum(points[:, upper, 1], middle)
 
 
 @dataclass(frozen=True)
