@@ -16,7 +16,7 @@ from refusals import refused
 from safetensors.torch import load_file, save_file
 from test_releases import Bomb
 
-from hellomeme.releases import weights
+from hellomeme.releases import loras, weights
 from hellomeme.releases.load import LATENT, MAX_LATENT_SIDE, find, load
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -166,9 +166,9 @@ def bad_loras(folder, good):
 def test_loras(with_lora, tmp_path):
     pipeline, good = with_lora
     for case, (lora, sentence) in bad_loras(tmp_path, good).items():
-        refused(tmp_path, case, functools.partial(weights.load_loras, pipeline, [lora]), sentence)
+        refused(tmp_path, case, functools.partial(loras.load_loras, pipeline, [lora]), sentence)
     pipeline.unload_lora_weights()
-    weights.load_loras(pipeline, [(tmp_path / "fits.safetensors", -1)])  # the table's own LoRA is a good one
+    loras.load_loras(pipeline, [(tmp_path / "fits.safetensors", -1)])  # the table's own LoRA is a good one
 
 
 def changed(part, name="config.json", **facts):

@@ -21,7 +21,7 @@ from single_file import write_single_file
 from hellomeme.errors import HelloMemeError
 from hellomeme.models.adapters import HMReferenceAdapter
 from hellomeme.models.control import HMControlNet, HMControlNet2, HMV2ControlNet2
-from hellomeme.releases import weights
+from hellomeme.releases import hub
 from hellomeme.releases.load import available, choose_device, choose_dtype, find, load
 from hellomeme.releases.table import EULER, RELEASES, SD15, ClipSampler, Source
 
@@ -331,12 +331,12 @@ def test_devices():
 
 CACHED = """
 from hellomeme.errors import HelloMemeError
-from hellomeme.releases import weights
+from hellomeme.releases import hub
 from hellomeme.releases.load import available
-print(weights.fetch("songkey/hm_reference").name)
+print(hub.fetch("songkey/hm_reference").name)
 print([reason for _, _, reason in available()][1:])
 try:
-    weights.fetch("nobody/nothing")
+    hub.fetch("nobody/nothing")
 except HelloMemeError as error:
     print(error)
 """
@@ -391,4 +391,4 @@ def test_a_release_comes_from_the_hub(tmp_path):
 
 
 def test_fetch_takes_a_folder_as_it_is(tmp_path):
-    assert weights.fetch(str(tmp_path)) == tmp_path
+    assert hub.fetch(str(tmp_path)) == tmp_path

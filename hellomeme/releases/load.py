@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import HelloMemeError
+from .base_model import load_base
 from .hub import BASE_FILES, DEMO_REMARK, WEIGHTS, Progress, as_path, cached, fetch
+from .loras import load_loras
 from .table import FACE_BASIS, RELEASES, Control, Network, Release, Sampler, Source
-from .weights import load_base, load_loras, load_module, read_config
+from .weights import load_module, read_config
 
 if TYPE_CHECKING:
     import torch

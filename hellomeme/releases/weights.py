@@ -1,4 +1,4 @@
-"""Reads networks from folders and files: all weights of all models are loaded here.
+"""Reads networks from folders.
 
 Only safetensors are opened. What is missing, damaged, pickled or of another kind of model raises
 `HelloMemeError` with one sentence.
@@ -8,35 +8,18 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import HelloMemeError
-from .hub import (
-    BASE_FILES,
-    CONFIG_FILES,
-    HALF_BASE_FILES,
-    HALF_WEIGHTS,
-    WEIGHTS,
-    Progress,
-    as_path,
-    download_again,
-    fetch,
-)
+from .hub import HALF_WEIGHTS, WEIGHTS, download_again
 
 if TYPE_CHECKING:
     import torch
     from diffusers import SchedulerMixin
 
-    from ..pipeline import HelloMemePipeline
-
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
-MAX_LORA_SCALE = 10
 MAX_CONFIG_VALUE = 1 << 16  # for any number in a config.json; the largest real one is vocab_size, 49,408
-MIN_VOCABULARY = 100  # for a tokenizer; a real one has more than the 256 byte tokens
-TEXT_WIDTH_OF = {1024: "Stable Diffusion 2", 2048: "Stable Diffusion XL"}
 
 
 def check_weights(path: Path) -> None:
@@ -62,7 +45,7 @@ def check_weights(path: Path) -> None:
         ) from error
 
 
-def _check_values(path: Path) -> None:
+def check_values(path: Path) -> None:
     """Refuse weights that are NaN or infinite: pictures would come out black."""
     import torch
     from safetensors import safe_open
@@ -112,7 +95,7 @@ def load_module(kind: type, folder: Path, dtype: torch.dtype) -> torch.nn.Module
             output_loading_info=True,
         )
     except Exception as error:  # what a config.json asks for can go wrong in any way
-        why = f"The weights in {folder} do not fit its config.json for {kind.__name__}: {_reason(error)}"
+        why = f"The weights in {folder} do not fit its config.json for {kind.__name__}: {reason(error)}"
         raise HelloMemeError(why) from error
     ours = kind.__module__.split(".")[0] == __package__.split(".")[0]
     wrong = [
@@ -154,61 +137,6 @@ def _is_positive(value) -> bool:
     return type(value) in (int, float) and value > 0
 
 
-def load_base(
-    source: str,
-    dtype: torch.dtype,
-    configs: str,
-    widths: list[int],
-    text_width: int | None,
-    progress: Progress | None = None,
-) -> dict:
-    """The parts of a base model: vae, text_encoder, tokenizer, unet, scheduler.
-
-    Args:
-        source: a diffusers folder, a hub id, or a single .safetensors file.
-        configs: folder or hub id whose configuration a single file takes.
-        widths: the block widths that the reference adapter needs; checked before the base is loaded.
-        text_width: the width of text states the release was trained with (768 for SD1.5); None allows any.
-        progress: called during downloads, see `hub.fetch`.
-    """
-    path = as_path(source)
-    if os.path.isfile(path) or path.suffix.lower() in (".safetensors", *PICKLES):
-        return _load_single_file(path, dtype, fetch(configs, CONFIG_FILES, progress), text_width)
-
-    from transformers import CLIPTextModel, CLIPTokenizer
-
-    folder = fetch(source, BASE_FILES, progress)
-    for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
-        if not (folder / part).is_dir():
-            raise HelloMemeError(f"{source} is not a complete diffusers model: it has no folder {part}.")
-    if not any((folder / "unet" / name).exists() for name in WEIGHTS):
-        fetch(source, HALF_BASE_FILES, progress)
-    unet, vae = read_config(folder / "unet"), read_config(folder / "vae")
-    latent_channels = vae.get("latent_channels", 4)
-    _check_kind(source, unet.get("cross_attention_dim"), unet.get("in_channels"), text_width, latent_channels)
-    if list(unet.get("block_out_channels", ())) != list(widths):
-        raise HelloMemeError(
-            f"{source} does not fit this release: its UNet has widths {unet.get('block_out_channels')}, "
-            f"not {widths}; "
-            "choose a model derived from the release's own base."
-        )
-    try:
-        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-        if len(tokenizer) < MIN_VOCABULARY:  # without its files it is made all the same, but knows no words
-            raise ValueError("no words")
-    except Exception as error:
-        raise HelloMemeError(
-            f"The tokenizer of {source} cannot be read: download the model again."
-        ) from error
-    return {
-        "unet": load_module(_unet(), folder / "unet", dtype),
-        "vae": load_module(_autoencoder(vae, source), folder / "vae", dtype),
-        "text_encoder": load_module(CLIPTextModel, folder / "text_encoder", dtype),
-        "tokenizer": tokenizer,
-        "scheduler": load_scheduler(folder / "scheduler"),
-    }
-
-
 def load_scheduler(folder: Path) -> SchedulerMixin:
     """The scheduler that a folder's scheduler_config.json names, with its settings."""
     import diffusers
@@ -220,130 +148,11 @@ def load_scheduler(folder: Path) -> SchedulerMixin:
     try:
         return kind.from_config(config)
     except Exception as error:
-        why = f"The scheduler_config.json in {folder} does not fit {kind.__name__}: {_reason(error)}"
+        why = f"The scheduler_config.json in {folder} does not fit {kind.__name__}: {reason(error)}"
         raise HelloMemeError(why) from error
 
 
-def load_loras(
-    pipeline: HelloMemePipeline,
-    sources: Sequence[str | Path | tuple[str | Path, float]],
-    progress: Progress | None = None,
-) -> None:
-    """Loads LoRA files, folders or hub ids, or pairs of one and its scale (1), with diffusers' own loader."""
-    names, scales = [], []
-    for source in sources:
-        source, scale = source if isinstance(source, (tuple, list)) and len(source) == 2 else (source, 1.0)
-        if not isinstance(scale, (int, float)) or not -MAX_LORA_SCALE <= scale <= MAX_LORA_SCALE:
-            raise HelloMemeError(
-                f"The scale of a LoRA must be a number from -{MAX_LORA_SCALE} to {MAX_LORA_SCALE}."
-            )
-        path = as_path(source)
-        if not os.path.isfile(path):
-            folder = fetch(str(source), ("*.safetensors",), progress)
-            files = sorted(folder.glob("*.safetensors"))
-            if len(files) != 1:
-                raise HelloMemeError(
-                    f"{source} holds {len(files)} .safetensors files: name the one LoRA file to use."
-                )
-            path = files[0]
-        check_weights(path)
-        _check_values(path)
-        name = f"lora_{len(names)}"
-        try:
-            pipeline.load_lora_weights(
-                str(path.parent), weight_name=path.name, use_safetensors=True, adapter_name=name
-            )
-            fits = any(name in adapters for adapters in pipeline.get_list_adapters().values())
-        except (OSError, ValueError, KeyError, RuntimeError, TypeError, IndexError, AttributeError) as error:
-            raise HelloMemeError(
-                f"{path.name} is not a LoRA for this base model: {_reason(error)}"
-            ) from error
-        if not fits:
-            raise HelloMemeError(
-                f"{path.name} is not a LoRA for this base model: none of its tensors belongs to it."
-            )
-        names.append(name)
-        scales.append(scale)
-    if names:
-        pipeline.set_adapters(names, scales)
-
-
-def _load_single_file(path: Path, dtype, configs: Path, text_width: int | None) -> dict:
-    from diffusers import StableDiffusionPipeline
-    from safetensors import safe_open
-
-    if not path.is_file():
-        raise HelloMemeError(f"There is no file {path}: check the path.")
-    if path.suffix.lower() != ".safetensors":
-        check_weights(path)
-        raise HelloMemeError(
-            f"{path.name} is not a model: give a .safetensors file, a diffusers folder or a hub id."
-        )
-    check_weights(path)
-    with safe_open(path, "np") as file:
-        shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}
-    unet = "model.diffusion_model."
-    text = next(
-        (s[1] for k, s in shapes.items() if k.startswith(unet) and k.endswith("attn2.to_k.weight")), None
-    )
-    if text is None:
-        raise HelloMemeError(f"{path.name} is not a Stable Diffusion model: it holds no UNet.")
-    latent_channels = shapes.get("first_stage_model.post_quant_conv.weight", [4])[0]
-    _check_kind(
-        path.name, text, shapes.get(f"{unet}input_blocks.0.0.weight", [0, 0])[1], text_width, latent_channels
-    )
-    try:
-        base = StableDiffusionPipeline.from_single_file(
-            path, config=str(configs), torch_dtype=dtype, safety_checker=None, feature_extractor=None
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
-        raise HelloMemeError(
-            f"{path.name} cannot be read as a Stable Diffusion 1.5 model: {_reason(error)}"
-        ) from error
-    parts = {name: getattr(base, name) for name in ("unet", "vae", "text_encoder", "tokenizer", "scheduler")}
-    for name in ("unet", "vae", "text_encoder"):
-        parts[name].eval().requires_grad_(False)
-    return parts
-
-
-def _check_kind(
-    source: str,
-    found_text_width: int | None,
-    channels: int | None,
-    expected_text_width: int | None,
-    latent_channels: int,
-) -> None:
-    if expected_text_width is not None and found_text_width != expected_text_width:
-        kind = TEXT_WIDTH_OF.get(found_text_width, "another kind of model")
-        raise HelloMemeError(
-            f"{source} is {kind} (its text is {found_text_width} wide, not {expected_text_width}): "
-            "choose a model derived from Stable Diffusion 1.5."
-        )
-    if channels != latent_channels:
-        raise HelloMemeError(
-            f"{source} takes {channels} channels instead of {latent_channels} (an inpainting model?): "
-            "choose a plain text-to-image model derived from Stable Diffusion 1.5."
-        )
-
-
-def _unet() -> type:
-    from diffusers import UNet2DConditionModel
-
-    return UNet2DConditionModel
-
-
-def _autoencoder(config: dict, source: str) -> type:
-    from diffusers import AutoencoderKL
-
-    from ..models.autoencoder import PatchAutoencoder
-
-    kinds = {kind.__name__: kind for kind in (AutoencoderKL, PatchAutoencoder)}
-    if config.get("_class_name") not in kinds:
-        raise HelloMemeError(f"{source} has an autoencoder of an unknown kind: {config.get('_class_name')}.")
-    return kinds[config["_class_name"]]
-
-
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """The first line of a library's message, as the end of a sentence."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:200].rstrip(".") + "."

@@ -1,0 +1,147 @@
+"""Reads base models: Stable Diffusion 1.5 and its derivatives, as a diffusers folder or a single file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import HelloMemeError
+from .hub import BASE_FILES, CONFIG_FILES, HALF_BASE_FILES, WEIGHTS, Progress, as_path, fetch
+from .weights import PICKLES, check_weights, load_module, load_scheduler, read_config, reason
+
+if TYPE_CHECKING:
+    import torch
+
+MIN_VOCABULARY = 100  # for a tokenizer; a real one has more than the 256 byte tokens
+TEXT_WIDTH_OF = {1024: "Stable Diffusion 2", 2048: "Stable Diffusion XL"}
+
+
+def load_base(
+    source: str,
+    dtype: torch.dtype,
+    configs: str,
+    widths: list[int],
+    text_width: int | None,
+    progress: Progress | None = None,
+) -> dict:
+    """The parts of a base model: vae, text_encoder, tokenizer, unet, scheduler.
+
+    Args:
+        source: a diffusers folder, a hub id, or a single .safetensors file.
+        configs: folder or hub id whose configuration a single file takes.
+        widths: the block widths that the reference adapter needs; checked before the base is loaded.
+        text_width: the width of text states the release was trained with (768 for SD1.5); None allows any.
+        progress: called during downloads, see `hub.fetch`.
+    """
+    path = as_path(source)
+    if os.path.isfile(path) or path.suffix.lower() in (".safetensors", *PICKLES):
+        return _load_single_file(path, dtype, fetch(configs, CONFIG_FILES, progress), text_width)
+
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    folder = fetch(source, BASE_FILES, progress)
+    for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
+        if not (folder / part).is_dir():
+            raise HelloMemeError(f"{source} is not a complete diffusers model: it has no folder {part}.")
+    if not any((folder / "unet" / name).exists() for name in WEIGHTS):
+        fetch(source, HALF_BASE_FILES, progress)
+    unet, vae = read_config(folder / "unet"), read_config(folder / "vae")
+    latent_channels = vae.get("latent_channels", 4)
+    _check_kind(source, unet.get("cross_attention_dim"), unet.get("in_channels"), text_width, latent_channels)
+    if list(unet.get("block_out_channels", ())) != list(widths):
+        raise HelloMemeError(
+            f"{source} does not fit this release: its UNet has widths {unet.get('block_out_channels')}, "
+            f"not {widths}; "
+            "choose a model derived from the release's own base."
+        )
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+        if len(tokenizer) < MIN_VOCABULARY:  # without its files it is made all the same, but knows no words
+            raise ValueError("no words")
+    except Exception as error:
+        raise HelloMemeError(
+            f"The tokenizer of {source} cannot be read: download the model again."
+        ) from error
+    return {
+        "unet": load_module(_unet(), folder / "unet", dtype),
+        "vae": load_module(_autoencoder(vae, source), folder / "vae", dtype),
+        "text_encoder": load_module(CLIPTextModel, folder / "text_encoder", dtype),
+        "tokenizer": tokenizer,
+        "scheduler": load_scheduler(folder / "scheduler"),
+    }
+
+
+def _load_single_file(path: Path, dtype, configs: Path, text_width: int | None) -> dict:
+    from diffusers import StableDiffusionPipeline
+    from safetensors import safe_open
+
+    if not path.is_file():
+        raise HelloMemeError(f"There is no file {path}: check the path.")
+    if path.suffix.lower() != ".safetensors":
+        check_weights(path)
+        raise HelloMemeError(
+            f"{path.name} is not a model: give a .safetensors file, a diffusers folder or a hub id."
+        )
+    check_weights(path)
+    with safe_open(path, "np") as file:
+        shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}
+    unet = "model.diffusion_model."
+    text = next(
+        (s[1] for k, s in shapes.items() if k.startswith(unet) and k.endswith("attn2.to_k.weight")), None
+    )
+    if text is None:
+        raise HelloMemeError(f"{path.name} is not a Stable Diffusion model: it holds no UNet.")
+    latent_channels = shapes.get("first_stage_model.post_quant_conv.weight", [4])[0]
+    _check_kind(
+        path.name, text, shapes.get(f"{unet}input_blocks.0.0.weight", [0, 0])[1], text_width, latent_channels
+    )
+    try:
+        base = StableDiffusionPipeline.from_single_file(
+            path, config=str(configs), torch_dtype=dtype, safety_checker=None, feature_extractor=None
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
+        raise HelloMemeError(
+            f"{path.name} cannot be read as a Stable Diffusion 1.5 model: {reason(error)}"
+        ) from error
+    parts = {name: getattr(base, name) for name in ("unet", "vae", "text_encoder", "tokenizer", "scheduler")}
+    for name in ("unet", "vae", "text_encoder"):
+        parts[name].eval().requires_grad_(False)
+    return parts
+
+
+def _check_kind(
+    source: str,
+    found_text_width: int | None,
+    channels: int | None,
+    expected_text_width: int | None,
+    latent_channels: int,
+) -> None:
+    if expected_text_width is not None and found_text_width != expected_text_width:
+        kind = TEXT_WIDTH_OF.get(found_text_width, "another kind of model")
+        raise HelloMemeError(
+            f"{source} is {kind} (its text is {found_text_width} wide, not {expected_text_width}): "
+            "choose a model derived from Stable Diffusion 1.5."
+        )
+    if channels != latent_channels:
+        raise HelloMemeError(
+            f"{source} takes {channels} channels instead of {latent_channels} (an inpainting model?): "
+            "choose a plain text-to-image model derived from Stable Diffusion 1.5."
+        )
+
+
+def _unet() -> type:
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel
+
+
+def _autoencoder(config: dict, source: str) -> type:
+    from diffusers import AutoencoderKL
+
+    from ..models.autoencoder import PatchAutoencoder
+
+    kinds = {kind.__name__: kind for kind in (AutoencoderKL, PatchAutoencoder)}
+    if config.get("_class_name") not in kinds:
+        raise HelloMemeError(f"{source} has an autoencoder of an unknown kind: {config.get('_class_name')}.")
+    return kinds[config["_class_name"]]
