@@ -1,7 +1,9 @@
-"""HMReferenceAdapter: the Spatial Knitting Attentions inserted into the UNet (Figure 1).
+"""The reference adapters: Spatial Knitting Attentions inserted into the UNet (Figure 1).
 
 The places are numbered as in `unet`. Shapes: `B` batch, `T` frames, `C h w` a map.
 """
+
+from collections.abc import Mapping, Sequence
 
 from diffusers import ModelMixin
 from diffusers.configuration_utils import register_to_config
@@ -11,15 +13,47 @@ from .attention import KeysValues, SKReferenceAttention
 from .config import AdapterConfig
 
 
-class HMReferenceAdapter(ModelMixin, AdapterConfig):
-    """The reference attentions of releases v1 and v2, one per place, named as in the released files.
+class ReferenceAdapter(ModelMixin, AdapterConfig):
+    """Reference attentions by place. A subclass makes them, under the names of the released files."""
+
+    attention_class: type[nn.Module] = SKReferenceAttention
+
+    def __init__(self):
+        super().__init__()
+        self._at: dict[str, nn.Module] = {}
+
+    @property
+    def unet_widths(self) -> list[int]:
+        """The widths of the UNet's blocks that the adapter is made for."""
+        raise NotImplementedError
+
+    def fits(self, unet_widths: Sequence[int]) -> bool:
+        """Whether a UNet with blocks of these widths has maps of the right width at all places."""
+        return list(unet_widths) == self.unet_widths
+
+    def module_at(self, place: str) -> nn.Module | None:
+        """The reference attention of a place, or None where this release has none."""
+        return self._at.get(place)
+
+    def prepare(self, features: Mapping[str, Tensor]) -> dict[str, KeysValues]:
+        """The feature maps of `HMReferenceNet`, place -> (B, C, h, w), to keys and values by place.
+
+        Done once per reference; places without a reference attention are left out. Differentiable.
+        """
+        return {place: self._at[place].prepare(x) for place, x in features.items() if place in self._at}
+
+    def forward(self, place: str, hidden: Tensor, reference: KeysValues) -> Tensor:
+        """The hidden map (B*T, C, h, w) at a place, and the prepared reference there -> (B*T, C, h, w)."""
+        return self._at[place](hidden, reference)
+
+
+class HMReferenceAdapter(ReferenceAdapter):
+    """The reference attentions of releases v1 and v2.
 
     v1 has them after the down blocks with cross attention, after the mid block, and before the up blocks
     with cross attention; v2 only before those up blocks. A config without `version` is v1's. v1 also holds a
     module for `down_3`, which the method never uses.
     """
-
-    attention_class: type[SKReferenceAttention] = SKReferenceAttention
 
     @register_to_config
     def __init__(
@@ -36,7 +70,7 @@ class HMReferenceAdapter(ModelMixin, AdapterConfig):
         down = [i for i, kind in enumerate(down_block_types) if kind.startswith("CrossAttn")]
         up = [i for i, kind in enumerate(up_block_types) if kind.startswith("CrossAttn")]
 
-        def attention(width: int) -> SKReferenceAttention:
+        def attention(width: int) -> nn.Module:
             return self.attention_class(width, num_attention_heads)
 
         self.reference_modules_up = nn.ModuleList(attention(up_widths[i]) for i in up)
@@ -49,20 +83,33 @@ class HMReferenceAdapter(ModelMixin, AdapterConfig):
 
     @property
     def unet_widths(self) -> list[int]:
-        """The widths of the UNet's blocks that the adapter is made for."""
         return list(self.config.block_out_channels)
 
-    def module_at(self, place: str) -> SKReferenceAttention | None:
-        """The reference attention of a place, or None where this release has none."""
-        return self._at.get(place)
 
-    def prepare(self, features: dict[str, Tensor]) -> dict[str, KeysValues]:
-        """The feature maps of `HMReferenceNet`, place -> (B, C, h, w), to keys and values by place.
+class HM3ReferenceAdapter(ReferenceAdapter):
+    """The reference attentions of releases v3 and v4: one before each up block.
 
-        Done once per reference; places without a reference attention are left out. Differentiable.
-        """
-        return {place: self._at[place].prepare(x) for place, x in features.items() if place in self._at}
+    block_up_channels: the widths of what enters the up blocks. block_down_channels and use_3d have no effect.
+    """
 
-    def forward(self, place: str, hidden: Tensor, reference: KeysValues) -> Tensor:
-        """The hidden map (B*T, C, h, w) at a place, and the prepared reference there -> (B*T, C, h, w)."""
-        return self._at[place](hidden, reference)
+    @register_to_config
+    def __init__(
+        self,
+        block_down_channels: tuple[int, ...] = (320, 640, 1280, 1280),
+        block_up_channels: tuple[int, ...] = (1280, 1280, 1280, 640),
+        num_attention_heads: int = 8,
+        use_3d: bool = False,
+    ):
+        super().__init__()
+        self.reference_modules_up = nn.ModuleList(
+            self.attention_class(width, num_attention_heads) for width in block_up_channels
+        )
+        self._at = {f"up_{i}": module for i, module in enumerate(self.reference_modules_up)}
+
+    @property
+    def unet_widths(self) -> list[int]:
+        return [self.config.block_down_channels[0], *self.config.block_up_channels[:0:-1]]
+
+    def fits(self, unet_widths: Sequence[int]) -> bool:
+        """Whether what enters the UNet's up blocks has the right widths; the first block's width is free."""
+        return [unet_widths[-1], *unet_widths[:0:-1]] == list(self.config.block_up_channels)

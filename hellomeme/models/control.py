@@ -21,9 +21,10 @@ from .config import AdapterConfig
 FACE_PART_DIM = 1024  # width of the CLIP image embedding of a face part
 HEADS = 8
 # Side of the UNet -> expression type -> key of the map for place i. Maps of one place add up in this order.
+# The nets from release v3 on take either expression, and their maps have one name.
 CONTROL_KEYS = {
-    "down": {"drive_coeff": "down_{}", "pd_fpg": "down2_{}"},
-    "up": {"drive_coeff": "up_v2_{}", "pd_fpg": "up2_v2_{}"},
+    "down": {"drive_coeff": "down_{}", "pd_fpg": "down2_{}", "either": "down3_{}"},
+    "up": {"drive_coeff": "up_v2_{}", "pd_fpg": "up2_v2_{}", "either": "up3_{}"},
 }
 
 

@@ -5,6 +5,7 @@ The places where features are read, control maps added and the reference joined 
 Shapes: `B` batch, `T` frames, `C h w` a map, `N D` text tokens.
 """
 
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -12,9 +13,12 @@ from diffusers import UNet2DConditionModel, UNetMotionModel
 from torch import Tensor, nn
 
 from ..errors import HelloMemeError
-from .adapters import HMReferenceAdapter
+from .adapters import ReferenceAdapter
 from .attention import KeysValues
 from .control import CONTROL_KEYS
+
+# The motion module of a place: feature map (B*T, C, h, w), time embedding (B*T, D) and T -> the new map
+MotionModule = Callable[[Tensor, Tensor, int], Tensor]
 
 
 class UNetOutput(NamedTuple):
@@ -27,27 +31,30 @@ def adapted_unet_forward(
     sample: Tensor,
     timestep: Tensor | float | int,
     text: Tensor,
-    adapter: HMReferenceAdapter | None = None,
+    adapter: ReferenceAdapter | None = None,
     reference: dict[str, KeysValues] | None = None,
     control: dict[str, Tensor] | None = None,
+    motion: Mapping[str, MotionModule] | None = None,
     features_only: bool = False,
 ) -> UNetOutput:
     """The forward of a stock UNet, block by block, with the adapters of the method inserted (Figure 1).
 
     At each place, in this order: the feature map is read, the control maps are added, the reference is
-    joined. On the down side the skip connection gets the control maps, but not the reference. At `mid` the
-    feature map is read last.
+    joined, the motion module looks across frames. On the down side the skip connection gets the control maps,
+    but nothing that follows. At `mid` the feature map is read last.
 
     unet: the blocks of a UNetMotionModel hold motion modules, which look across frames.
     sample: (B, C, T, h, w). timestep: number or tensor, (), (B,) or (B, T). text: (B, N, D).
     reference: what `adapter.prepare` returned. control: key -> (B, C, T, h, w), see `CONTROL_KEYS`.
+    motion: place (not `mid`) -> its motion module, in releases from v3 on.
     features_only: stop at the last feature map.
     """
     batch, _, frames = sample.shape[:3]
-    reference, control, features = reference or {}, control or {}, {}
+    reference, control, motion, features = reference or {}, control or {}, motion or {}, {}
 
-    def join_reference(place: str, x: Tensor) -> Tensor:
-        return adapter(place, x, reference[place]) if place in reference else x
+    def insert(place: str, x: Tensor) -> Tensor:
+        x = adapter(place, x, reference[place]) if place in reference else x
+        return motion[place](x, temb, frames) if place in motion else x
 
     # 1. Every frame is a picture of its own
     temb = _time_embedding(unet, timestep, sample)  # (B*T, D)
@@ -61,17 +68,17 @@ def adapted_unet_forward(
         features[f"down_{i}"] = x
         x = _add_control(x, control, "down", i)
         skips += (*outputs[:-1], x)  # the last of a block's skips is its output, and gets the control maps
-        x = join_reference(f"down_{i}", x)
+        x = insert(f"down_{i}", x)
 
     # 3. Mid
-    features["mid"] = x = join_reference("mid", _run(unet.mid_block, text, frames, x, temb))
+    features["mid"] = x = insert("mid", _run(unet.mid_block, text, frames, x, temb))
 
     # 4. Up
     for i, block in enumerate(unet.up_blocks):
         features[f"up_{i}"] = x
         if features_only and i + 1 == len(unet.up_blocks):
             return UNetOutput(None, features)
-        x = join_reference(f"up_{i}", _add_control(x, control, "up", i))
+        x = insert(f"up_{i}", _add_control(x, control, "up", i))
         own, skips = skips[-len(block.resnets) :], skips[: -len(block.resnets)]
         size = skips[-1].shape[-2:] if skips else None  # odd sides must come back to their own size
         x = _run(block, text, frames, x, tuple(own), temb=temb, upsample_size=size)
@@ -112,10 +119,17 @@ class HMReferenceNet(nn.Module):
         super().__init__()
         self.unet = unet
 
-    def forward(self, latents: Tensor, encoder_hidden_states: Tensor) -> dict[str, Tensor]:
-        """Latents (B, C, h, w) and text (B, N, D) -> feature maps, place -> (B, C, h, w)."""
+    def forward(
+        self, latents: Tensor, encoder_hidden_states: Tensor, control: dict[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Latents (B, C, h, w) and text (B, N, D) -> feature maps, place -> (B, C, h, w).
+
+        control: maps of the reference's own pose and expression, key -> (B, C, 1, h, w), in release v5c.
+        """
         sample = latents.unsqueeze(2)  # (B, C, 1, h, w)
-        return adapted_unet_forward(self.unet, sample, 0, encoder_hidden_states, features_only=True).features
+        return adapted_unet_forward(
+            self.unet, sample, 0, encoder_hidden_states, control=control, features_only=True
+        ).features
 
 
 class HMDenoisingNet(nn.Module):
@@ -124,12 +138,13 @@ class HMDenoisingNet(nn.Module):
     Raises HelloMemeError where the adapter was made for a UNet of other widths.
     """
 
-    def __init__(self, unet: UNet2DConditionModel | UNetMotionModel, reference_adapter: HMReferenceAdapter):
+    def __init__(self, unet: UNet2DConditionModel | UNetMotionModel, reference_adapter: ReferenceAdapter):
         super().__init__()
-        ours, theirs = reference_adapter.unet_widths, list(unet.config.block_out_channels)
-        if ours != theirs:
+        theirs = list(unet.config.block_out_channels)
+        if not reference_adapter.fits(theirs):
             raise HelloMemeError(
-                f"The base model's UNet has widths {theirs}, the reference adapter is made for {ours}: "
+                f"The base model's UNet has widths {theirs}, "
+                f"the reference adapter is made for {reference_adapter.unet_widths}: "
                 "choose a base model derived from the one the adapter was trained on."
             )
         self.unet = unet
@@ -142,14 +157,17 @@ class HMDenoisingNet(nn.Module):
         encoder_hidden_states: Tensor,
         reference: dict[str, KeysValues] | None = None,
         control: dict[str, Tensor] | None = None,
+        motion: Mapping[str, MotionModule] | None = None,
     ) -> Tensor:
         """Predicts the noise, or the velocity if the UNet was trained for that: (B, C, T, h, w).
 
         sample: (B, C, T, h, w), noisy latents; a picture has T = 1. timestep: number or tensor, (), (B,) or
         (B, T). encoder_hidden_states: text (B, N, D).
-        reference: what `HMReferenceAdapter.prepare` returned for batch B, shared by all frames.
+        reference: what `ReferenceAdapter.prepare` returned for batch B, shared by all frames.
         control: the maps of the control nets in one dict, key -> (B, C, T, h, w).
+        motion: place -> its motion module, in releases from v3 on.
         """
+        adapter = self.reference_adapter
         return adapted_unet_forward(
-            self.unet, sample, timestep, encoder_hidden_states, self.reference_adapter, reference, control
+            self.unet, sample, timestep, encoder_hidden_states, adapter, reference, control, motion
         ).prediction
