@@ -34,7 +34,7 @@ with tempfile.TemporaryDirectory() as folder:
         base=Source.of(NETWORKS / "checkpoint"),
         emotion_encoder=None,
         text_width=None,
-        motion=motion_module(Source.of(CASE / "hm_animatediff_frame12")),
+        motion=(motion_module(Source.of(CASE / "hm_animatediff_frame12")),),
     )
     pipeline = load(row, device="cpu", reference_base=str(official))[0]
 add_motion(pipeline, row)

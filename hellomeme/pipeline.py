@@ -12,61 +12,17 @@ from diffusers.utils import BaseOutput
 from torch import Tensor
 
 from .errors import HelloMemeError
+from .inputs import Conditions, Reference, with_negative
 from .io.image import to_pictures
 from .models import old_names  # noqa: F401  (from_pretrained finds our networks by the modules it imports)
 from .models.adapters import HMReferenceAdapter
-from .models.attention import KeysValues
 from .models.control import ControlNet
+from .models.knitted_motion import KnittedMotion
 from .models.motion_module import with_motion
 from .models.unet import HMDenoisingNet, HMReferenceNet
 from .sampling.image import Denoise, OnStep, guided, sample
 
-BLACK = -1.0  # the condition picture of the negative half
 ALL = slice(None)
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A reference picture ready to be driven any number of times.
-
-    latents: (1, C, h, w), scaled. prepared: keys and values by place, of batch 2, [negative, positive].
-    Both belong to the weights they were made with: load LoRA first, then set the reference.
-    """
-
-    latents: Tensor
-    prepared: dict[str, KeysValues]
-
-    def part(self, rows: slice) -> dict[str, KeysValues]:
-        """What the denoiser takes for these rows of the batch [negative, positive]."""
-        return {place: KeysValues(*(x[rows] for x in kv)) for place, kv in self.prepared.items()}
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """What T frames are to show.
-
-    condition: (1, 3, T, H, W) in [-1, 1], the condition pictures.
-    drive_coeff: (1, T, 51) in [0, 1], ARKit coefficients, for control nets of that type.
-    face_parts: (1, T, 3, 1024), embeddings of eyes and mouth, with `drive_coeff`; zeros if not given.
-    emotion: (1, T, 548) from FanEncoder, for control nets of type "pd_fpg".
-    negative_emotion: (1, 1 or T, 548), for the negative half of guidance; needed with `emotion` then.
-    """
-
-    condition: Tensor
-    drive_coeff: Tensor | None = None
-    face_parts: Tensor | None = None
-    emotion: Tensor | None = None
-    negative_emotion: Tensor | None = None
-
-    def inputs(self, expression_type: str) -> list[tuple[Tensor, Tensor | float | None]] | None:
-        """The inputs of a control net, each with its negative; None without an expression of its type."""
-        if expression_type == "pd_fpg":
-            expression = [(self.emotion, self.negative_emotion)]
-        else:
-            expression = [(self.drive_coeff, 0.0), (self.face_parts, 0.0)]
-        if expression[0][0] is None:
-            return None
-        return [(self.condition, BLACK), *((x, negative) for x, negative in expression if x is not None)]
 
 
 @dataclass
@@ -89,7 +45,9 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             take part and their maps add up.
         reference_unet, reference_text_encoder, reference_vae: what sees the reference picture, where that is
             another model than the one that draws; None means the same one.
-        motion_adapter: motion modules for `unet`, with which the frames of a clip are drawn together.
+        motion_adapter: AnimateDiff's motion modules for `unet`, with which the frames of a clip are drawn
+            together.
+        hm_motion: motion modules of later releases, instead of those or beside them.
         clip_scheduler: for clips, where that is another one than for pictures.
     """
 
@@ -101,6 +59,7 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         "reference_text_encoder",
         "reference_vae",
         "motion_adapter",
+        "hm_motion",
         "clip_scheduler",
     ]
 
@@ -119,6 +78,7 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         reference_text_encoder=None,
         reference_vae=None,
         motion_adapter=None,
+        hm_motion: KnittedMotion | None = None,
         clip_scheduler=None,
     ):
         super().__init__()
@@ -136,6 +96,7 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             reference_text_encoder=reference_text_encoder,
             reference_vae=reference_vae,
             motion_adapter=motion_adapter,
+            hm_motion=hm_motion,
             clip_scheduler=clip_scheduler,
         )
 
@@ -148,6 +109,11 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
     def expression_types(self) -> set[str]:
         """The expressions its control nets take: "drive_coeff", "pd_fpg" or both."""
         return {net.expression_type for net in self.controls}
+
+    @property
+    def has_motion(self) -> bool:
+        """Whether it can draw the frames of a clip together."""
+        return self.motion_adapter is not None or self.hm_motion is not None
 
     # The reference, once
 
@@ -299,9 +265,9 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
 
         return guided(denoise, guidance_scale)
 
-    def motion_unet(self) -> UNetMotionModel:
-        """The UNet that draws, with the motion modules in it; `motion_adapter` must be there."""
-        return with_motion(self.unet, self.motion_adapter)
+    def motion_unet(self) -> UNet2DConditionModel | UNetMotionModel:
+        """The UNet that draws, with AnimateDiff's motion modules in it where there are any."""
+        return self.unet if self.motion_adapter is None else with_motion(self.unet, self.motion_adapter)
 
     def _control_maps(
         self, conditions: Conditions, use_guidance: bool, parts: list[slice], device: torch.device
@@ -315,7 +281,7 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             needed = " or ".join(sorted(self.expression_types)) or "a control net"
             raise HelloMemeError(f"The pipeline was given no expression: pass {needed}.")
         for net, inputs in given:
-            batch = [_with_negative(x.to(device), negative, use_guidance) for x, negative in inputs]
+            batch = [with_negative(x.to(device), negative, use_guidance) for x, negative in inputs]
             maps = [net(*(x[rows] for x in batch)) for rows in parts]
             for key in list(maps[0]):
                 value = torch.cat([part.pop(key) for part in maps])
@@ -331,15 +297,3 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         latents = (latents / self.vae.config.scaling_factor).to(self.vae.device, self.vae.dtype)
         frames = [self.vae.decode(latents[:, :, t]).sample for t in range(latents.shape[2])]
         return (torch.stack(frames, dim=2).float() / 2 + 0.5).clamp(0, 1)
-
-
-def _with_negative(positive: Tensor, negative: Tensor | float | None, use_guidance: bool) -> Tensor:
-    """The batch [negative, positive], or the positive alone without guidance."""
-    if not use_guidance:
-        return positive
-    if negative is None:
-        raise HelloMemeError(
-            "Guidance over an emotion code needs negative_emotion: pass that of a black picture."
-        )
-    negative = torch.as_tensor(negative).to(positive).expand_as(positive)
-    return torch.cat([negative, positive])

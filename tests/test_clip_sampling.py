@@ -53,7 +53,7 @@ def pipeline(tmp_path_factory):
         base=Source.of(NETWORKS / "checkpoint"),
         emotion_encoder=None,
         text_width=None,
-        motion=motion_module(Source.of(CASE / "hm_animatediff_frame12")),
+        motion=(motion_module(Source.of(CASE / "hm_animatediff_frame12")),),
     )
     pipeline = load(row, device="cpu", reference_base=str(official))[0]
     assert add_motion(pipeline, row)
@@ -149,7 +149,7 @@ def test_the_motion_unet_is_made_of_the_parts_themselves(pipeline):
 def test_a_motion_module_of_another_shape_is_refused(pipeline, model_folder):
     other, _, row = load(str(model_folder), device="cpu")
     assert not add_motion(other, row)  # the folder holds none
-    row = dataclasses.replace(row, motion=motion_module(Source.of(CASE / "hm_animatediff_frame12")))
+    row = dataclasses.replace(row, motion=(motion_module(Source.of(CASE / "hm_animatediff_frame12")),))
     with pytest.raises(HelloMemeError, match="The motion module does not fit the base model"):
         add_motion(other, row)
     assert other.motion_adapter is None

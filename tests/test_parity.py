@@ -18,6 +18,7 @@ from hellomeme.models import control
 from hellomeme.models.adapters import HMReferenceAdapter
 from hellomeme.models.attention import SKCrossAttention, SKReferenceAttention
 from hellomeme.models.fan_encoder import FanEncoder
+from hellomeme.models.knitted_motion import SKMotionModule, SKMotionModuleV5
 from hellomeme.models.unet import HMDenoisingNet, HMReferenceNet, adapted_unet_forward
 
 FIXTURES = Path(__file__).parent / "fixtures" / "parity"
@@ -73,6 +74,25 @@ def control_net(name):
     net = getattr(control, facts["cls"])(**facts["kwargs"])
     net.load_state_dict(weights)
     return deviation(net(**inputs), outputs)
+
+
+def motion_module():
+    facts, weights, inputs, outputs = fixture("m_v3_sk_motion_module")
+    net = SKMotionModule(**facts["kwargs"])
+    net.load_state_dict(weights)
+    return deviation(net(inputs["hidden"], inputs["temb"], facts["num_frames"], inputs["pad"]), outputs["y"])
+
+
+def motion_module_v5():
+    facts, weights, inputs, outputs = fixture("m_v5_sk_motion_module")
+    net = SKMotionModuleV5(**facts["kwargs"])
+    net.load_state_dict(weights)
+    frames = facts["num_frames"]
+    ours = {
+        "y_pad": net(inputs["hidden"], None, frames, inputs["pad"]),
+        "y_nopad": net(inputs["hidden"], None, frames),
+    }
+    return deviation(ours, outputs)
 
 
 def denoiser(name):
@@ -148,6 +168,8 @@ CASES = {
         name: lambda name=name: denoiser(name)
         for name in ("e_v1_denoising3d", "e_v2_denoising3d", "f_v1_denoising_motion")
     },
+    "m_v3_sk_motion_module": motion_module,
+    "m_v5_sk_motion_module": motion_module_v5,
     "r_fan_encoder": fan_encoder,
 }
 

@@ -10,6 +10,7 @@ import torch
 from hellomeme.models.adapters import HMReferenceAdapter
 from hellomeme.models.control import HMControlNet, HMControlNet2, HMV2ControlNet, HMV2ControlNet2
 from hellomeme.models.fan_encoder import FanEncoder
+from hellomeme.models.knitted_motion import HM3MotionAdapter, HM5MotionAdapter
 
 TABLES = Path(__file__).parent / "fixtures" / "tensors"
 RELEASED = {
@@ -19,6 +20,8 @@ RELEASED = {
     "HMV2ControlNet2": HMV2ControlNet2,
     "HMReferenceAdapter_v1": HMReferenceAdapter,
     "HMReferenceAdapter_v2": HMReferenceAdapter,
+    "HM3MotionAdapter": HM3MotionAdapter,
+    "HM5MotionAdapter": HM5MotionAdapter,
     "FanEncoder": FanEncoder,
 }
 
@@ -77,6 +80,17 @@ SMALL = {
         "block_out_channels": [16, 32, 32, 32],
         "num_attention_heads": 4,
         "version": "v2",
+    },
+    "HM3MotionAdapter": {
+        "block_down_channels": [16, 32, 32, 32],
+        "block_up_channels": [32, 32, 32, 32],
+        "num_attention_heads": 4,
+        "use_3d": True,
+    },
+    "HM5MotionAdapter": {
+        "block_down_channels": [32, 32, 32, 32],
+        "block_up_channels": [32, 32, 32, 32],
+        "num_attention_heads": 4,
     },
     "FanEncoder": {"pose_dim": 6, "eye_dim": 6},
 }

@@ -61,7 +61,7 @@ def test_table():
         types = {net.expression_type for net in row.controls}
         assert types <= {"drive_coeff", "pd_fpg"}
         assert (row.emotion_encoder is not None) == ("pd_fpg" in types)
-        for net in (row.reference, row.emotion_encoder, row.motion, *row.controls):
+        for net in (row.reference, row.emotion_encoder, *row.motion, *row.controls):
             assert net is None or isinstance(pkgutil.resolve_name(net.class_path), type)
         for net in row.controls:
             assert pkgutil.resolve_name(net.class_path).expression.type == net.expression_type

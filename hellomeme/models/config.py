@@ -1,6 +1,9 @@
 """How the config.json of the method's own networks is read."""
 
+from pathlib import Path
+
 from diffusers import ConfigMixin
+from safetensors import safe_open
 
 from ..errors import HelloMemeError
 
@@ -23,3 +26,19 @@ class AdapterConfig(ConfigMixin):
             kind = "Spatial Knitting" if cls.knitted else "plain"
             raise HelloMemeError(f"{cls.__name__} has {kind} attention, and this config asks for the other.")
         return super().extract_init_dict(config, **kwargs)
+
+
+class TimeWidthFromWeights:
+    """Reads the constructor argument `time_width` from a folder's weights where its config.json lacks it, as
+    the released ones do. It is the width of the UNet's time embedding."""
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, **kwargs):
+        """As in diffusers."""
+        weights = Path(folder) / "diffusion_pytorch_model.safetensors"
+        if weights.is_file() and "time_width" not in cls.load_config(folder):
+            with safe_open(weights, "pt") as file:
+                name = next((name for name in file.keys() if name.endswith("time_emb_proj.weight")), None)
+                if name is not None:
+                    kwargs.setdefault("time_width", file.get_slice(name).get_shape()[1])
+        return super().from_pretrained(folder, **kwargs)

@@ -4,6 +4,9 @@ import torch
 from diffusers import MotionAdapter, UNet2DConditionModel, UNetMotionModel
 
 from ..errors import HelloMemeError
+from .knitted_motion import KnittedMotion
+
+DOES_NOT_FIT = "The motion module does not fit the base model ({}): choose the one of the same release."
 
 
 def with_motion(unet: UNet2DConditionModel, adapter: MotionAdapter) -> UNetMotionModel:
@@ -18,9 +21,7 @@ def with_motion(unet: UNet2DConditionModel, adapter: MotionAdapter) -> UNetMotio
         if list(adapter.config.block_out_channels) != list(unet.config.block_out_channels):
             raise ValueError("other widths")
     except ValueError as error:
-        raise HelloMemeError(
-            f"The motion module does not fit the base model ({error}): choose the one of the same release."
-        ) from error
+        raise HelloMemeError(DOES_NOT_FIT.format(error)) from error
 
     def blocks(net) -> list:
         return [*net.down_blocks, net.mid_block, *net.up_blocks]
@@ -32,3 +33,13 @@ def with_motion(unet: UNet2DConditionModel, adapter: MotionAdapter) -> UNetMotio
             for name, child in source.named_children():
                 setattr(new, name, child)
     return moving.eval()
+
+
+def check_fit(
+    unet: UNet2DConditionModel, adapter: MotionAdapter | None, knitted: KnittedMotion | None
+) -> None:
+    """Raises HelloMemeError where one of the motion networks was made for a UNet of another shape."""
+    if adapter is not None:
+        with_motion(unet, adapter)
+    if knitted is not None and not knitted.fits(unet.config.block_out_channels):
+        raise HelloMemeError(DOES_NOT_FIT.format("other widths"))

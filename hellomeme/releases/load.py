@@ -86,7 +86,7 @@ def _as_named_in(folder: Path, row: Release) -> Release:
         return dataclasses.replace(net, source=dataclasses.replace(net.source, folder=net.slot))
 
     controls = sorted(map(named, row.controls), key=lambda net: not _is_in(folder, net))
-    motion = row.motion and named(row.motion)
+    motion = tuple(map(named, row.motion))
     return dataclasses.replace(row, reference=named(row.reference), controls=tuple(controls), motion=motion)
 
 
@@ -233,30 +233,33 @@ def _scheduler(sampler: Sampler, own: SchedulerMixin) -> SchedulerMixin:
 
 
 def has_motion(row: Release) -> bool:
-    """Whether clips of a release can be drawn with a motion module; without, each frame is drawn alone.
+    """Whether clips of a release can be drawn with motion networks; without, each frame is drawn alone.
 
-    A model folder may lack the one that its row names. The hub is not asked.
+    A model folder may lack those that its row names. The hub is not asked.
     """
-    if row.motion is None:
-        return False
-    return not row.motion.source.is_bundled or (row.root is not None and _is_in(row.root, row.motion))
+
+    def can_be_had(net: Network) -> bool:
+        return not net.source.is_bundled or (row.root is not None and _is_in(row.root, net))
+
+    return bool(row.motion) and all(map(can_be_had, row.motion))
 
 
 def add_motion(pipeline: HelloMemePipeline, row: Release, progress: Progress | None = None) -> bool:
-    """Give the pipeline its row's motion module unless it has one; False if the row has none.
+    """Give the pipeline its row's motion networks unless it has some; False if the row has none.
 
-    progress: called during the download, see `hub.fetch`. Raises HelloMemeError, with one sentence, when it
-    cannot be had or does not fit.
+    progress: called during the download, see `hub.fetch`. Raises HelloMemeError, with one sentence, when they
+    cannot be had or do not fit.
     """
-    from ..models.motion_module import with_motion
+    from ..models.motion_module import check_fit
 
-    if pipeline.motion_adapter is not None:
+    if pipeline.has_motion:
         return True
     if not has_motion(row):
         return False
-    adapter = _load_network(row, row.motion, pipeline.unet.dtype, progress)
-    with_motion(pipeline.unet, adapter)  # refuses one of another shape
-    pipeline.register_modules(motion_adapter=adapter.to(pipeline.unet.device))
+    networks = {net.slot: _load_network(row, net, pipeline.unet.dtype, progress) for net in row.motion}
+    check_fit(pipeline.unet, networks.get("motion_adapter"), networks.get("hm_motion"))
+    device = pipeline.unet.device
+    pipeline.register_modules(**{slot: network.to(device) for slot, network in networks.items()})
     return True
 
 

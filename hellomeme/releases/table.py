@@ -79,7 +79,7 @@ class Release:
 
     root: the model folder in which every source is looked for first. base: of the base model.
     controls: all whose expression type is asked for are loaded, and their maps add up; the first one's type
-    is the default. emotion_encoder: needed by control nets for "pd_fpg". motion: the motion module for clips,
+    is the default. emotion_encoder: needed by control nets for "pd_fpg". motion: the networks for clips,
     fetched with the first clip; see `load.has_motion`.
     size: px, side of the pictures it draws. crop_scale: side of the crop in extents of the face.
     condition_size: px, side of the condition picture its control nets take. face_basis: the file under `root`
@@ -106,7 +106,7 @@ class Release:
     clip_sampler: ClipSampler
     text_width: int | None
     emotion_encoder: Network | None = None
-    motion: Network | None = None
+    motion: tuple[Network, ...] = ()
     face_basis: str | None = None
     turns: Mapping[str, tuple[float, float]] | None = None
     prompt: str = ""
@@ -135,7 +135,13 @@ def emotion(class_name: str, source: Source) -> Control:
 
 
 def motion_module(source: Source) -> Network:
+    """AnimateDiff's, inside the blocks of the UNet."""
     return Network("motion_adapter", "diffusers:MotionAdapter", source)
+
+
+def knitted_motion(class_name: str, source: Source) -> Network:
+    """Motion modules at the places between the blocks."""
+    return Network("hm_motion", f"hellomeme.models.knitted_motion:{class_name}", source)
 
 
 FACE_BASIS = "face_basis.safetensors"  # the name of that file in a model folder
@@ -174,7 +180,7 @@ RELEASES: tuple[Release, ...] = (
             coefficients("HMControlNet", Source("hm_control")),
             coefficients("HMV2ControlNet", Source("hm_control_up"), "hm_control_up"),
         ),
-        motion=motion_module(Source("motion")),
+        motion=(motion_module(Source("motion")),),
         size=128,
         condition_size=32,
         crop_scale=2.0,
@@ -195,7 +201,7 @@ RELEASES: tuple[Release, ...] = (
             emotion("HMControlNet2", Source.of("songkey/hm_control2")),
             coefficients("HMControlNet", Source.of("songkey/hm_control")),
         ),
-        motion=motion_module(Source.of("songkey/hm_animatediff_frame12")),
+        motion=(motion_module(Source.of("songkey/hm_animatediff_frame12")),),
         gigabytes=4.8,
         **SD15_ROW,
     ),
@@ -207,7 +213,7 @@ RELEASES: tuple[Release, ...] = (
             emotion("HMV2ControlNet2", Source.of("songkey/hm2_control2")),
             coefficients("HMV2ControlNet", Source.of("songkey/hm2_control")),
         ),
-        motion=motion_module(Source.of("songkey/hm2_animatediff_frame12")),
+        motion=(motion_module(Source.of("songkey/hm2_animatediff_frame12")),),
         gigabytes=4.9,
         **SD15_ROW,
     ),
