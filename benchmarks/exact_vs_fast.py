@@ -46,7 +46,7 @@ def signal_to_noise(one: np.ndarray, other: np.ndarray) -> float:
 
 
 print(machine())
-pipeline, encoder, row = load(model(options.release), device=options.device)
+pipeline, encoders, row = load(model(options.release), device=options.device)
 about = "as released"
 if not row.clip_sampler.first_pass:
     row, about = (
@@ -67,7 +67,7 @@ if not together:
     )
     about += ", with a motion module that has no effect"
 
-reenactor = Reenactor(pipeline, row, encoder, basis=face_basis(row))
+reenactor = Reenactor(pipeline, row, encoders, basis=face_basis(row))
 reenactor.set_reference(toon(3))
 ways = {"exact": (False, 0), "fast": (True, 0), "exact, another seed": (False, 1)}
 made, seconds = {}, {}

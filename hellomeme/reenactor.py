@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,16 +12,16 @@ import torch
 from PIL import Image
 
 from .errors import HelloMemeError
-from .face.conditions import condition_pictures, condition_tensor, emotion_input
+from .expression import ExpressionEncoders
+from .face.conditions import condition_pictures, condition_tensor
 from .face.crop import Crop
-from .face.detect import Face, FaceAnalyzer
+from .face.detect import FaceAnalyzer
 from .face.drawing import FaceBasis, FaceShape
 from .face.edit import Edit, Turn, edited
 from .face.motion import Motion
 from .face.retarget import held_turns
 from .io.image import read_picture
 from .memory import attempts
-from .models.fan_encoder import FanEncoder
 from .pipeline import Conditions, HelloMemePipeline, Reference
 from .portrait import Portrait, ReferencePortrait, Result, pixels
 from .releases.load import add_motion, face_basis, load
@@ -50,16 +49,16 @@ class Reenactor:
         self,
         pipeline: HelloMemePipeline,
         release: Release,
-        emotion_encoder: FanEncoder | None = None,
+        encoders: ExpressionEncoders | None = None,
         analyzer: FaceAnalyzer | None = None,
         basis: FaceBasis | None = None,
     ):
-        """emotion_encoder: for releases that use emotion codes. analyzer: a new one if None. basis: for
-        releases that draw the face into the condition picture."""
+        """encoders: for control nets that take more than ARKit coefficients. analyzer: a new one if None.
+        basis: for releases that draw the face into the condition picture."""
         self.pipeline = pipeline
         self.release = release
         self.basis = basis
-        self.emotion_encoder = emotion_encoder
+        self.encoders = ExpressionEncoders() if encoders is None else encoders
         self.analyzer = analyzer or FaceAnalyzer()
         self.reference: ReferencePortrait | None = None
 
@@ -79,8 +78,8 @@ class Reenactor:
         """
         for _ in attempts():
             with contextlib.suppress(torch.OutOfMemoryError):
-                pipeline, emotion_encoder, release = load(name, base, device, dtype, loras, **more)
-                return cls(pipeline, release, emotion_encoder, basis=face_basis(release))
+                pipeline, encoders, release = load(name, base, device, dtype, loras, **more)
+                return cls(pipeline, release, encoders, basis=face_basis(release))
 
     def set_reference(self, image: PictureSource, face: int | None = None) -> ReferencePortrait:
         """Analyse the reference picture and encode it.
@@ -185,7 +184,7 @@ class Reenactor:
             clip,
             release=self.release,
             analyzer=self.analyzer,
-            emotion=None if self.emotion_encoder is None else self.emotion,
+            encoders=self.encoders,
             reference=reference.motion,
             shape=reference.shape,
             draw=lambda motion: (draw or self.frames)(reference, motion, settings, clip, progress),
@@ -236,9 +235,7 @@ class Reenactor:
         frame = read_picture(image, name)
         found = self.analyzer.face(frame, name, face)
         crop = Crop.of([found], frame.shape, self.release.crop_scale)
-        motion = Motion.from_faces([found], crop)
-        if self.emotion_encoder is not None:
-            motion = motion.with_emotion(self.emotion(frame, found))
+        motion = self.encoders.read(frame, found, Motion.from_faces([found], crop))
         return Portrait(Image.fromarray(crop.apply(frame, self.release.size)), found, motion, crop, frame)
 
     def _result(
@@ -270,7 +267,7 @@ class Reenactor:
                     generator=self.generator(reference, settings),
                     callback_on_step_end=on_step,
                     low_memory=low_memory,
-                    **self.expression_arguments(motion),
+                    **self.encoders.arguments(motion, self.pipeline.expression_types),
                 ).frames[0]
                 break
         pose = Image.fromarray(condition_pictures(motion, shape=reference.shape)[0])
@@ -283,7 +280,8 @@ class Reenactor:
         def conditions(frames: np.ndarray) -> Conditions:
             chosen = motion.at(frames)
             condition = condition_tensor(chosen, self.release.condition_size, reference.shape)
-            return Conditions(condition[None], **self.expression_arguments(chosen))
+            types = self.pipeline.expression_types
+            return Conditions(condition[None], **self.encoders.arguments(chosen, types))
 
         def on_progress(share: float) -> None:
             progress("drawing", int(share * len(motion)), len(motion))
@@ -317,34 +315,3 @@ class Reenactor:
         generator = torch.Generator().manual_seed(settings.seed)
         torch.randn(reference.latents.shape, generator=generator)
         return generator
-
-    def expression_arguments(self, motion: Motion) -> dict[str, torch.Tensor]:
-        """The expression of T frames for the loaded control nets, as arguments of the pipeline."""
-        arguments = {}
-        if "drive_coeff" in self.pipeline.expression_types:
-            arguments["drive_coeff"] = torch.from_numpy(motion.blendshapes)[None]  # (1, T, 51)
-        if "pd_fpg" in self.pipeline.expression_types:
-            arguments["emotion"] = torch.from_numpy(motion.emotion)[None]  # (1, T, 548)
-            arguments["negative_emotion"] = self._negative_emotion
-        return arguments
-
-    @functools.cached_property
-    @torch.no_grad()
-    def _negative_emotion(self) -> torch.Tensor:
-        """The emotion code (1, 1, 548) of the negative half of guidance, as the release asks for it."""
-        black = self.emotion_encoder.negative()[None]
-        return torch.zeros_like(black) if self.release.negative_emotion == "zeros" else black
-
-    @torch.no_grad()
-    def emotion(self, frame: np.ndarray, face: Face) -> np.ndarray:
-        """The emotion code (1, 548) float32 of a face in a frame (H, W, 3) uint8.
-
-        Raises NoMemoryError as `image` does.
-        """
-        encoder = self.emotion_encoder
-        for _ in attempts():
-            with contextlib.suppress(torch.OutOfMemoryError):
-                codes = encoder(
-                    torch.from_numpy(emotion_input(frame, face))[None].to(encoder.device, encoder.dtype)
-                )
-                return codes.float().cpu().numpy()

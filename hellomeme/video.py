@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from .errors import HelloMemeError, NoFaceError
+from .expression import ExpressionEncoders
 from .face.conditions import condition_pictures
 from .face.crop import Crop
 from .face.detect import FaceAnalyzer
@@ -24,7 +25,7 @@ from .face.drawing import FaceShape
 from .face.motion import Motion, is_motion_file
 from .face.retarget import held_turns, retarget
 from .face.smooth import bridged, smoothed
-from .face.track import Emotion, analyse
+from .face.track import analyse
 from .io.atomic import check_output
 from .io.ffmpeg import ClipWriter, Sound, probe, read_frames
 from .io.metadata import Stamp
@@ -105,7 +106,7 @@ def make_clip(
     *,
     release: Release,
     analyzer: FaceAnalyzer,
-    emotion: Emotion | None,
+    encoders: ExpressionEncoders,
     reference: Motion,
     shape: FaceShape | None,
     draw: Callable[[Motion], Iterable[np.ndarray]],
@@ -114,19 +115,18 @@ def make_clip(
 ) -> Report:
     """The work of `Reenactor.video`; settings are resolved ones.
 
-    emotion: reads the emotion code of a face, for releases that use it; see `face.track.analyse`. reference:
-    the reference's own motion, one frame. shape: of its face, for releases that draw it. draw: takes the
-    retargeted motion and yields the frames, (size, size, 3) uint8. The other arguments and the errors are
-    those of `Reenactor.video`.
+    encoders: of the reenactor. reference: the reference's own motion, one frame. shape: of its face, for
+    releases that draw it. draw: takes the retargeted motion and yields the frames, (size, size, 3) uint8. The
+    other arguments and the errors are those of `Reenactor.video`.
     """
     began = time.monotonic()
     output = check_output(output, (".mp4",), () if isinstance(driver, Motion) else (driver,))
 
     # 1. The driver's motion, as the reference performs it
     scale = release.crop_scale
-    motion, crop, selection = read_motion(driver, settings, clip, analyzer, scale, emotion, progress)
+    motion, crop, selection = read_motion(driver, settings, clip, analyzer, scale, encoders, progress)
     without_face = int((~motion.valid).sum())
-    if emotion is None:
+    if encoders.emotion is None:
         motion = replace(motion, emotion=None)
     elif motion.emotion is None:
         raise HelloMemeError(
@@ -174,14 +174,14 @@ def read_motion(
     clip: ClipSettings,
     analyzer: FaceAnalyzer,
     crop_scale: float,
-    emotion: Emotion | None = None,
+    encoders: ExpressionEncoders | None = None,
     progress: Progress = lambda *_: None,
 ) -> tuple[Motion, Crop | None, Selection]:
     """The driver's motion in the frames that the settings choose, its crop, and which frames these are.
 
-    crop_scale: of the release, in extents of the face. emotion: reads the emotion code of a face, see
-    `face.track.analyse`. The crop is None for a motion or a motion file. Raises HelloMemeError for a driver
-    that cannot be read, NoFaceError without a face.
+    crop_scale: of the release, in extents of the face. encoders: of a reenactor, for codes of the face; none
+    if None. The crop is None for a motion or a motion file. Raises HelloMemeError for a driver that cannot be
+    read, NoFaceError without a face.
     """
     driver = _loaded(driver)
     selection = select_frames(driver, clip)
@@ -201,7 +201,7 @@ def read_motion(
         analyzer,
         crop_scale,
         settings.driver_face,
-        emotion,
+        None if encoders is None or encoders.emotion is None else encoders.emotion_code,
         lambda done: progress("analysing", min(done, selection.count), selection.count),
     )
     return replace(motion, rate=selection.output_rate), crop, selection

@@ -91,8 +91,7 @@ class State:
         reenactor = Reenactor.from_release(release, **options | _cpu_outside_main_thread())
         reenactor.analyzer = self.analyzer
         if spaces_gpu.ON_SPACES:
-            if reenactor.emotion_encoder is not None:
-                reenactor.emotion_encoder.float().cpu()  # faces are analysed without the GPU
+            reenactor.encoders.float().cpu()  # faces are analysed without the GPU
             # Now, and not in GPU time. A failure is raised again when a clip is drawn.
             with contextlib.suppress(HelloMemeError):
                 add_motion(reenactor.pipeline, reenactor.release, _show_download)

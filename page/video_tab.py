@@ -113,7 +113,7 @@ def save_motion(model: str, driver: str | None, settings: Settings, clip: ClipSe
             clip,
             reenactor.analyzer,
             reenactor.release.crop_scale,
-            reenactor.emotion if reenactor.emotion_encoder is not None else None,
+            reenactor.encoders,
             stop_check(flag, drawing.ClipProgress()),
         )
     if motion is None:

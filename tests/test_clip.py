@@ -112,8 +112,8 @@ def moving_folder(model_folder, tmp_path_factory):
 
 
 def ready(folder):
-    pipeline, encoder, release = load(str(folder), device="cpu")
-    reenactor = Reenactor(pipeline, release, encoder, ColourAnalyzer())
+    pipeline, encoders, release = load(str(folder), device="cpu")
+    reenactor = Reenactor(pipeline, release, encoders, ColourAnalyzer())
     reenactor.set_reference(np.full((160, 160, 3), (100, 60, 120), np.uint8))
     return reenactor
 

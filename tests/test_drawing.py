@@ -126,8 +126,8 @@ def test_a_reenactor_with_a_basis_shows_the_expression_to_the_control_nets(model
     assert find(str(model_folder)).face_basis is None
     folder = tmp_path / "drawn"
     folder.symlink_to(model_folder, target_is_directory=True)
-    pipeline, encoder, release = load(str(folder), device="cpu")
-    reenactor = Reenactor(pipeline, release, encoder, ColourAnalyzer(), basis)
+    pipeline, encoders, release = load(str(folder), device="cpu")
+    reenactor = Reenactor(pipeline, release, encoders, ColourAnalyzer(), basis)
     seen = []
     monkey = type(pipeline).__call__
 

@@ -37,11 +37,11 @@ def test_within_the_range_nothing_changes(limits):
 
 
 def test_a_result_says_what_was_held(model_folder):
-    pipeline, encoder, release = load(str(model_folder), device="cpu")
+    pipeline, encoders, release = load(str(model_folder), device="cpu")
     results = []
     for turns in (None, LIMITS):
         row = dataclasses.replace(release, turns=turns)
-        reenactor = Reenactor(pipeline, row, encoder, ColourAnalyzer())
+        reenactor = Reenactor(pipeline, row, encoders, ColourAnalyzer())
         reenactor.set_reference(picture(green=0.01))
         results.append(reenactor.image(picture(green=0.95), Settings(steps=1)))
     free, held = results

@@ -158,7 +158,7 @@ def test_a_face_is_read_twice(moving, memory, monkeypatch):
                 raise torch.OutOfMemoryError
             return torch.zeros(1, 548)
 
-    monkeypatch.setattr(moving, "emotion_encoder", Encoder())
+    monkeypatch.setattr(moving.encoders, "emotion", Encoder())
     assert moving.portrait(FACE).motion.emotion.shape == (1, 548) and len(calls) == 2
     memory.room = 0
     with pytest.raises(NoMemoryError):

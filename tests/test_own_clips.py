@@ -124,15 +124,16 @@ def refusal(capsys, place, *arguments, **more) -> str:
 
 
 def test_the_export_is_a_release_that_draws(place):
-    pipeline, emotion, row = load(str(place / "work" / "release"), str(place / "base"), "cpu")
-    assert (row.title.split(":")[0], row.expression_type, emotion) == ("HelloMeme v1", "drive_coeff", None)
+    pipeline, encoders, row = load(str(place / "work" / "release"), str(place / "base"), "cpu")
+    assert (row.title.split(":")[0], row.expression_type) == ("HelloMeme v1", "drive_coeff")
+    assert encoders.emotion is None
     trained = load_file(place / "work" / "own" / "averaged.safetensors")[
         "adapter.reference_modules_mid.proj.weight"
     ]
     assert trained.any(), "it began at zero"
     assert torch.allclose(pipeline.hm_reference.reference_modules_mid.proj.weight, trained, atol=1e-4)
     with FaceAnalyzer() as analyzer:
-        reenactor = Reenactor(pipeline, row, emotion, analyzer)
+        reenactor = Reenactor(pipeline, row, encoders, analyzer)
         face = render(
             make_identity(3), np.zeros(51), next(iter(random_clip(np.random.default_rng(0), 1)))[1], 192
         )

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from hellomeme.errors import HelloMemeError, NoFaceError
+from hellomeme.expression import ExpressionEncoders
 from hellomeme.face.detect import Face
 from hellomeme.face.motion import EMOTION_WIDTH
-from hellomeme.pipeline import HelloMemePipeline
 from hellomeme.reenactor import Reenactor, Stopped
 from hellomeme.releases.load import load
 from hellomeme.settings import Settings
@@ -57,8 +57,8 @@ def loaded(model_folder):
 
 @pytest.fixture
 def reenactor(loaded):
-    pipeline, encoder, release = loaded
-    return Reenactor(pipeline, release, encoder, ColourAnalyzer())
+    pipeline, encoders, release = loaded
+    return Reenactor(pipeline, release, encoders, ColourAnalyzer())
 
 
 QUICK = Settings(steps=2)
@@ -207,7 +207,7 @@ def test_the_emotion_code_goes_where_it_is_asked_for(loaded):
         block_out_channels=(8, 16, 32, 32), cross_attention_dim=32, input_channels=3, scale_factor=2
     )
     pipeline = HelloMemePipeline(**parts)
-    reenactor = Reenactor(pipeline, loaded[2], MeanEncoder(), ColourAnalyzer())
+    reenactor = Reenactor(pipeline, loaded[2], ExpressionEncoders(MeanEncoder()), ColourAnalyzer())
     portrait = reenactor.set_reference(picture(0.2))
     assert portrait.motion.emotion.shape == (1, EMOTION_WIDTH)
     bright = reenactor.image(picture(0.9), QUICK)
@@ -217,11 +217,10 @@ def test_the_emotion_code_goes_where_it_is_asked_for(loaded):
 
 
 @pytest.mark.parametrize(("negative", "value"), [("black picture", -1.0), ("zeros", 0.0)])
-def test_the_release_chooses_the_negative_of_an_emotion_code(loaded, monkeypatch, negative, value):
-    monkeypatch.setattr(HelloMemePipeline, "expression_types", {"pd_fpg"})
-    release = dataclasses.replace(loaded[2], negative_emotion=negative)
-    reenactor = Reenactor(loaded[0], release, MeanEncoder(), ColourAnalyzer())
-    arguments = reenactor.expression_arguments(reenactor.portrait(picture(0.5, 0.1)).motion)
+def test_the_release_chooses_the_negative_of_an_emotion_code(loaded, negative, value):
+    encoders = ExpressionEncoders(MeanEncoder(), negative)
+    reenactor = Reenactor(loaded[0], loaded[2], encoders, ColourAnalyzer())
+    arguments = encoders.arguments(reenactor.portrait(picture(0.5, 0.1)).motion, {"pd_fpg"})
     assert arguments.keys() == {"emotion", "negative_emotion"}
     assert arguments["negative_emotion"].shape == (1, 1, EMOTION_WIDTH)
     assert arguments["negative_emotion"].eq(value).all()

@@ -70,8 +70,8 @@ def test_table():
 
 
 def test_a_folder_loads_like_a_release(model_folder):
-    pipeline, encoder, row = load(str(model_folder), device="cpu")
-    assert encoder is None and pipeline.expression_types == {"drive_coeff"} and row.size == 128
+    pipeline, encoders, row = load(str(model_folder), device="cpu")
+    assert encoders.emotion is None and pipeline.expression_types == {"drive_coeff"} and row.size == 128
     assert pipeline.unet.dtype == torch.float32 and not pipeline.unet.training
     assert not any(parameter.requires_grad for parameter in pipeline.unet.parameters())
     assert type(pipeline.scheduler).__name__ == "DDIMScheduler"  # the folder's own
@@ -345,8 +345,8 @@ import dataclasses
 from hellomeme.errors import HelloMemeError
 from hellomeme.releases.load import available, find, load
 row = dataclasses.replace(find("v1"), text_width=None)
-pipeline, encoder, row = load(row, device="cpu")
-print(pipeline.expression_types, type(encoder).__name__, type(pipeline.scheduler).__name__)
+pipeline, encoders, row = load(row, device="cpu")
+print(pipeline.expression_types, type(encoders.emotion).__name__, type(pipeline.scheduler).__name__)
 print([reason for _, _, reason in available()][1])
 try:
     load(row, base="nobody/nothing")

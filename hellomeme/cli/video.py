@@ -49,12 +49,12 @@ def motion(options: argparse.Namespace, standard_error: TextIO) -> None:
     from ..releases.load import find
     from ..video import read_motion
 
-    row, emotion = find(options.release), None
+    row, encoders = find(options.release), None
     if row.emotion_encoder is not None:
-        emotion = common.load(options, standard_error).emotion
+        encoders = common.load(options, standard_error).encoders
     with FaceAnalyzer() as analyzer:
         counter = frame_counter(standard_error) or (lambda *_: None)
-        found, *_ = read_motion(options.driver, settings, clip, analyzer, row.crop_scale, emotion, counter)
+        found, *_ = read_motion(options.driver, settings, clip, analyzer, row.crop_scale, encoders, counter)
     found.save(output)
     _report_missing(int((~found.valid).sum()), len(found), standard_error)
     print(output)

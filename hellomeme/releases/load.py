@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
     from diffusers import SchedulerMixin
 
+    from ..expression import ExpressionEncoders
     from ..face.drawing import FaceBasis
     from ..pipeline import HelloMemePipeline
 
@@ -135,8 +136,8 @@ def load(
     reference_base: str | None = None,
     expression_type: str | Sequence[str] | None = None,
     progress: Progress | None = None,
-) -> tuple[HelloMemePipeline, torch.nn.Module | None, Release]:
-    """The pipeline of a release, its emotion encoder (None where its control nets need none), and its row.
+) -> tuple[HelloMemePipeline, ExpressionEncoders, Release]:
+    """The pipeline of a release, the encoders that its control nets need, and its row.
 
     Args:
         name: the name of a row, a local folder in the released layout, or a row of your own.
@@ -153,6 +154,7 @@ def load(
     Raises:
         HelloMemeError: when any part is missing, damaged, pickled, unreachable or does not fit.
     """
+    from ..expression import ExpressionEncoders
     from ..pipeline import HelloMemePipeline
 
     row = name if isinstance(name, Release) else find(name)
@@ -164,14 +166,14 @@ def load(
     # Small things first: what is wrong shows before gigabytes are loaded.
     adapter = _load_network(row, row.reference, dtype, progress)
     controls = {net.slot: _load_network(row, net, dtype, progress) for net in chosen}
-    emotion_encoder = None
+    emotion = None
     if row.emotion_encoder is not None and any(net.expression_type == "pd_fpg" for net in chosen):
-        emotion_encoder = _load_network(row, row.emotion_encoder, dtype, progress)
+        emotion = _load_network(row, row.emotion_encoder, dtype, progress)
 
     parts = _load_bases(row, base, reference_base, adapter.unet_widths, dtype, progress)
     pipeline = HelloMemePipeline(hm_reference=adapter, **controls, **parts)
     load_loras(pipeline, loras, progress)
-    return pipeline.to(device), emotion_encoder and emotion_encoder.to(device), row
+    return pipeline.to(device), ExpressionEncoders(emotion, row.negative_emotion).to(device), row
 
 
 def _controls(row: Release, types: Sequence[str]) -> list[Control]:

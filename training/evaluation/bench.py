@@ -110,8 +110,8 @@ class Bench:
     @classmethod
     def of(cls, name: str, analyzer: FaceAnalyzer, *args, **more) -> Bench:
         """A bench for the release or model folder `name`; raises HelloMemeError where it cannot be loaded."""
-        pipeline, emotion_encoder, release = load(name)
-        if emotion_encoder is not None:
+        pipeline, encoders, release = load(name)
+        if encoders.emotion is not None:
             raise HelloMemeError(
                 f"{name} takes emotion codes: only models that take ARKit coefficients are measured."
             )
