@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -141,6 +141,17 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         return Reference(latents, self.hm_reference.prepare(features))
 
     @torch.no_grad()
+    def pad_features(self, latents: Tensor, text: Tensor) -> dict[str, Tensor]:
+        """What motion networks see of a finished frame: latents (1, C, h, w) -> place -> (2, C, h, w).
+
+        As for the reference, the negative half of the batch sees empty latents. text: both halves, from
+        `encode_prompt`.
+        """
+        unet = self.reference_unet or self.unet
+        latents = latents.to(unet.device, unet.dtype)
+        return HMReferenceNet(unet)(torch.cat([torch.zeros_like(latents), latents]), text)
+
+    @torch.no_grad()
     def encode_prompt(self, prompt: str, negative_prompt: str = "", text_encoder=None) -> Tensor:
         """Text states (2, N, D), [negative, positive]; N is the tokenizer's length (77 for SD1.5)."""
         encoder = text_encoder or self.text_encoder
@@ -235,11 +246,14 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         conditions: Conditions,
         unet: UNet2DConditionModel | UNetMotionModel | None = None,
         low_memory: bool = False,
+        motion: KnittedMotion | None = None,
+        pads: Mapping[str, Tensor] | None = None,
     ) -> Denoise:
         """The guided prediction for T frames, as a function of latents (1, C, T, h, w) and a timestep.
 
         text: both halves, from `encode_prompt`. unet: the one that draws, if it is not `self.unet` itself.
-        The other arguments are those of a call.
+        motion: takes part in it. pads: what it sees of the finished first and last frame, see `pad_features`,
+        place -> (2, C, 2, h, w). The other arguments are those of a call.
         """
         unet = unet or self.unet
         use_guidance = guidance_scale > 1
@@ -249,6 +263,7 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         net = HMDenoisingNet(unet, self.hm_reference)
         used = ALL if use_guidance else slice(1, None)
         prepared, text = Reference(reference.latents, reference.part(used)), text[used]
+        pads = pads and {place: x[used] for place, x in pads.items()}
 
         def denoise(latents: Tensor, timestep: Tensor) -> Tensor:
             predictions = [
@@ -258,6 +273,7 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
                     text[rows],
                     reference=prepared.part(rows),
                     control={key: control_map[rows] for key, control_map in control.items()},
+                    motion=motion and motion.modules_at(pads and {at: x[rows] for at, x in pads.items()}),
                 )
                 for rows in parts
             ]

@@ -26,8 +26,8 @@ from .pipeline import Conditions, HelloMemePipeline, Reference
 from .portrait import Portrait, ReferencePortrait, Result, pixels
 from .releases.load import add_motion, face_basis, load
 from .releases.table import Release
+from .sampling.clip import ClipPlan, draw_clip
 from .sampling.image import Stopped
-from .sampling.windows import ClipPlan, draw_clip
 from .settings import ClipSettings, Settings
 from .video import Report, make_clip
 

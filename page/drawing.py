@@ -142,7 +142,7 @@ def draw_first_image(reference: str, driver: str) -> None:
 
 def predictions(release: str, frames: int, settings: Settings, clip: ClipSettings) -> int:
     """How many frames the network predicts for a clip, over all steps and overlaps."""
-    from hellomeme.sampling.windows import ClipPlan
+    from hellomeme.sampling.clip import ClipPlan
 
     row = find(release)
     return ClipPlan.of(frames, settings, clip, row, has_motion(row)).predictions()

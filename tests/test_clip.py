@@ -19,7 +19,7 @@ from hellomeme.face.track import analyse
 from hellomeme.io.ffmpeg import read_frames
 from hellomeme.reenactor import Reenactor, Stopped
 from hellomeme.releases.load import load
-from hellomeme.sampling.windows import ClipPlan, draw_clip
+from hellomeme.sampling.clip import ClipPlan, draw_clip
 from hellomeme.settings import ClipSettings, Settings
 from hellomeme.video import Selection, read_motion
 

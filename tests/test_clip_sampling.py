@@ -18,16 +18,9 @@ from hellomeme.errors import HelloMemeError
 from hellomeme.pipeline import Conditions
 from hellomeme.releases.load import add_motion, find, load
 from hellomeme.releases.table import Source, motion_module
+from hellomeme.sampling.clip import FIRST_STEPS, ClipPlan, draw_clip
 from hellomeme.sampling.image import Stopped, initial_latents, with_timesteps
-from hellomeme.sampling.windows import (
-    FIRST_STEPS,
-    WINDOW,
-    ClipPlan,
-    draw_clip,
-    noise_by_frame,
-    sample_frames,
-    sample_windows,
-)
+from hellomeme.sampling.windows import WINDOW, NoiseByFrame, sample_frames, sample_windows
 
 FIXTURES = Path(__file__).parent / "fixtures"
 # Both runs were made with the same networks
@@ -109,7 +102,7 @@ def test_released_first_pass_is_reproduced(pipeline, run):
         assert deviation(heard[i], recorded[f"unet_pre.{i}.sample"][1:]) < 2e-5
     assert len(heard) * facts["f"] == 2 * facts["calls"]["unet_pre"]
     padded = ClipPlan(facts["f"], facts["steps"], facts["guidance_scale"]).padded
-    fresh = torch.cat(list(noise_by_frame(generator, 4, padded, 16, 16)), 2)
+    fresh = torch.cat(list(NoiseByFrame(generator, 4, padded, 16, 16)), 2)
     scheduler = with_timesteps(scheduler, facts["steps"])
     start = scheduler.scale_model_input(
         initial_latents(scheduler, fresh[:, :, :2], frames), scheduler.timesteps[0]
@@ -133,7 +126,7 @@ def test_released_second_pass_is_reproduced(pipeline, run):
             raise Stopped
 
     with pytest.raises(Stopped):
-        next(sample_windows(at, pipeline.scheduler, starts, plan, on_step=enough))
+        next(sample_windows(at, pipeline.scheduler, starts, plan.windows, plan.steps, on_step=enough))
     for i in range(3):  # the third follows from what both windows made of the first step
         assert deviation(heard[i], recorded[f"unet.{i}.sample"][1:]) < 2e-5
 
@@ -194,7 +187,7 @@ def test_waves_of_steps_give_what_all_windows_at_once_give(scheduler, overlap):
     plan = ClipPlan(41, 5, 1.0, overlap=overlap)
     values = torch.randn(2, plan.padded, 1, 2, 1, 2, 2, generator=torch.Generator().manual_seed(0)).double()
     starts = list(zip(*values, strict=True))
-    got = torch.cat(list(sample_windows(predict, scheduler(**SD), iter(starts), plan)), 2)
+    got = torch.cat(list(sample_windows(predict, scheduler(**SD), iter(starts), plan.windows, plan.steps)), 2)
     torch.testing.assert_close(got, all_at_once(scheduler(**SD), starts, plan), rtol=1e-9, atol=1e-9)
 
 
@@ -208,7 +201,7 @@ def test_no_more_frames_are_held_than_the_steps_need():
             yield torch.zeros(1, 1, 1, 2, 2), torch.ones(1, 1, 1, 2, 2)
 
     done, held = 0, []
-    for latents in sample_windows(predict, EulerDiscreteScheduler(**SD), starts(), plan):
+    for latents in sample_windows(predict, EulerDiscreteScheduler(**SD), starts(), plan.windows, plan.steps):
         done += latents.shape[2]
         held.append(asked - done)
     assert done == plan.padded and max(held) <= plan.steps * (WINDOW - plan.overlap) + plan.overlap
@@ -218,7 +211,7 @@ def test_the_noise_of_a_clip_frame_by_frame_is_that_of_one_draw():
     generator, other = (torch.Generator().manual_seed(3) for _ in range(2))
     torch.randn(1, 4, generator=generator), torch.randn(1, 4, generator=other)
     expected = torch.randn(1, 4, 20, 16, 16, generator=generator)
-    assert torch.equal(torch.cat(list(noise_by_frame(other, 4, 20, 16, 16)), 2), expected)
+    assert torch.equal(torch.cat(list(NoiseByFrame(other, 4, 20, 16, 16)), 2), expected)
     assert torch.equal(torch.randn(5, generator=other), torch.randn(5, generator=generator))
 
 

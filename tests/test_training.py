@@ -20,7 +20,7 @@ from hellomeme.face.motion import FRAME, Motion
 from hellomeme.face.rotation import from_angles
 from hellomeme.models.adapters import HMReferenceAdapter
 from hellomeme.releases.load import face_basis as load_face_basis, load
-from hellomeme.sampling.windows import WINDOW, ClipPlan, sample_windows
+from hellomeme.sampling.windows import WINDOW, sample_windows
 from training import dataset, face_basis
 from training.cpu import LONGEST, short_attentions
 from training.driving import COMMANDED, OTHER, OWN, DrivenFrames
@@ -435,7 +435,8 @@ def test_the_motion_module_is_trained_on_what_clips_are_drawn_from(shop):
         ),
         adapters.scheduler,
         starts,
-        ClipPlan(WINDOW - 1, 1, 1.0),
+        [range(WINDOW)],
+        steps=1,
     )
     drawn = torch.cat(list(windows), 2)
     torch.testing.assert_close(drawn, stage._clean(stage.denoising_net, batch, noise), rtol=1e-3, atol=1e-4)

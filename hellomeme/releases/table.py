@@ -65,12 +65,15 @@ class Sampler:
 
 @dataclass(frozen=True)
 class ClipSampler(Sampler):
-    """With a motion module, frames are drawn together in overlapping windows.
+    """With motion networks, frames are drawn together in overlapping windows.
 
     first_pass: whether they begin from frames drawn one by one; without, all begin with the same noise.
+    key_frames: windows share their end frames, which are drawn before the others. The first pass then draws
+    only the first and the last frame.
     """
 
     first_pass: bool = True
+    key_frames: bool = False
 
 
 @dataclass(frozen=True)

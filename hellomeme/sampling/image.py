@@ -97,7 +97,21 @@ def take_step(
     timestep: Tensor,
     latents: Tensor,
     generator: torch.Generator | None = None,
+    noise: Tensor | None = None,
 ) -> Tensor:
-    """The latents after one step; a stochastic scheduler takes its noise from `generator`."""
-    seeded = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
+    """The latents after one step. A stochastic scheduler adds `noise`, where it can be given some (see
+    `takes_noise`), or takes some from `generator`."""
+    if noise is not None and takes_noise(scheduler):
+        seeded = {"variance_noise": noise}
+    else:
+        seeded = {"generator": generator} if _has_argument(scheduler, "generator") else {}
     return scheduler.step(prediction, timestep, latents, **seeded).prev_sample
+
+
+def takes_noise(scheduler: SchedulerMixin) -> bool:
+    """Whether a step can be given the noise that it adds."""
+    return _has_argument(scheduler, "variance_noise")
+
+
+def _has_argument(scheduler: SchedulerMixin, name: str) -> bool:
+    return name in inspect.signature(scheduler.step).parameters

@@ -1,0 +1,296 @@
+"""From noise to a clip of any length, a few frames at a time.
+
+Three ways, as released: each frame alone; or twice, first one frame after the other, then together, in
+overlapping windows (v1, v2); or together, from key frames to the frames between them (`keyframes`).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from diffusers import SchedulerMixin, UNet2DConditionModel, UNetMotionModel
+from torch import Tensor
+
+from ..inputs import Conditions, Reference
+from ..pipeline import HelloMemePipeline
+from .image import Denoise, with_timesteps
+from .keyframes import EXTRA_NOISE, predicted_frames, sample_key_frames
+from .windows import BATCH, WINDOW, NoiseByFrame, sample_frames, sample_windows
+
+if TYPE_CHECKING:
+    from ..releases.table import Release
+    from ..settings import ClipSettings, Settings
+
+FIRST_STEPS = 10  # at most so many in the first pass
+
+OnProgress = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class ClipPlan:
+    """How to draw a clip of `frames` frames.
+
+    steps, guidance: as for a picture. together: with motion networks, in windows that share `overlap` frames;
+    without, each frame is drawn alone.
+    first_pass: start those from the frames drawn alone, with new noise, instead of from the same noise for
+    all.
+    key_frames: instead, in windows that share their end frames, which are drawn before the others. overlap
+    and fast then have no effect, and the first pass draws the first and the last frame.
+    fast: in the first pass start each frame from noise, in batches, instead of from the frame before.
+    window: how many frames are drawn together. low_memory: never more than one frame at once where each
+    stands alone, and the halves of guidance one after the other.
+    """
+
+    frames: int
+    steps: int
+    guidance: float
+    together: bool = True
+    first_pass: bool = True
+    overlap: int = 4
+    fast: bool = False
+    window: int = WINDOW
+    low_memory: bool = False
+    key_frames: bool = False
+
+    @classmethod
+    def of(
+        cls, frames: int, settings: Settings, clip: ClipSettings, release: Release, together: bool
+    ) -> ClipPlan:
+        """The plan of a clip with these settings, which are resolved ones. together: whether the release has
+        motion networks; the settings may switch them off."""
+        way = release.clip_sampler
+        return cls(
+            frames,
+            settings.steps,
+            settings.guidance,
+            clip.motion and together,
+            way.first_pass,
+            clip.overlap,
+            clip.fast,
+            key_frames=way.key_frames,
+        )
+
+    @property
+    def windows(self) -> list[range]:
+        """The frames of each window, without key frames. As in the released code, the last one extends past
+        the last frame."""
+        stride = self.window - self.overlap
+        count = max(1, (self.frames - self.overlap) // stride + 1)
+        return [range(first, first + self.window) for first in range(0, count * stride, stride)]
+
+    @property
+    def padded(self) -> int:
+        """Frames of those windows, those beyond the end of the clip included."""
+        return self.windows[-1].stop
+
+    @property
+    def ends(self) -> np.ndarray:
+        """The first and the last frame, one number for a clip of one frame."""
+        return np.unique([0, self.frames - 1])
+
+    @property
+    def first_steps(self) -> int:
+        """Steps of the first pass."""
+        return self.steps if self.key_frames else min(FIRST_STEPS, self.steps)
+
+    def predictions(self, calls: Callable[[int], int] = int) -> int:
+        """How many frames the network predicts in all, every step and overlap counted.
+
+        calls: steps -> calls of the network, for schedulers of higher order.
+        """
+        if not self.together:
+            return self.frames * calls(self.steps)
+        if self.key_frames:
+            alone, together = len(self.ends), predicted_frames(self.frames, self.window)
+        else:
+            alone, together = self.frames, sum(map(len, self.windows))
+        first = alone * calls(self.first_steps) if self.first_pass else 0
+        return first + together * calls(self.steps)
+
+    def with_low_memory(self, started: bool) -> ClipPlan:
+        """The same clip in smaller portions: in windows of half as many frames, too, unless it is `started`.
+
+        The frames that follow must fit those that are there, and with other windows the noise is another.
+        """
+        if started:
+            return replace(self, low_memory=True)
+        return replace(self, low_memory=True, window=WINDOW // 2, overlap=min(self.overlap, WINDOW // 4))
+
+
+@torch.no_grad()
+def draw_clip(
+    pipeline: HelloMemePipeline,
+    reference: Reference,
+    conditions: Callable[[np.ndarray], Conditions],
+    plan: ClipPlan,
+    text: Tensor,
+    generator: torch.Generator,
+    on_progress: OnProgress | None = None,
+    step_generator: torch.Generator | None = None,
+) -> Iterator[Tensor]:
+    """Yields scaled latents (1, C, T, h, w) of all frames in order, some at a time.
+
+    conditions: frame numbers -> what those frames are to show. text: from `HelloMemePipeline.encode_prompt`.
+    generator: draws, in the released order, the noise of one frame and then, with a first pass, that of the
+    padded clip; with key frames, the noise of the clip and 13 frames more.
+    on_progress: called after every step with the share of the work that is done, 0 to 1; an exception it
+    raises ends the clip. step_generator: draws what a stochastic scheduler adds; `generator` if None.
+    """
+    scheduler = pipeline.clip_scheduler or pipeline.scheduler
+    total = plan.predictions(lambda steps: len(with_timesteps(scheduler, steps).timesteps))
+    drawing = _Drawing(
+        pipeline,
+        reference,
+        conditions,
+        plan,
+        text,
+        generator,
+        step_generator or generator,
+        _progress_counter(total, on_progress),
+    )
+    if not plan.together:
+        frames = drawing.alone(drawing.one_noise(), np.arange(plan.frames), plan.steps)
+    else:
+        frames = drawing.by_key_frames() if plan.key_frames else drawing.in_windows()
+    left = plan.frames
+    for latents in frames:
+        yield latents[:, :, :left]
+        left -= latents.shape[2]
+        if left <= 0:
+            return
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """The arguments of `draw_clip`, and the three ways to draw with them.
+
+    on_step: counts predicted frames.
+    """
+
+    pipeline: HelloMemePipeline
+    reference: Reference
+    conditions: Callable[[np.ndarray], Conditions]
+    plan: ClipPlan
+    text: Tensor
+    generator: torch.Generator
+    step_generator: torch.Generator
+    on_step: Callable[[int], None]
+
+    @property
+    def scheduler(self) -> SchedulerMixin:
+        return self.pipeline.clip_scheduler or self.pipeline.scheduler
+
+    def one_noise(self) -> Tensor:
+        """The next draw for one frame."""
+        unet, (_, channels, height, width) = self.pipeline.unet, self.reference.latents.shape
+        noise = torch.randn(1, channels, 1, height, width, generator=self.generator)
+        return noise.to(unet.device, unet.dtype)
+
+    def noise(self, frames: int) -> NoiseByFrame:
+        """The next draw for so many frames."""
+        unet, (_, channels, height, width) = self.pipeline.unet, self.reference.latents.shape
+        return NoiseByFrame(self.generator, channels, frames, height, width, unet.device, unet.dtype)
+
+    def denoiser(self, frames: np.ndarray, unet: UNet2DConditionModel | UNetMotionModel, **more) -> Denoise:
+        """What predicts these frames; beyond the end of the clip its last one is shown."""
+        plan, shown = self.plan, self.conditions(np.minimum(frames, self.plan.frames - 1))
+        return self.pipeline.denoiser(
+            self.reference, self.text, plan.guidance, shown, unet, plan.low_memory, **more
+        )
+
+    def alone(
+        self, noise: Tensor, frames: np.ndarray, steps: int, unet=None, chained: bool = False
+    ) -> Iterator[Tensor]:
+        """Frames with these numbers, each alone, all from the same noise (1, C, 1, h, w)."""
+        return sample_frames(
+            lambda positions: self.denoiser(frames[positions], unet or self.pipeline.unet),
+            self.scheduler,
+            noise,
+            len(frames),
+            steps,
+            chained,
+            self.step_generator,
+            self.on_step,
+            1 if self.plan.low_memory else BATCH,
+        )
+
+    def first_pass(self, noise: Tensor, frames: np.ndarray, chained: bool) -> Iterator[Tensor]:
+        """As `alone`; the released style x1 draws them with the UNet that sees the reference."""
+        unet = self.pipeline.reference_unet
+        return self.alone(noise, frames, self.plan.first_steps, unet, chained)
+
+    def in_windows(self) -> Iterator[Tensor]:
+        """Releases v1 and v2: the frames of all windows, those beyond the end of the clip included."""
+        plan, noise = self.plan, self.one_noise()
+        if plan.first_pass:
+            fresh_noise = self.noise(plan.padded)
+            clean = self.first_pass(noise, np.arange(plan.frames), not plan.fast)
+            starts = zip(_padded(clean, plan.padded), fresh_noise, strict=True)
+        else:
+            starts = ((None, noise) for _ in range(plan.padded))
+        moving = functools.partial(self.denoiser, unet=self.pipeline.motion_unet())
+        return sample_windows(
+            moving, self.scheduler, starts, plan.windows, plan.steps, self.step_generator, self.on_step
+        )
+
+    def by_key_frames(self) -> Iterator[Tensor]:
+        """Releases v3 to v5b; with a first pass v3 and v4."""
+        plan, pipeline, unet = self.plan, self.pipeline, self.pipeline.motion_unet()
+        noise = self.noise(plan.frames + EXTRA_NOISE)
+        ends = None
+        if plan.first_pass:
+            latents = self.first_pass(next(iter(noise)), plan.ends, False)
+            ends = dict(zip(plan.ends, latents, strict=True))
+
+        def pad(latents: Tensor) -> dict[str, Tensor]:
+            """In the memory of the computer: some 20 MB each at SD1.5 size in half precision."""
+            features = pipeline.pad_features(latents[:, :, 0], self.text)
+            return {place: x.cpu() for place, x in features.items()}
+
+        def moving(frames: np.ndarray, pads: tuple[dict[str, Tensor], ...] | None) -> Denoise:
+            if pads is not None:
+                first, last = pads
+                pads = {place: torch.stack([first[place], last[place]], dim=2) for place in first}
+            return self.denoiser(frames, unet, motion=pipeline.hm_motion, pads=pads)
+
+        return sample_key_frames(
+            moving,
+            pad,
+            self.scheduler,
+            noise,
+            plan.frames,
+            plan.steps,
+            plan.window,
+            ends,
+            self.step_generator,
+            self.on_step,
+        )
+
+
+def _padded(frames: Iterator[Tensor], count: int) -> Iterator[Tensor]:
+    """The frames, then the last but one again up to `count`: what the released code starts padding from."""
+    earlier = latest = None
+    for frame in frames:
+        earlier, latest = latest, frame
+        yield frame
+        count -= 1
+    for _ in range(count):
+        yield latest if earlier is None else earlier
+
+
+def _progress_counter(total: int, on_progress: OnProgress | None) -> Callable[[int], None]:
+    """A function that counts predicted frames and reports the share of `total` that is done."""
+    done = 0
+
+    def count(frames: int) -> None:
+        nonlocal done
+        done += frames
+        if on_progress is not None:
+            on_progress(min(done / total, 1.0))
+
+    return count
