@@ -4,6 +4,7 @@ output.
 `python -m tests.test_parity` prints the achieved figure of each.
 """
 
+import inspect
 import json
 import zlib
 from functools import cache
@@ -15,10 +16,10 @@ from diffusers import MotionAdapter, UNet2DConditionModel, UNetMotionModel
 from safetensors import safe_open
 
 from hellomeme.models import control
-from hellomeme.models.adapters import HMReferenceAdapter
+from hellomeme.models.adapters import HM3ReferenceAdapter, HMReferenceAdapter
 from hellomeme.models.attention import SKCrossAttention, SKReferenceAttention
 from hellomeme.models.fan_encoder import FanEncoder
-from hellomeme.models.knitted_motion import SKMotionModule, SKMotionModuleV5
+from hellomeme.models.knitted_motion import HM3MotionAdapter, SKMotionModule, SKMotionModuleV5
 from hellomeme.models.unet import HMDenoisingNet, HMReferenceNet, adapted_unet_forward
 
 FIXTURES = Path(__file__).parent / "fixtures" / "parity"
@@ -30,13 +31,23 @@ def fixture(name):
     """(constructor arguments and more, weights, inputs, outputs), all tensors in float32 or as stored
     integers."""
     parts = {"weights": {}, "in": {}, "out": {}}
+    facts, tensors = stored(name)
+    for key, tensor in tensors.items():
+        part, _, rest = key.partition(".")
+        parts[part][rest] = tensor.float() if tensor.is_floating_point() else tensor
+    return facts, *parts.values()
+
+
+def stored(name):
+    """The facts and tensors of a file. It holds those only once that it has in common with another one: the
+    fact `shared` says which, name of the other file -> tensors."""
     with safe_open(FIXTURES / f"{name}.safetensors", "pt") as file:
         facts = json.loads(file.metadata()["json"])
-        for key in file.keys():
-            part, _, rest = key.partition(".")
-            tensor = file.get_tensor(key)
-            parts[part][rest] = tensor.float() if tensor.is_floating_point() else tensor
-    return facts, *parts.values()
+        tensors = {key: file.get_tensor(key) for key in file.keys()}
+    for other, keys in facts.get("shared", {}).items():
+        known = stored(other)[1]
+        tensors |= {key: known[key] for key in keys}
+    return facts, tensors
 
 
 def under(tensors, prefix):
@@ -132,6 +143,45 @@ def denoiser(name):
     return result
 
 
+def moving_denoiser(name, adapter_class, motion_class):
+    """Deviations of the noise prediction with motion modules at the places, and of the reference's feature
+    maps."""
+    facts, weights, inputs, outputs = fixture(name)
+    unet = UNet2DConditionModel(**facts["unet_kwargs"])
+    widths, heads = facts["unet_kwargs"]["block_out_channels"], facts["adapter_kwargs"]["num_attention_heads"]
+    time = {"time_width": 4 * widths[0]}
+    places = {"block_down_channels": widths, "block_up_channels": [widths[-1], *widths[:0:-1]]}
+
+    def made(kind, **sizes):
+        """With the width of the time embedding, where it depends on that."""
+        return kind(**sizes, **(time if "time_width" in inspect.signature(kind).parameters else {}))
+
+    adapter = made(adapter_class, **facts["adapter_kwargs"])
+    motion = made(motion_class, **places, num_attention_heads=heads)
+    for net, prefix in ((adapter, "reference_modules"), (motion, "motion_")):
+        own = {key: x for key, x in weights.items() if key.startswith(prefix)}
+        missing, unexpected = net.load_state_dict(own, strict=False)
+        assert own and not unexpected and all(key.endswith(".pe") for key in missing)
+    unet.load_state_dict(
+        {key: x for key, x in weights.items() if not key.startswith(("reference_modules", "motion_"))}
+    )
+
+    reference = HMReferenceNet(unet)(inputs["ref_latent"].squeeze(2), inputs["ref_text"])
+    noise = HMDenoisingNet(unet, adapter)(
+        inputs["sample"],
+        inputs["timestep"],
+        inputs["text"],
+        adapter.prepare(reference),
+        under(inputs, "control"),
+        motion.modules_at(under(inputs, "pad")),
+    )
+    cache = under(outputs, "ref_cache")
+    return {
+        "noise_pred": deviation(noise, outputs["noise_pred"]),
+        "ref_cache": deviation({place: reference[place] for place in cache}, cache),
+    }
+
+
 def seeded_weights(net):
     """The fixture of the encoder holds no weights but the rule that makes them, from the tensors' names."""
     state = net.state_dict()
@@ -168,6 +218,9 @@ CASES = {
         name: lambda name=name: denoiser(name)
         for name in ("e_v1_denoising3d", "e_v2_denoising3d", "f_v1_denoising_motion")
     },
+    "f_v3_denoising3d_motion": lambda: moving_denoiser(
+        "f_v3_denoising3d_motion", HM3ReferenceAdapter, HM3MotionAdapter
+    ),
     "m_v3_sk_motion_module": motion_module,
     "m_v5_sk_motion_module": motion_module_v5,
     "r_fan_encoder": fan_encoder,
