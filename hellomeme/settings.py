@@ -210,10 +210,12 @@ class ClipSettings:
         8,
         1,
         "Overlap",
-        "Frames that neighbouring windows of 12 share: more are smoother and slower.",
+        "Frames that neighbouring windows of 12 share: more are smoother and slower. From v3 on it is one.",
     )
     fast: bool = _switch(
-        False, "Fast first pass", "Draws the first pass in batches instead of each frame from the one before."
+        False,
+        "Fast first pass",
+        "In v1 and v2, draws the first pass in batches instead of each frame from the one before.",
     )
     side_by_side: bool = _switch(False, "Side by side", "Shows the driver and its pose beside the result.")
 

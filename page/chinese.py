@@ -82,9 +82,9 @@ CHINESE = {
     "Motion module": "运动模块",
     "Looks across frames, where the model can, so that they flicker less.": "在模型支持时跨帧处理，减少闪烁。",
     "Overlap": "重叠",
-    "Frames that neighbouring windows of 12 share: more are smoother and slower.": "相邻的 12 帧窗口共用的帧数：越多越平滑，也越慢。",
+    "Frames that neighbouring windows of 12 share: more are smoother and slower. From v3 on it is one.": "相邻的 12 帧窗口共用的帧数：越多越平滑，也越慢。从 v3 起固定为一帧。",
     "Fast first pass": "快速第一遍",
-    "Draws the first pass in batches instead of each frame from the one before.": "第一遍成批绘制，而不是逐帧接着上一帧绘制。",
+    "In v1 and v2, draws the first pass in batches instead of each frame from the one before.": "在 v1 和 v2 中，第一遍成批绘制，而不是逐帧接着上一帧绘制。",
     # expression
     "Start from a picture": "从一张图片开始",
     "Face to start from": "作为起点的脸",

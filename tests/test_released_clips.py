@@ -3,6 +3,7 @@
 The networks are tiny; a stand-in takes the place of the control net (`stand_ins`).
 """
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from hellomeme.models.knitted_motion import HM3MotionAdapter
 from hellomeme.pipeline import HelloMemePipeline
 from hellomeme.releases.table import EULER
 from hellomeme.sampling.clip import ClipPlan, draw_clip
-from hellomeme.sampling.image import guided
+from hellomeme.sampling.image import Stopped, guided, sample
 from hellomeme.sampling.keyframes import EXTRA_NOISE, levels, sample_key_frames
 from hellomeme.sampling.windows import NoiseByFrame
 from tests.stand_ins import StandInControl
@@ -146,3 +147,39 @@ def test_v5_draws_its_first_level_as_recorded():
         list(sample_key_frames(denoiser, None, scheduler, noise, facts["f"], facts["steps"], generator=added))
     for i in range(3):
         assert deviation(calls[i], tensors[f"unet.{i}.sample"]) < 2e-6
+
+
+def test_progress_memory_guidance_and_no_motion(pipeline, given):
+    reference, text, conditions, _ = given
+    plan = ClipPlan(5, 1, 1.5, key_frames=True, window=3)  # two windows, three key frames
+    shares, most = [], []
+
+    def draw(on_progress=None, **changes):
+        generator = torch.Generator().manual_seed(0)
+        changed = dataclasses.replace(plan, **changes)
+        return torch.cat(
+            list(draw_clip(pipeline, reference, conditions, changed, text, generator, on_progress)), 2
+        )
+
+    drawn = draw(shares.append)
+    assert shares == sorted(shares) and shares[-1] == 1 and len(shares) == 1 + 1 + 2
+
+    def stop(share):
+        most.append(share)
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        draw(stop)
+    assert len(most) == 1
+    assert deviation(draw(low_memory=True), drawn) < 1e-4
+    unguided = draw(guidance=1.0)
+    assert torch.isfinite(unguided).all() and deviation(unguided, drawn) > 1e-3
+
+    # Alone, a frame is the picture of that moment
+    alone, noise = (
+        draw(together=False),
+        torch.randn(1, 4, 1, 16, 16, generator=torch.Generator().manual_seed(0)),
+    )
+    denoise = pipeline.denoiser(reference, text, 1.5, conditions(np.array([3])))
+    picture = sample(denoise, pipeline.scheduler, noise, 1)
+    assert deviation(alone[:, :, 3:4], picture) < 1e-4 < deviation(alone, drawn)
