@@ -9,7 +9,7 @@ from pathlib import Path
 import photos
 import pytest
 
-from hellomeme.cli import batch, common, jobs, main
+from hellomeme.cli import batch, common, jobs, main, processes
 from hellomeme.cli.jobs import Job, draw, is_done, made_from, read_table
 from hellomeme.errors import HelloMemeError
 from hellomeme.face.edit import Edit, Turn
@@ -484,7 +484,7 @@ def test_is_done_only_with_the_same_pictures_release_settings_and_options(table,
 
 
 def test_alone_a_process_has_the_first_place():
-    assert batch._rank() == (0, 1)
+    assert processes.place() == (0, 1)
 
 
 def test_a_process_that_could_not_begin_is_told_of():

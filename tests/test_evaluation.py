@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from hellomeme.errors import HelloMemeError
+from hellomeme.evaluation.baselines import warped
 from hellomeme.face import detect as face_module
 from hellomeme.face.arkit import INDEX
 from hellomeme.face.conditions import condition_pictures
@@ -32,7 +33,6 @@ from training.evaluation import (
     steps,
     text_grid,
 )
-from training.evaluation.baselines import warped
 from training.toon import Pose, make_identity, render
 from training.toon.camera import rotation
 

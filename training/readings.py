@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from hellomeme.evaluation.reading import expression_distance, pose_distance
 from hellomeme.face.arkit import INDEX
 from hellomeme.face.detect import Face, FaceAnalyzer
 from hellomeme.face.rotation import to_angles
@@ -61,10 +62,8 @@ def follow(faces: list[Face | None], drivers: list[Face]) -> dict[str, float]:
     seen = [(face, driver) for face, driver in zip(faces, drivers, strict=True) if face is not None]
     if len(seen) < FEWEST:
         return figures
-    figures["aed"] = np.mean([np.abs(face.blendshapes - driver.blendshapes).mean() for face, driver in seen])
-    figures["apd"] = np.mean(
-        [np.abs(to_angles(face.rotation) - to_angles(driver.rotation)).mean() for face, driver in seen]
-    )
+    figures["aed"] = np.mean([expression_distance(a.blendshapes, b.blendshapes) for a, b in seen])
+    figures["apd"] = np.mean([pose_distance(a.rotation, b.rotation) for a, b in seen])
     for name in (*ANGLES, *FOLLOWED):
         ours, theirs = np.array([(control(face, name), control(driver, name)) for face, driver in seen]).T
         figures[name] = correlation(ours, theirs)

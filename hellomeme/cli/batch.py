@@ -8,16 +8,15 @@ cannot be used; nothing was done.
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from ..errors import HelloMemeError
 from . import common
+from .processes import gathered, own_gpu, place
 
 if TYPE_CHECKING:
     from .jobs import Job
@@ -45,7 +44,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def batch(options: argparse.Namespace, standard_error: TextIO) -> int:
     """Draws the pictures of a table, or this process's part of them, and returns the exit status."""
-    rank, processes = _rank()
+    rank, processes = place()
     own = Outcome()
     try:
         _run(own, options, rank, processes, standard_error)
@@ -55,7 +54,7 @@ def batch(options: argparse.Namespace, standard_error: TextIO) -> int:
             file=standard_error,
         )
         return 130
-    with _gathered(own, processes) as outcomes:
+    with gathered(own, processes) as outcomes:
         return _report(outcomes, standard_error if rank == 0 or len(outcomes) < processes else None)
 
 
@@ -132,16 +131,9 @@ def _draw(
     """
     if not jobs:
         return
-    import torch
-
     from .jobs import draw, made_from
 
-    own_gpu = (
-        f"cuda:{os.environ['LOCAL_RANK']}"
-        if torch.cuda.is_available() and "LOCAL_RANK" in os.environ
-        else None
-    )
-    reenactor = common.load(options, standard_error, own_gpu)
+    reenactor = common.load(options, standard_error, own_gpu())
     digests = {}
 
     def with_digests() -> Iterator[Job]:
@@ -164,40 +156,6 @@ def _draw(
 def _drawing_options(options: argparse.Namespace) -> str:
     """The options, other than settings and release, on which a result file depends; paths as typed."""
     return str((options.base, options.lora, options.original_size, options.no_label))
-
-
-def _rank() -> tuple[int, int]:
-    """(rank, number of processes), as `accelerate launch` and `torchrun` set them."""
-    try:
-        rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-        if 0 <= rank < processes:
-            return rank, processes
-    except ValueError:
-        pass
-    raise HelloMemeError(
-        "RANK and WORLD_SIZE in the environment do not fit together: unset them, or use accelerate launch."
-    )
-
-
-@contextmanager
-def _gathered(own: Outcome, processes: int) -> Iterator[list[Outcome]]:
-    """Yields the outcomes of all processes, or only the own one if they are not connected.
-
-    The processes wait for each other before and after: the launcher ends all of them when one of them fails.
-    """
-    if processes == 1 or "MASTER_ADDR" not in os.environ:
-        yield [own]
-        return
-    from torch import distributed
-
-    outcomes = [None] * processes
-    distributed.init_process_group("gloo", timeout=timedelta(days=30))
-    try:
-        distributed.all_gather_object(outcomes, own)
-        yield outcomes
-        distributed.barrier()
-    finally:
-        distributed.destroy_process_group()
 
 
 def _make_folder(folder: Path) -> None:

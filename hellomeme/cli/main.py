@@ -17,9 +17,14 @@ from typing import NoReturn, TextIO
 
 from ..errors import HelloMemeError
 from ..io.quiet import silenced
-from . import batch, image, video
+from . import batch, evaluate, image, video
 
-COMMANDS = (image, batch, video)  # in the order of the help; `add` of each module extends the parser
+COMMANDS = (
+    image,
+    batch,
+    video,
+    evaluate,
+)  # in the order of the help; `add` of each module extends the parser
 
 
 def main(arguments: list[str] | None = None) -> int:

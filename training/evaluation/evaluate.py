@@ -17,8 +17,8 @@ from PIL import Image
 from skimage.metrics import structural_similarity
 
 from hellomeme.errors import HelloMemeError
+from hellomeme.evaluation.baselines import warped
 from hellomeme.face.detect import FaceAnalyzer
-from training.evaluation.baselines import warped
 from training.evaluation.bench import Bench, Pair, add_arguments
 from training.pictures import psnr
 from training.readings import follow, read_back

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
-from scipy.interpolate import LinearNDInterpolator
 
 ANCHORS = 9  # along each side of the frame
 
@@ -15,6 +13,9 @@ def warped(frame: np.ndarray, landmarks: np.ndarray, target: np.ndarray) -> np.n
     Piecewise affine over the Delaunay triangles of the target; the border stays where it is. What the
     reference does not show (teeth behind closed lips, the far side of the face) cannot come into view.
     """
+    import cv2
+    from scipy.interpolate import LinearNDInterpolator
+
     height, width = frame.shape[:2]
     x, y = np.linspace(0, width - 1, ANCHORS), np.linspace(0, height - 1, ANCHORS)
     border = np.unique([(a, b) for a in x for b in y if a in (0, width - 1) or b in (0, height - 1)], axis=0)
