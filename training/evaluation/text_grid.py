@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from skimage.color import rgb2lab
 
-from hellomeme.pipeline import BLACK
+from hellomeme.inputs import BLACK
 from hellomeme.sampling.image import guided, sample
 from training.dataset import FIRST_IDENTITY
 from training.evaluation.bench import Bench
