@@ -120,6 +120,7 @@ class _Drawing:
         Raises HelloMemeError if the model cannot be loaded.
         """
         from ..evaluation.clips import make
+        from ..face.detect import FaceAnalyzer
 
         problems, missing = {}, []
         for task in tasks:
@@ -129,13 +130,15 @@ class _Drawing:
             except HelloMemeError as error:
                 problems[task.clip.name] = str(error)
         reenactor = common.load(self.options, self.standard_error, own_gpu()) if missing else None
-        for number, (task, digest) in enumerate(missing, 1):
-            name, counter = task.clip.name, frame_counter(self.standard_error) or (lambda *_: None)
-            try:
-                make(task, self.folder / name, digest, reenactor, self.settings, self.clip, counter)
-                self.tell(f"{name} is drawn, {number} of {len(missing)}")
-            except HelloMemeError as error:
-                problems[name] = str(error)
+        with FaceAnalyzer() as reader:
+            for number, (task, digest) in enumerate(missing, 1):
+                name, counter = task.clip.name, frame_counter(self.standard_error) or (lambda *_: None)
+                own = reenactor, self.settings, self.clip, reader, counter
+                try:
+                    make(task, self.folder / name, digest, *own)
+                    self.tell(f"{name} is drawn, {number} of {len(missing)}")
+                except HelloMemeError as error:
+                    problems[name] = str(error)
         return problems
 
     def report(self, problems: dict[str, str]) -> int:

@@ -23,7 +23,7 @@ from PIL import Image
 
 from ..errors import HelloMemeError
 from ..face.crop import Crop
-from ..face.detect import Face
+from ..face.detect import Face, FaceAnalyzer
 from ..face.motion import Motion
 from ..face.retarget import held_turns, retarget
 from ..face.smooth import bridged, smoothed
@@ -117,12 +117,14 @@ def make(
     reenactor: Reenactor,
     settings: Settings,
     clip: ClipSettings,
+    reader: FaceAnalyzer,
     progress: Progress,
 ) -> int:
     """Draws a task into `folder`, which appears when it is complete; returns the number of frames.
 
-    settings: resolved ones, from `settings_for`. progress: as for `Reenactor.video`. Raises HelloMemeError
-    for a clip that cannot be read, or has no face in its first frame or in most frames.
+    settings: resolved ones, from `settings_for`. reader: reads the driver's frames as the results will be
+    read. progress: as for `Reenactor.video`. Raises HelloMemeError for a clip that cannot be read, or has no
+    face in its first frame or in most frames.
     """
     prefix = f".{folder.name[:40]}-"
     try:
@@ -132,7 +134,7 @@ def make(
     except OSError as error:
         raise HelloMemeError(f"The folder {folder} cannot be made: {error.strerror or error}.") from error
     try:
-        frames = _draw(task, draft, reenactor, settings, clip, progress)
+        frames = _draw(task, draft, reenactor, settings, clip, reader, progress)
         (draft / FACTS).write_text(json.dumps({"made_from": digest, "frames": frames}), encoding="utf-8")
         if folder.exists():
             shutil.rmtree(folder)
@@ -146,27 +148,32 @@ def make(
 
 
 def _draw(
-    task: Task, draft: Path, reenactor: Reenactor, settings: Settings, clip: ClipSettings, progress: Progress
+    task: Task,
+    draft: Path,
+    reenactor: Reenactor,
+    settings: Settings,
+    clip: ClipSettings,
+    reader: FaceAnalyzer,
+    progress: Progress,
 ) -> int:
     release = reenactor.release
-    emotion = None if reenactor.emotion_encoder is None else reenactor.emotion
     motion, crop, selection = read_motion(
-        task.clip, settings, clip, reenactor.analyzer, release.crop_scale, emotion, progress
+        task.clip, settings, clip, reenactor.analyzer, release.crop_scale, reenactor.encoders, progress
     )
     if len(motion) < 2:
         raise HelloMemeError("The clip has one frame, which is the reference: give a longer one.")
-    motion.save(draft / DRIVER_MOTION)  # as it was read: what the results are compared with
     portrait = first_portrait(task.reference, reenactor, None if task.is_cross else crop)
     reference = reenactor.set_reference(portrait)
 
     frames = read_frames(task.clip, selection.driver_rate, selection.start, len(motion))
     driver = (crop.apply(frame, release.size) for frame in frames)
-    _draw_baselines(
-        driver, draft, task.is_cross, reenactor, reference, lambda t: progress("baselines", t, len(motion))
+    count = len(motion)
+    faces = _draw_baselines(
+        driver, draft, task.is_cross, reader, reference, lambda t: progress("baselines", t, count)
     )
+    Motion.from_faces(faces, Crop(0, 0, release.size)).save(draft / DRIVER_MOTION)
 
     # From the motion that the command `video` would draw from
-    settings = replace(settings, translation=0.0 if task.is_cross else 1.0)
     motion = smoothed(bridged(motion), float(selection.driver_rate), clip.smoothing)
     motion, _ = held_turns(retarget(motion, reference.motion, settings, clip), release.turns)
     for t, frame in enumerate(reenactor.frames(reference, motion, settings, clip, progress)):
@@ -185,9 +192,7 @@ def first_portrait(path: Path, reenactor: Reenactor, crop: Crop | None = None) -
     portrait = reenactor.portrait(frame, "reference")
     if crop is None:
         return portrait
-    motion = Motion.from_faces([portrait.face], crop)
-    if portrait.motion.emotion is not None:
-        motion = motion.with_emotion(portrait.motion.emotion)
+    motion = reenactor.encoders.read(frame, portrait.face, Motion.from_faces([portrait.face], crop))
     picture = Image.fromarray(crop.apply(frame, reenactor.release.size))
     return Portrait(picture, portrait.face, motion, crop, frame)
 
@@ -196,21 +201,23 @@ def _draw_baselines(
     driver: Iterator[np.ndarray],
     draft: Path,
     is_cross: bool,
-    reenactor: Reenactor,
+    reader: FaceAnalyzer,
     reference: ReferencePortrait,
     progress: Callable[[int], None],
-) -> None:
+) -> list[Face | None]:
     """Saves the driver's frames (S, S, 3), the reference copied, and the reference warped from its landmarks
-    to the driver's; in a frame without a face it stays as it was."""
+    to the driver's; in a frame without a face it stays as it was. Returns the driver's faces."""
     picture = last = np.asarray(reference.picture)
-    own = reference.crop.face(reference.face, reenactor.release.size)
+    own, faces = reader.face(picture, "reference"), []
     for t, frame in enumerate(driver):
-        face = next(iter(reenactor.analyzer.faces(frame)), None)
+        face = next(iter(reader.faces(frame)), None)
+        faces.append(face)
         if face is not None:
             last = warped(picture, own.landmarks, (_placed(face, own) if is_cross else face).landmarks)
         for system, image in ((DRIVER, frame), (COPIED, picture), (WARPED, last)):
             save(image, draft / system, t)
         progress(t + 1)
+    return faces
 
 
 def _placed(face: Face, own: Face) -> Face:
@@ -219,7 +226,7 @@ def _placed(face: Face, own: Face) -> Face:
     return face.mapped(factor, own.centre - factor * face.centre)
 
 
-def save(picture: np.ndarray, folder: Path, t: int) -> None:
+def save(picture: np.ndarray, folder: Path, t: int) -> list[Face | None]:
     """Writes frame t (S, S, 3) uint8 of a system, without loss."""
     folder.mkdir(exist_ok=True)
     Image.fromarray(picture).save(folder / f"{t:06d}.png", compress_level=1)
