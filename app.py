@@ -19,6 +19,7 @@ import threading
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # no requests to other hosts
 
+from hellomeme.cli.common import add_expression_type
 from hellomeme.errors import HelloMemeError
 from page import components, drawing, state
 from page.layout import build
@@ -32,7 +33,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Opens the page, and returns when it is closed. arguments: of the command line, without the program."""
     options = parse(arguments)
     limit_heaps()
-    state.STATE = state.State(options.release, options.base, options.lora, options.device)
+    state.STATE = state.State(
+        options.release, options.base, options.lora, options.device, options.expression_type
+    )
     try:
         page = build()
     except HelloMemeError as error:
@@ -80,6 +83,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--base", help="base model for it: hub id, diffusers folder or .safetensors file")
     parser.add_argument("--lora", action="append", default=[], help="LoRA file for it; may be repeated")
+    add_expression_type(parser)
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best there is)")
     options = parser.parse_args(arguments)
     if options.mcp and not supports_mcp():

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from .errors import HelloMemeError, NoFaceError
-from .expression import ExpressionEncoders
+from .expression import ExpressionEncoders, Reading
 from .face.conditions import condition_pictures
 from .face.crop import Crop
 from .face.detect import FaceAnalyzer
@@ -126,13 +126,7 @@ def make_clip(
     scale = release.crop_scale
     motion, crop, selection = read_motion(driver, settings, clip, analyzer, scale, encoders, progress)
     without_face = int((~motion.valid).sum())
-    if encoders.emotion is None:
-        motion = replace(motion, emotion=None)
-    elif motion.emotion is None:
-        raise HelloMemeError(
-            f"The motion file holds no emotion codes, which {release.name} needs: make it "
-            "again from the driver with this release."
-        )
+    motion = encoders.needed(motion, release.name)
     motion = smoothed(bridged(motion), float(selection.driver_rate), clip.smoothing)
     motion, _ = held_turns(retarget(motion, reference, settings, clip), release.turns)
 
@@ -194,16 +188,24 @@ def read_motion(
                 "No face in any of the frames chosen from the motion file: choose more, or another start."
             )
         return replace(motion, rate=selection.output_rate), None, selection
-    frames = read_frames(driver, selection.driver_rate, selection.start, selection.count)
+
+    def frames() -> Iterator[np.ndarray]:
+        return read_frames(driver, selection.driver_rate, selection.start, selection.count)
+
+    def show(phase: str) -> Callable[[int], None]:
+        return lambda done: progress(phase, min(done, selection.count), selection.count)
+
+    reading = Reading(encoders or ExpressionEncoders())
     motion, crop = analyse(
-        frames,
+        frames(),
         selection.driver_rate,
         analyzer,
         crop_scale,
         settings.driver_face,
-        None if encoders is None or encoders.emotion is None else encoders.emotion_code,
-        lambda done: progress("analysing", min(done, selection.count), selection.count),
+        reading.see,
+        show("analysing"),
     )
+    motion = reading.complete(motion, frames, show("reading eyes and mouth"))
     return replace(motion, rate=selection.output_rate), crop, selection
 
 

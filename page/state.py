@@ -32,8 +32,8 @@ CACHE_SIZE = 6  # portraits, and prepared references: enough for the few visitor
 class State:
     """The options that the page was started with, and what it has loaded and measured since.
 
-    release, base, loras, device: as for `hellomeme.releases.load.load`; base and LoRA files are used for that
-    release only.
+    release, base, loras, device, expression_type: as for `hellomeme.releases.load.load`; base, LoRA files and
+    expression type are used for that release only.
     """
 
     def __init__(
@@ -42,7 +42,9 @@ class State:
         base: str | None = None,
         loras: tuple[str, ...] = (),
         device: str | None = None,
+        expression_type: str | None = None,
     ):
+        self.expression_type = expression_type
         self.release, self.base, self.loras, self.device = release, base, tuple(loras), device
         self.reenactors: dict[tuple[str, str], Reenactor] = {}
         self.portraits: OrderedDict[tuple, Portrait] = OrderedDict()
@@ -73,7 +75,7 @@ class State:
     def reenactor(self, release: str, expression_type: str | None = None) -> Reenactor:
         """The reenactor of a release, loaded at the first use. expression_type: of its control nets; None
         for the release's default."""
-        expression_type = expression_type or find(release).expression_type
+        expression_type = expression_type or self.default_type(release)
         key = release, expression_type
         if (reenactor := self.reenactors.get(key)) is not None:
             return reenactor  # without the lock: faces are detected while another visitor's run draws
@@ -81,6 +83,11 @@ class State:
             if key not in self.reenactors:
                 self.reenactors[key] = self._load(release, expression_type)
             return self.reenactors[key]
+
+    def default_type(self, release: str) -> str:
+        """The expression type of a release that the page was started with, or the release's own."""
+        started = self.expression_type if release == self.release else None
+        return started or find(release).expression_type
 
     def _load(self, release: str, expression_type: str) -> Reenactor:
         import_networks()
@@ -161,7 +168,7 @@ class State:
             if self.drawing_lock.acquire(blocking=False):
                 try:
                     self.references.clear()
-                    first = self.release, find(self.release).expression_type
+                    first = self.release, self.default_type(self.release)
                     self.reenactors = {key: value for key, value in self.reenactors.items() if key == first}
                 finally:
                     self.drawing_lock.release()

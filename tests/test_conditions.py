@@ -6,10 +6,11 @@ import pytest
 import skimage.data
 
 from hellomeme.face import conditions
-from hellomeme.face.conditions import EMOTION_TEMPLATE, PARTS_TEMPLATE, Calibration
+from hellomeme.face.conditions import EMOTION_TEMPLATE, Calibration
 from hellomeme.face.crop import Crop
 from hellomeme.face.detect import FaceAnalyzer
 from hellomeme.face.motion import FOCAL, Motion
+from hellomeme.face.parts import PARTS_TEMPLATE
 
 
 def rotation(pitch=0.0, yaw=0.0, roll=0.0):
@@ -181,31 +182,3 @@ def test_emotion_input(astronaut):
     assert -1 <= picture.min() < -0.9 and 0.8 < picture.max() <= 1
     aligned = conditions.align(frame, face, EMOTION_TEMPLATE)
     np.testing.assert_allclose(picture[0], aligned[..., 0] / 127.5 - 1, atol=1e-6)
-
-
-def test_face_parts(astronaut):
-    frame, face, _ = astronaut
-    painted = frame.copy()  # an eye in red, the other in green, the mouth in blue
-    for indices, colour in (
-        ((33, 133, 159, 145), (255, 0, 0)),
-        ((263, 362, 386, 374), (0, 255, 0)),
-        ((61, 291, 0, 17), (0, 0, 255)),
-    ):
-        centre = face.landmarks[list(indices)].mean(0).round().astype(int).tolist()
-        cv2.circle(painted, centre, 12, colour, -1)
-    parts = conditions.face_parts([painted, painted], [face, face])
-    assert parts.shape == (2, 3, 256, 256, 3) and parts.dtype == np.uint8
-    np.testing.assert_array_equal(parts[0], parts[1])
-    for part, picture in enumerate(parts[0].astype(int)):
-        pure = [(picture[..., c] - np.delete(picture, c, 2).max(2) > 200).sum() for c in range(3)]
-        assert pure[part] > 2000 and sum(pure) == pure[part]
-    mouth = (parts[0, 2][..., 2].astype(int) - parts[0, 2][..., :2].max(2)) > 200
-    assert np.abs(np.argwhere(mouth).mean(0) - 128).max() < 25
-    clip = conditions.clip_input(parts)
-    assert clip.shape == (2, 3, 3, 224, 224) and clip.dtype == np.float32
-    grey = conditions.clip_input(np.full((256, 256, 3), 128, np.uint8))
-    mean, spread = (
-        np.array([0.48145466, 0.4578275, 0.40821073]),
-        np.array([0.26862954, 0.26130258, 0.27577711]),
-    )
-    np.testing.assert_allclose(grey[:, 100, 100], (128 / 255 - mean) / spread, atol=1e-5)

@@ -31,6 +31,7 @@ def made(frames, seed, emotion=True):
         np.ones(frames, bool),
         rng.normal(size=(frames, 548)).astype(np.float32) if emotion else None,
         Fraction(30000, 1001),
+        rng.normal(size=(frames, 3, 1024)).astype(np.float32) if emotion else None,
     )
 
 
@@ -55,6 +56,7 @@ def test_strength_0_is_the_references_own_code(reference, driver):
     for frame in range(5):
         np.testing.assert_array_equal(result.blendshapes[frame], reference.blendshapes[0])
         np.testing.assert_array_equal(result.emotion[frame], reference.emotion[0])
+        np.testing.assert_array_equal(result.face_parts[frame], reference.face_parts[0])
         np.testing.assert_allclose(result.rotation[frame], reference.rotation[0], atol=1e-12)
         np.testing.assert_allclose(result.origin[frame], reference.origin[0], atol=1e-9)
         assert result.scale[frame] == pytest.approx(reference.scale[0])
@@ -64,6 +66,7 @@ def test_strength_1_is_the_drivers(reference, driver):
     result = driver.onto(reference, expression=1, head=1)
     np.testing.assert_array_equal(result.blendshapes, driver.blendshapes)
     np.testing.assert_array_equal(result.emotion, driver.emotion)
+    np.testing.assert_array_equal(result.face_parts, driver.face_parts)
     np.testing.assert_allclose(result.rotation, driver.rotation, atol=1e-9)
     np.testing.assert_allclose(result.origin, np.tile(reference.origin, (5, 1)), atol=1e-9)  # place stays
     np.testing.assert_allclose(result.scale, np.tile(reference.scale, 5))
@@ -77,6 +80,8 @@ def test_strengths_between_and_above(reference, driver, strength):
     assert result.blendshapes.dtype == result.emotion.dtype == np.float32
     emotion = reference.emotion + strength * (driver.emotion - reference.emotion)
     np.testing.assert_allclose(result.emotion, emotion, atol=1e-5)
+    parts = reference.face_parts + strength * (driver.face_parts - reference.face_parts)
+    np.testing.assert_allclose(result.face_parts, parts, atol=1e-5)
     if strength > 1:
         assert np.abs(code - np.clip(code, 0, 1)).max() > 0.1  # the clip had something to do
 
@@ -122,10 +127,9 @@ def test_emotion_codes_of_both_or_of_none(reference, driver):
             a.onto(b)
         assert (
             str(caught.value)
-            == "Emotion codes are needed of both the reference and the driver, or of neither."
+            == "Emotion codes and embeddings of face parts are needed of both the reference and the driver, "
+            "or of neither."
         )
-    code = np.zeros((5, 548))
-    assert made(5, 1, emotion=False).with_emotion(code).emotion.dtype == np.float32
 
 
 def face(x, smile):
@@ -208,6 +212,7 @@ def bad_files(folder):
         "wrong count": changed(scale=np.ones(3)),
         "wrong width": changed(blendshapes=np.zeros((4, 52), np.float32)),
         "wrong code": changed(emotion=np.zeros((4, 512), np.float32)),
+        "wrong embeddings": changed(face_parts=np.zeros((4, 3, 768), np.float32)),
         "not numbers": changed(scale=np.array(["a"] * 4)),
         "NaN": changed(origin=np.full((4, 2), np.nan)),
         "no rotations": changed(rotation=np.ones((4, 3, 3))),

@@ -218,7 +218,7 @@ def test_the_emotion_code_goes_where_it_is_asked_for(loaded):
 
 @pytest.mark.parametrize(("negative", "value"), [("black picture", -1.0), ("zeros", 0.0)])
 def test_the_release_chooses_the_negative_of_an_emotion_code(loaded, negative, value):
-    encoders = ExpressionEncoders(MeanEncoder(), negative)
+    encoders = ExpressionEncoders(MeanEncoder(), negative_emotion=negative)
     reenactor = Reenactor(loaded[0], loaded[2], encoders, ColourAnalyzer())
     arguments = encoders.arguments(reenactor.portrait(picture(0.5, 0.1)).motion, {"pd_fpg"})
     assert arguments.keys() == {"emotion", "negative_emotion"}

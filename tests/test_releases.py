@@ -35,6 +35,7 @@ def v1(**changes):
         "root": CASE / "hub",
         "base": Source.of(CASE / "checkpoint"),
         "emotion_encoder": None,
+        "face_parts_encoder": None,
         "text_width": None,
         **changes,
     }

@@ -81,8 +81,13 @@ def test_a_blink_and_a_turn_stay_when_and_what_they_were():
 
 def test_emotion_codes_are_smoothed_too():
     codes = np.random.default_rng(0).normal(size=(40, 548)).astype(np.float32)
-    result = smoothed(motion(40, emotion=codes), RATE, 1).emotion
+    clip = motion(40, emotion=codes)
+    result = smoothed(clip, RATE, 1).emotion
     assert result.dtype == np.float32 and restlessness(result) < restlessness(codes)
+    parts = np.random.default_rng(1).normal(size=(40, 3, 1024)).astype(np.float32)
+    both = smoothed(dataclasses.replace(clip, face_parts=parts), RATE, 1)
+    assert both.face_parts.shape == parts.shape and restlessness(both.face_parts) < restlessness(parts)
+    np.testing.assert_array_equal(both.emotion, result)
 
 
 def test_the_filter_keeps_constants():
@@ -94,7 +99,9 @@ def test_gaps_are_bridged_and_ends_are_held():
     clip = motion(
         6, np.array([9, 0.2, 9, 9, 0.8, 9])[:, None] / 1, [90, 0, 90, 90, 30, 90], [0, 1, 0, 0, 1, 0]
     )
-    result = bridged(clip)
+    parts = np.array([9, 2, 9, 9, 8, 9], np.float32)[:, None, None]
+    result = bridged(dataclasses.replace(clip, face_parts=parts))
+    np.testing.assert_allclose(result.face_parts[:, 0, 0], [2, 2, 4, 6, 8, 8], atol=1e-6)
     np.testing.assert_allclose(result.blendshapes[:, 7], [0.2, 0.2, 0.4, 0.6, 0.8, 0.8], atol=1e-6)
     np.testing.assert_allclose(result.rotation, yaw(0, 0, 10, 20, 30, 30), atol=1e-9)
     assert result.valid.tolist() == clip.valid.tolist()
@@ -146,7 +153,10 @@ def test_a_region_moves_and_the_rest_is_the_references(region):
     codes = np.ones((2, 548), np.float32)
     driver = dataclasses.replace(motion(2, 0.9, [20, 30], emotion=codes), origin=np.full((2, 2), 300.0))
     driver.origin[1] += 20
-    reference = dataclasses.replace(REFERENCE, emotion=np.zeros((1, 548), np.float32))
+    driver = dataclasses.replace(driver, face_parts=np.ones((2, 3, 1024), np.float32))
+    reference = dataclasses.replace(
+        REFERENCE, emotion=np.zeros((1, 548), np.float32), face_parts=np.zeros((1, 3, 1024), np.float32)
+    )
     result = retarget(driver, reference, Settings(translation=1), ClipSettings(region=region))
     moves = {
         name: bool(result.blendshapes[0, INDEX[name]] > 0.5)
@@ -155,6 +165,7 @@ def test_a_region_moves_and_the_rest_is_the_references(region):
     eyes, mouth = region in ("expression", "eyes"), region in ("expression", "mouth")
     assert moves == {"eyeBlinkLeft": eyes, "browInnerUp": eyes, "jawOpen": mouth}
     assert (result.emotion[0, :6].all(), result.emotion[0, 36:].all()) == (eyes, mouth)
+    assert result.face_parts[0].all(1).tolist() == [eyes, eyes, mouth]
     turned = not np.allclose(result.rotation, reference.rotation)
     shifted = not np.allclose(result.origin, reference.origin)
     assert turned == shifted == (region == "head")

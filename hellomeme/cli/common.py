@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from ..io import metadata
+from ..releases.networks import CHOICES
 from ..settings import Settings
 from .progress import download_bars
 
@@ -29,9 +30,20 @@ def add_model_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--lora", action="append", default=[], metavar="FILE", help="LoRA file for the base; may be repeated"
     )
+    add_expression_type(command)
     command.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best there is)")
     command.add_argument(
         "-v", "--verbose", action="store_true", help="let the libraries log to standard error"
+    )
+
+
+def add_expression_type(command: argparse.ArgumentParser) -> None:
+    """The option that chooses the control nets."""
+    command.add_argument(
+        "--expression-type",
+        choices=tuple(CHOICES),
+        help="what carries the expression, where the release has control nets for it: emotion codes "
+        "(pd_fpg), ARKit coefficients (drive_coeff), or both added up (default: the release's)",
     )
 
 
@@ -99,6 +111,7 @@ def load(options: argparse.Namespace, standard_error: TextIO, device: str | None
         base=options.base,
         device=options.device or device,
         loras=options.lora,
+        expression_type=options.expression_type,
         progress=download_bars(standard_error),
     )
 

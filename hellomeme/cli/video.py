@@ -9,7 +9,7 @@ from typing import TextIO
 from ..io.atomic import check_output
 from ..settings import ClipSettings, Settings
 from . import common
-from .progress import frame_counter
+from .progress import download_bars, frame_counter
 
 PICTURE_FIELDS, CLIP_FIELDS = dataclasses.fields(Settings), dataclasses.fields(ClipSettings)
 # What the command `motion` uses of them
@@ -46,12 +46,16 @@ def motion(options: argparse.Namespace, standard_error: TextIO) -> None:
     _check_driver(options.driver)
 
     from ..face.detect import FaceAnalyzer
-    from ..releases.load import find
+    from ..releases.load import choose_device, choose_dtype, find
+    from ..releases.networks import chosen_controls, expression_types, load_encoders
     from ..video import read_motion
 
     row, encoders = find(options.release), None
-    if row.emotion_encoder is not None:
-        encoders = common.load(options, standard_error).encoders
+    types = expression_types(row, options.expression_type)
+    chosen_controls(row, types)  # refuses what the release has not
+    if row.emotion_encoder is not None or row.face_parts_encoder is not None:
+        device, progress = choose_device(options.device), download_bars(standard_error)
+        encoders = load_encoders(row, types, device, choose_dtype(device), progress)
     with FaceAnalyzer() as analyzer:
         counter = frame_counter(standard_error) or (lambda *_: None)
         found, *_ = read_motion(options.driver, settings, clip, analyzer, row.crop_scale, encoders, counter)

@@ -1,16 +1,14 @@
-"""Inputs of the control nets and expression encoders: the condition picture, and aligned faces."""
+"""The condition picture of the control nets, and the aligned face of the emotion encoder."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from PIL import Image
 
-from .detect import BROWS, EYES, HALF_SIDE, MOUTH, Face
+from .detect import HALF_SIDE, Face
 from .drawing import FaceShape, draw_face
 from .motion import FOCAL, FRAME, Motion
 from .rotation import from_angles
@@ -99,19 +97,6 @@ EMOTION_TEMPLATE = Template(
         291: (0.5977, 0.525),  # mouth corners
     },
 )
-PARTS_TEMPLATE = Template(
-    512,
-    {
-        168: (0.5095, 0.4013),  # between the eyes
-        33: (0.2926, 0.4020),
-        263: (0.7220, 0.4086),  # outer corners of the eyes, image-left first
-        291: (0.6342, 0.7168),
-        61: (0.3844, 0.7172),  # mouth corners
-    },
-)
-# image-left eye with brow, image-right eye with brow, mouth: first halves of EYES and BROWS are image-left
-PARTS = (EYES[:16] + BROWS[:10], EYES[16:] + BROWS[10:], MOUTH)
-PART_SIDE, PART_SIZE, PART_BLUR, CLIP_SIZE = 1.2, 256, 5, 224
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -146,42 +131,3 @@ def align(frame: np.ndarray, face: Face, template: Template) -> np.ndarray:
 def emotion_input(frame: np.ndarray, face: Face) -> np.ndarray:
     """(3, 224, 224) float32 in [-1, 1]: the input of `FanEncoder`, from a frame (H, W, 3) uint8."""
     return align(frame, face, EMOTION_TEMPLATE).transpose(2, 0, 1).astype(np.float32) / 127.5 - 1
-
-
-def face_parts(frames: Sequence[np.ndarray], faces: Sequence[Face]) -> np.ndarray:
-    """(T, 3, 256, 256, 3) uint8: image-left eye with brow, image-right eye with brow, and mouth of each face.
-
-    frames: T of (H, W, 3) uint8. Each part is a square of 1.2 times its largest extent in any frame of the
-    aligned face, blurred 5 x 5.
-    """
-    matrices = [to_template(face, PARTS_TEMPLATE) for face in faces]
-    aligned = [
-        face.landmarks @ matrix[:, :2].T + matrix[:, 2] for face, matrix in zip(faces, matrices, strict=True)
-    ]
-    pictures = np.empty((len(faces), len(PARTS), PART_SIZE, PART_SIZE, 3), np.uint8)
-    for part, indices in enumerate(PARTS):
-        low = np.stack([points[list(indices)].min(0) for points in aligned])
-        high = np.stack([points[list(indices)].max(0) for points in aligned])
-        side = PART_SIDE * (high - low).max()
-        zoom = PART_SIZE / side
-        for t, corner in enumerate((low + high - side) / 2):
-            matrix = zoom * matrices[t] - np.array([[0, 0, zoom * corner[0]], [0, 0, zoom * corner[1]]])
-            pictures[t, part] = cv2.blur(warp(frames[t], matrix, PART_SIZE), (PART_BLUR, PART_BLUR))
-    return pictures
-
-
-def clip_input(pictures: np.ndarray) -> np.ndarray:
-    """(..., H, W, 3) uint8 -> (..., 3, 224, 224) float32, the input of CLIP's vision model."""
-    from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
-
-    flat = pictures.reshape(-1, *pictures.shape[-3:])
-    small = np.stack(
-        [
-            np.asarray(Image.fromarray(picture).resize((CLIP_SIZE, CLIP_SIZE), Image.Resampling.BICUBIC))
-            for picture in flat
-        ]
-    )
-    values = (small / 255 - OPENAI_CLIP_MEAN) / OPENAI_CLIP_STD
-    return (
-        values.transpose(0, 3, 1, 2).astype(np.float32).reshape(*pictures.shape[:-3], 3, CLIP_SIZE, CLIP_SIZE)
-    )

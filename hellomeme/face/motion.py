@@ -23,8 +23,9 @@ FRAME = 512  # px: side of the crop in which motion is measured, at any resoluti
 FOCAL = 241.43  # px: focal length of the pose camera of the released weights, for that side
 MAX_T_Z = -0.5  # half sides of the pose square: a head comes no nearer to the pose camera
 EMOTION_WIDTH = 548
+CODES = {"emotion": (EMOTION_WIDTH,), "face_parts": (3, 1024)}  # arrays that may be None: shape of a frame
 FORMAT = "hellomeme motion 1"
-MAX_FILE_SIZE = 1 << 29  # bytes, unpacked: about 200,000 frames
+MAX_FILE_SIZE = 1 << 31  # bytes, unpacked: about 140,000 frames with all codes
 # Frames per second in a file: from one frame of a clip that lasts a day (frames that are spread over a clip
 # are saved with their own rate) to the rate of a high-speed camera.
 MIN_RATE, MAX_RATE = Fraction(1, 86_400), Fraction(1000)
@@ -41,6 +42,7 @@ class Motion:
     valid:       (T,) bool: False where no face was found and the values are those of another frame
     emotion:     (T, 548) float32, codes of `FanEncoder`, or None
     rate:        frames per second of the clip it was measured in, exact, or None
+    face_parts:  (T, 3, 1024) float32, CLIP embeddings of image-left eye, image-right eye and mouth, or None
     """
 
     blendshapes: np.ndarray
@@ -50,6 +52,7 @@ class Motion:
     valid: np.ndarray
     emotion: np.ndarray | None = None
     rate: Fraction | None = None
+    face_parts: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.blendshapes)
@@ -74,9 +77,10 @@ class Motion:
             valid,
         )
 
-    def with_emotion(self, emotion: np.ndarray) -> Motion:
-        """A copy with emotion codes (T, 548)."""
-        return replace(self, emotion=np.asarray(emotion, np.float32))
+    @property
+    def codes(self) -> dict[str, np.ndarray]:
+        """The arrays of CODES that are not None, by name."""
+        return {name: value for name in CODES if (value := getattr(self, name)) is not None}
 
     def at(self, frames: Sequence[int] | np.ndarray) -> Motion:
         """The frames with these indices, in this order."""
@@ -103,26 +107,28 @@ class Motion:
         """This driver's motion, as the reference (one frame) performs it.
 
         expression: reference + expression * (driver - reference), for blendshapes (clipped to [0, 1]) and
-            emotion codes (not clipped). 0 is the reference's own, 1 the driver's, above 1 exaggerates.
+            emotion codes and embeddings (not clipped). 0 is the reference's own, 1 the driver's, above 1
+            exaggerates.
         head: the same for the rotation, along the shortest arc.
         translation: t = t_ref + translation * (t_driver - t_driver[since]). A picture is its own frame
             `since`: it stays at the reference's place.
         since: the index of the driver's frame from which translation is measured.
-        Raises HelloMemeError if only one of the two has emotion codes.
+        Raises HelloMemeError if only one of the two has emotion codes, or embeddings of face parts.
         """
-        if (self.emotion is None) != (reference.emotion is None):
+        if self.codes.keys() != reference.codes.keys():
             raise HelloMemeError(
-                "Emotion codes are needed of both the reference and the driver, or of neither."
+                "Emotion codes and embeddings of face parts are needed of both the reference and the driver, "
+                "or of neither."
             )
         blendshapes = np.clip(_between(reference.blendshapes, self.blendshapes, expression), 0, 1)
-        emotion = None if self.emotion is None else _between(reference.emotion, self.emotion, expression)
+        codes = {name: _between(reference.codes[name], own, expression) for name, own in self.codes.items()}
         start = Rotation.from_matrix(reference.rotation)
         turn = (start.inv() * Rotation.from_matrix(self.rotation)).as_rotvec()
         rotation = (start * Rotation.from_rotvec(head * turn)).as_matrix()
         place = reference.translation + translation * (self.translation - self.translation[since : since + 1])
         scale = FOCAL / -np.minimum(place[:, 2], MAX_T_Z)
         origin = FRAME / 2 + place[:, :2] * [1, -1] * scale[:, None] / HALF_SIDE
-        return Motion(blendshapes, rotation, origin, scale, self.valid.copy(), emotion)
+        return Motion(blendshapes, rotation, origin, scale, self.valid.copy(), **codes)
 
     def save(self, path: str | Path) -> None:
         """Writes the arrays as .npz, atomically. The file holds no pictures. HelloMemeError if that fails."""
@@ -167,12 +173,10 @@ class Motion:
             "origin": (frames, 2),
             "scale": (frames,),
             "valid": (frames,),
-            "emotion": (frames, EMOTION_WIDTH),
         }
+        shapes |= {name: (frames, *CODES[name]) for name in self.codes}
         for name, shape in shapes.items():
             value = getattr(self, name)
-            if name == "emotion" and value is None:
-                continue
             kinds = "b" if name == "valid" else "fb"
             if (
                 frames == 0

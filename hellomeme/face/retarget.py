@@ -17,7 +17,9 @@ from .rotation import ANGLES, from_angles, to_angles
 # Which of the 51 blendshapes belong to a region
 EYE_SHAPES = np.array([name.startswith(("eye", "brow")) for name in ARKIT_NAMES])
 MOUTH_SHAPES = np.array([name.startswith(("mouth", "jaw", "cheekPuff", "nose")) for name in ARKIT_NAMES])
-EMOTION_EYES, EMOTION_MOUTH = slice(0, 6), slice(36, 548)  # of FanEncoder's code; the mood is between them
+# The eyes' and the mouth's part of a code of `Motion`; in FanEncoder's, the mood is between them
+CODES_EYES = {"emotion": slice(0, 6), "face_parts": slice(0, 2)}
+CODES_MOUTH = {"emotion": slice(36, 548), "face_parts": slice(2, 3)}
 
 
 def retarget(driver: Motion, reference: Motion, settings: Settings, clip: ClipSettings) -> Motion:
@@ -79,7 +81,7 @@ def relative(driver: Motion, reference: Motion, neutral: int) -> Motion:
         blendshapes=shifted(driver.blendshapes, reference.blendshapes),
         # The rotation since the neutral frame, in camera axes: a shake of the head stays level
         rotation=driver.rotation @ driver.rotation[neutral].T @ reference.rotation[0],
-        emotion=None if driver.emotion is None else shifted(driver.emotion, reference.emotion),
+        **{name: shifted(code, reference.codes[name]) for name, code in driver.codes.items()},
     )
 
 
@@ -91,22 +93,17 @@ def restricted(motion: Motion, reference: Motion, region: str) -> Motion:
     if region == "all":
         return motion
 
-    def still(name: str) -> np.ndarray | None:
-        value = getattr(reference, name)
-        return None if value is None else np.repeat(value, len(motion), 0)
+    def still(value: np.ndarray) -> np.ndarray:
+        return np.repeat(value, len(motion), 0)
 
-    place = {name: still(name) for name in ("rotation", "origin", "scale")}
+    place = {name: still(getattr(reference, name)) for name in ("rotation", "origin", "scale")}
+    blendshapes = still(reference.blendshapes)
+    codes = {name: still(code) for name, code in reference.codes.items()}
     if region == "head":
-        return replace(motion, blendshapes=still("blendshapes"), emotion=still("emotion"))
+        return replace(motion, blendshapes=blendshapes, **codes)
     if region == "expression":
         return replace(motion, **place)
-    moving, part = (EYE_SHAPES, EMOTION_EYES) if region == "eyes" else (MOUTH_SHAPES, EMOTION_MOUTH)
-    emotion = still("emotion")
-    if emotion is not None:
-        emotion[:, part] = motion.emotion[:, part]
-    return replace(
-        motion,
-        blendshapes=np.where(moving, motion.blendshapes, still("blendshapes")),
-        emotion=emotion,
-        **place,
-    )
+    moving, parts = (EYE_SHAPES, CODES_EYES) if region == "eyes" else (MOUTH_SHAPES, CODES_MOUTH)
+    for name, code in codes.items():
+        code[:, parts[name]] = motion.codes[name][:, parts[name]]
+    return replace(motion, blendshapes=np.where(moving, motion.blendshapes, blendshapes), **codes, **place)

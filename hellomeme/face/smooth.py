@@ -13,8 +13,9 @@ from .motion import Motion
 
 MIN_CUTOFF = 0.5  # Hz: cutoff at speed 0 and strength 1; at strength s it is MIN_CUTOFF / s
 # Beta of the One-Euro filter: Hz of cutoff per unit of speed. Units per second: the range of a blendshape;
-# radians; half sides of the pose square; logarithm of the scale; standard deviations of the code.
-BETA = {"blendshapes": 6.0, "rotation": 10.0, "origin": 6.0, "scale": 10.0, "emotion": 2.0}
+# radians; half sides of the pose square; logarithm of the scale; standard deviations of a code.
+BETA = {"blendshapes": 6.0, "rotation": 10.0, "origin": 6.0, "scale": 10.0, "codes": 2.0}
+COLUMNS = 128  # of a code that are filtered at once
 SPEED_WINDOW = 0.04  # s: standard deviation of the Gaussian, and half width of the maximum, of a speed
 
 
@@ -41,7 +42,7 @@ def bridged(motion: Motion) -> Motion:
         rotation=(start * Rotation.from_rotvec(share[:, None] * turn)).as_matrix(),
         origin=mixed(motion.origin),
         scale=mixed(motion.scale),
-        emotion=None if motion.emotion is None else mixed(motion.emotion),
+        **{name: mixed(code) for name, code in motion.codes.items()},
     )
 
 
@@ -61,17 +62,23 @@ def smoothed(motion: Motion, rate: float, strength: float) -> Motion:
     rotation = Rotation.from_matrix(motion.rotation)
     mean = rotation.mean()
     turns = filtered("rotation", (mean.inv() * rotation).as_rotvec())
-    emotion = motion.emotion
-    if emotion is not None:
-        spread = emotion.std(0) + 1e-6
-        emotion = (filtered("emotion", emotion / spread) * spread).astype(np.float32)
+
+    def calmed(code: np.ndarray) -> np.ndarray:
+        result = np.empty((len(code), code[0].size), np.float32)
+        for start in range(0, result.shape[1], COLUMNS):  # some at a time: the filter needs several copies
+            columns = slice(start, start + COLUMNS)
+            values = code.reshape(result.shape)[:, columns]
+            spread = values.std(0) + 1e-6
+            result[:, columns] = filtered("codes", values / spread) * spread
+        return result.reshape(code.shape)
+
     return replace(
         motion,
         blendshapes=np.clip(filtered("blendshapes", motion.blendshapes), 0, 1).astype(np.float32),
         rotation=(mean * Rotation.from_rotvec(turns)).as_matrix(),
         origin=filtered("origin", motion.origin / size) * size,
         scale=np.exp(filtered("scale", np.log(motion.scale)[:, None])[:, 0]),
-        emotion=emotion,
+        **{name: calmed(code) for name, code in motion.codes.items()},
     )
 
 

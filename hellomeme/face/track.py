@@ -19,8 +19,6 @@ MAX_GROWTH = 1.6  # factor by which its extent may change between two detections
 LOST_AFTER = 1.0  # s without a detection, after which any face may take its place
 NO_LANDMARKS = np.empty((0, 2), np.float32)
 
-Emotion = Callable[[np.ndarray, Face], np.ndarray]
-
 
 def analyse(
     frames: Iterable[np.ndarray],
@@ -28,20 +26,19 @@ def analyse(
     analyzer: FaceAnalyzer,
     crop_scale: float,
     index: int | None = None,
-    emotion: Emotion | None = None,
+    see: Callable[[np.ndarray, Face], None] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[Motion, Crop]:
     """The motion of one face in a clip, and the crop in which it is measured.
 
     frames: (H, W, 3) uint8. rate: frames per second. index: which face of the first frame with faces, by size
     from 0; the largest if None. That face is followed: other faces are ignored until it has been lost for a
-    second. emotion: reads the (1, 548) code of a face in a frame. progress: called with the number of frames
-    done. No frame is kept in memory.
+    second. see: called with each frame that shows the face, and the face in px of the frame. progress: called
+    with the number of frames done. No frame is kept in memory.
     Raises NoFaceError if the face is not found in the first second, or in less than half of all frames. Below
     one frame per second, the first second is not checked and no face is followed.
     """
     found: list[Face | None] = []
-    codes: list[np.ndarray | None] = []
     what = "No face" if index is None else f"No face number {index}"
     last, missing, shape = None, 0, None
     second = math.ceil(rate) if rate >= 1 else None
@@ -53,8 +50,8 @@ def analyse(
             missing += 1
         else:
             last, missing = face, 0
-        if emotion is not None:  # without a face, the code before, as in Motion.from_faces
-            codes.append(emotion(frame, face) if face is not None else codes[-1] if codes else None)
+            if see is not None:
+                see(frame, face)
         found.append(face and replace(face, landmarks=NO_LANDMARKS))
         if len(found) == second and not any(found):
             break
@@ -72,12 +69,7 @@ def analyse(
             "choose one that shows a face most of the time."
         )
     crop = Crop.of(faces, shape, crop_scale)
-    motion = Motion.from_faces(found, crop)
-    motion = replace(motion, rate=rate)
-    if emotion is not None:
-        first = next(code for code in codes if code is not None)
-        motion = motion.with_emotion(np.concatenate([first if code is None else code for code in codes]))
-    return motion, crop
+    return replace(Motion.from_faces(found, crop), rate=rate), crop
 
 
 def _follow(analyzer: FaceAnalyzer, frame: np.ndarray, last: Face | None, index: int | None) -> Face | None:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import pkgutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import HelloMemeError
 from .base_model import load_base
-from .hub import BASE_FILES, DEMO_REMARK, WEIGHTS, Progress, as_path, cached, fetch
+from .hub import BASE_FILES, DEMO_REMARK, WEIGHTS, Progress, as_path, cached
 from .loras import load_loras
-from .table import FACE_BASIS, RELEASES, Control, Network, Release, Sampler, Source
-from .weights import load_module, read_config
+from .networks import chosen_controls, expression_types, load_encoders, load_network, locate, network_class
+from .table import FACE_BASIS, RELEASES, Network, Release, Sampler, Source
+from .weights import read_config
 
 if TYPE_CHECKING:
     import torch
@@ -56,6 +56,8 @@ def find(name: str) -> Release:
     base = Source("") if has_base else row.base
     basis = FACE_BASIS if (folder / FACE_BASIS).is_file() else None
     row = _as_named_in(folder, row)
+    if row.face_parts_encoder is not None and not _is_in(folder, row.face_parts_encoder):
+        row = dataclasses.replace(row, face_parts_encoder=None)  # networks trained here know nothing of it
     return dataclasses.replace(row, name=folder.name, root=folder, base=base, face_basis=basis, **sizes)
 
 
@@ -67,7 +69,7 @@ def _likeness(row: Release, folder: Path) -> tuple[int, int, int]:
 
     def has_class(net: Network) -> bool:
         try:
-            return read_config(folder / net.source.folder).get("_class_name") == _class(net).__name__
+            return read_config(folder / net.source.folder).get("_class_name") == network_class(net).__name__
         except HelloMemeError:  # raised again when the network is loaded
             return False
 
@@ -105,20 +107,6 @@ def _sizes(row: Release, unet: Path) -> dict[str, int]:
     return {"size": LATENT * side, "condition_size": row.condition_size * LATENT * side // row.size}
 
 
-def locate(row: Release, source: Source) -> str:
-    """The folder of a part under the row's `root`, or else the hub id or path where it is.
-
-    Raises HelloMemeError where a model folder lacks a part that is nowhere else.
-    """
-    if row.root is not None and (folder := row.root / source.folder).is_dir():
-        return str(folder)
-    if source.is_bundled:
-        raise HelloMemeError(
-            f"The model folder {row.root} has no {source.folder}: it is incomplete, get it again."
-        )
-    return source.elsewhere
-
-
 def available() -> list[tuple[str, str, str | None]]:
     """(name, title, reason) of each row; the reason why it cannot run here is a sentence, or None if it can.
 
@@ -147,59 +135,29 @@ def load(
         reference_base: a second base model whose autoencoder, text encoder and UNet see the reference
             picture, and whose text encoder reads the prompt (the released "stylize x1"); if not given, `base`
             does it all ("x2").
-        expression_type: "pd_fpg" or "drive_coeff", or both: which control nets to load; the row's default if
-            not given.
+        expression_type: "pd_fpg" or "drive_coeff", or "both" or a list of the two: which control nets to
+            load, whose maps add up; the row's default if not given.
         progress: called during downloads, see `hub.fetch`.
 
     Raises:
         HelloMemeError: when any part is missing, damaged, pickled, unreachable or does not fit.
     """
-    from ..expression import ExpressionEncoders
     from ..pipeline import HelloMemePipeline
 
     row = name if isinstance(name, Release) else find(name)
     device = choose_device(device)
     dtype = dtype or choose_dtype(device)
-    types = [expression_type] if isinstance(expression_type, str) else expression_type
-    chosen = _controls(row, types or [row.expression_type])
+    chosen = chosen_controls(row, expression_types(row, expression_type))
 
     # Small things first: what is wrong shows before gigabytes are loaded.
-    adapter = _load_network(row, row.reference, dtype, progress)
-    controls = {net.slot: _load_network(row, net, dtype, progress) for net in chosen}
-    emotion = None
-    if row.emotion_encoder is not None and any(net.expression_type == "pd_fpg" for net in chosen):
-        emotion = _load_network(row, row.emotion_encoder, dtype, progress)
+    adapter = load_network(row, row.reference, dtype, progress)
+    controls = {net.slot: load_network(row, net, dtype, progress) for net in chosen}
+    encoders = load_encoders(row, [net.expression_type for net in chosen], device, dtype, progress)
 
     parts = _load_bases(row, base, reference_base, adapter.unet_widths, dtype, progress)
     pipeline = HelloMemePipeline(hm_reference=adapter, **controls, **parts)
     load_loras(pipeline, loras, progress)
-    return pipeline.to(device), ExpressionEncoders(emotion, row.negative_emotion).to(device), row
-
-
-def _controls(row: Release, types: Sequence[str]) -> list[Control]:
-    """The row's control nets for these expression types; HelloMemeError for a type that has none."""
-    known = dict.fromkeys(net.expression_type for net in row.controls)
-    for kind in types:
-        if kind not in known:
-            raise HelloMemeError(
-                f"The release {row.name} has no control net for {kind}: choose from {', '.join(known)}."
-            )
-    return [net for net in row.controls if net.expression_type in types]
-
-
-def _class(net: Network) -> type:
-    return pkgutil.resolve_name(net.class_path)
-
-
-def _load_network(
-    row: Release, net: Network, dtype: torch.dtype, progress: Progress | None
-) -> torch.nn.Module:
-    """A network of the class that the row names; HelloMemeError if it is of another one."""
-    folder = fetch(locate(row, net.source), progress=progress)
-    kind, named = _class(net), read_config(folder).get("_class_name")
-    if named not in (None, kind.__name__):
-        raise HelloMemeError(f"{folder} holds a network of class {named}, not {kind.__name__}: get it again.")
-    return load_module(kind, folder, dtype)
+    return pipeline.to(device), encoders, row
 
 
 def _load_bases(
@@ -258,7 +216,7 @@ def add_motion(pipeline: HelloMemePipeline, row: Release, progress: Progress | N
         return True
     if not has_motion(row):
         return False
-    networks = {net.slot: _load_network(row, net, pipeline.unet.dtype, progress) for net in row.motion}
+    networks = {net.slot: load_network(row, net, pipeline.unet.dtype, progress) for net in row.motion}
     check_fit(pipeline.unet, networks.get("motion_adapter"), networks.get("hm_motion"))
     device = pipeline.unet.device
     pipeline.register_modules(**{slot: network.to(device) for slot, network in networks.items()})

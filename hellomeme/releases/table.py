@@ -20,11 +20,12 @@ class Source:
     """Where a part of a release comes from.
 
     folder: its name inside a model folder, where it is looked for first; "" is the model folder itself.
-    elsewhere: a hub id or a path; None for a part that only model folders hold.
+    elsewhere: a hub id or a path; None for a part that only model folders hold. subfolder: in it.
     """
 
     folder: str
     elsewhere: str | None = None
+    subfolder: str = ""
 
     @classmethod
     def of(cls, elsewhere: str | Path) -> Source:
@@ -82,8 +83,9 @@ class Release:
 
     root: the model folder in which every source is looked for first. base: of the base model.
     controls: all whose expression type is asked for are loaded, and their maps add up; the first one's type
-    is the default. emotion_encoder: needed by control nets for "pd_fpg". motion: the networks for clips,
-    fetched with the first clip; see `load.has_motion`.
+    is the default. emotion_encoder: needed by control nets for "pd_fpg". face_parts_encoder: of eyes and
+    mouth, for control nets for "drive_coeff"; without it they take ARKit coefficients alone. motion: the
+    networks for clips, fetched with the first clip; see `load.has_motion`.
     size: px, side of the pictures it draws. crop_scale: side of the crop in extents of the face.
     condition_size: px, side of the condition picture its control nets take. face_basis: the file under `root`
     with the `FaceBasis` by which the face is drawn into the condition picture; None, as in all published
@@ -109,6 +111,7 @@ class Release:
     clip_sampler: ClipSampler
     text_width: int | None
     emotion_encoder: Network | None = None
+    face_parts_encoder: Network | None = None
     motion: tuple[Network, ...] = ()
     face_basis: str | None = None
     turns: Mapping[str, tuple[float, float]] | None = None
@@ -160,6 +163,11 @@ SD15_ROW = dict(
     base=SD15,
     emotion_encoder=Network(
         "emotion_encoder", "hellomeme.models.fan_encoder:FanEncoder", Source.of("songkey/pd_fgc_motion")
+    ),
+    face_parts_encoder=Network(
+        "image_encoder",
+        "transformers:CLIPVisionModelWithProjection",
+        Source("image_encoder", "songkey/IP-Adapter", "models/image_encoder"),
     ),
     size=512,
     condition_size=512,

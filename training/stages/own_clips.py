@@ -12,7 +12,7 @@ import hashlib
 import itertools
 import json
 import shutil
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -396,7 +396,8 @@ def prepare(clips: Path, start: Start, work: Path, config: dict, device: torch.d
             if not kept[path].exists()
         ]
     name = start.settle(work / OwnClipsStage.name, config["model"])
-    pipeline, _, release = load(name, start.base, "cpu", torch.float32, expression_type=EXPRESSION_TYPE)
+    row = replace(find(name), face_parts_encoder=None)  # trained with coefficients alone
+    pipeline, _, release = load(row, start.base, "cpu", torch.float32, expression_type=EXPRESSION_TYPE)
     pipeline.vae.to(device)
     for clip in tqdm(new, desc="encoding", unit="clip"):
         save_clip(clip.encoded(pipeline, release.size), kept[clip.path])
