@@ -15,11 +15,11 @@ import torch
 from diffusers import MotionAdapter, UNet2DConditionModel, UNetMotionModel
 from safetensors import safe_open
 
-from hellomeme.models import control
-from hellomeme.models.adapters import HM3ReferenceAdapter, HMReferenceAdapter
+from hellomeme.models import adapters, control
 from hellomeme.models.attention import SKCrossAttention, SKReferenceAttention
 from hellomeme.models.fan_encoder import FanEncoder
 from hellomeme.models.knitted_motion import HM3MotionAdapter, SKMotionModule, SKMotionModuleV5
+from hellomeme.models.stk_attention import SKReferenceAttentionV5, STKCrossAttention, STKReferenceModule
 from hellomeme.models.unet import HMDenoisingNet, HMReferenceNet, adapted_unet_forward
 
 FIXTURES = Path(__file__).parent / "fixtures" / "parity"
@@ -64,9 +64,13 @@ def deviation(ours, theirs):
     return ((ours - theirs).abs().max() / theirs.abs().max()).item()
 
 
-def reference_attention():
-    facts, weights, inputs, outputs = fixture("a_sk_reference_attention")
-    net = SKReferenceAttention(**facts["kwargs"])
+def reference_attention(name, kind):
+    facts, weights, inputs, outputs = fixture(name)
+    kwargs = facts["kwargs"]
+    if "blocks_time_embed_dim" in kwargs:
+        kwargs = kwargs | {"time_width": kwargs["blocks_time_embed_dim"]}
+        del kwargs["blocks_time_embed_dim"]
+    net = kind(**kwargs)
     net.load_state_dict(weights)
     ours = {case: net(inputs[f"hidden_{case}"], net.prepare(inputs[f"ref_{case}"])) for case in outputs}
     return deviation(ours, outputs)
@@ -78,6 +82,15 @@ def cross_attention():
     net.load_state_dict(weights)
     ours = {"conv": net.conv(inputs["input"]), "y": net(inputs["input"], inputs["tokens"])}
     return deviation(ours, outputs)
+
+
+def stk_cross_attention(name, tables):
+    facts, weights, inputs, outputs = fixture(name)
+    kwargs = {key: x for key, x in facts["kwargs"].items() if key != "temporal_attn"}
+    net = STKCrossAttention(**kwargs, tables=tables)
+    net.load_state_dict(weights)
+    ours = net(inputs["input"].flatten(0, 1), inputs["tokens"].flatten(0, 1))  # frames as pictures
+    return deviation(ours, outputs["y"].flatten(0, 1))
 
 
 def control_net(name):
@@ -110,7 +123,8 @@ def denoiser(name):
     """Deviations of the noise prediction, of the reference's feature maps and, where stored, of the
     denoiser's own."""
     facts, weights, inputs, outputs = fixture(name)
-    adapter = HMReferenceAdapter(**facts["adapter_kwargs"])
+    widths = facts["unet_kwargs"]["block_out_channels"]
+    adapter = made(getattr(adapters, facts["adapter"]), widths, **facts["adapter_kwargs"])
     base = UNet2DConditionModel(**facts["unet_kwargs"])
     unet = base
     if "motion_adapter_kwargs" in facts:
@@ -143,21 +157,22 @@ def denoiser(name):
     return result
 
 
+def made(kind, unet_widths, **sizes):
+    """With the width of the time embedding, where it depends on that."""
+    has_time = "time_width" in inspect.signature(kind).parameters
+    return kind(**sizes, **({"time_width": 4 * unet_widths[0]} if has_time else {}))
+
+
 def moving_denoiser(name, adapter_class, motion_class):
     """Deviations of the noise prediction with motion modules at the places, and of the reference's feature
     maps."""
     facts, weights, inputs, outputs = fixture(name)
     unet = UNet2DConditionModel(**facts["unet_kwargs"])
     widths, heads = facts["unet_kwargs"]["block_out_channels"], facts["adapter_kwargs"]["num_attention_heads"]
-    time = {"time_width": 4 * widths[0]}
     places = {"block_down_channels": widths, "block_up_channels": [widths[-1], *widths[:0:-1]]}
 
-    def made(kind, **sizes):
-        """With the width of the time embedding, where it depends on that."""
-        return kind(**sizes, **(time if "time_width" in inspect.signature(kind).parameters else {}))
-
-    adapter = made(adapter_class, **facts["adapter_kwargs"])
-    motion = made(motion_class, **places, num_attention_heads=heads)
+    adapter = made(adapter_class, widths, **facts["adapter_kwargs"])
+    motion = made(motion_class, widths, **places, num_attention_heads=heads)
     for net, prefix in ((adapter, "reference_modules"), (motion, "motion_")):
         own = {key: x for key, x in weights.items() if key.startswith(prefix)}
         missing, unexpected = net.load_state_dict(own, strict=False)
@@ -208,18 +223,31 @@ def fan_encoder():
 
 
 CASES = {
-    "a_sk_reference_attention": reference_attention,
+    **{
+        name: lambda name=name, kind=kind: reference_attention(name, kind)
+        for name, kind in {
+            "a_sk_reference_attention": SKReferenceAttention,
+            "a_v3_sk_reference_attention": SKReferenceAttention,
+            "a_v5_sk_reference_attention": SKReferenceAttentionV5,
+            "a_v5b_stk_reference_module": STKReferenceModule,
+        }.items()
+    },
     "b_sk_cross_attention": cross_attention,
+    "b_v4_stk_cross_attention": lambda: stk_cross_attention("b_v4_stk_cross_attention", (64, 64)),
+    "b_v5_stk_cross_attention": lambda: stk_cross_attention("b_v5_stk_cross_attention", None),
     **{
         name: lambda name=name: control_net(name)
         for name in ("c_hm_control_net", "c_v2_control_net", "d_hm_control_net2", "d_v2_control_net2")
     },
     **{
         name: lambda name=name: denoiser(name)
-        for name in ("e_v1_denoising3d", "e_v2_denoising3d", "f_v1_denoising_motion")
+        for name in (
+            *(f"e_{release}_denoising3d" for release in ("v1", "v2", "v3", "v5", "v5b")),
+            "f_v1_denoising_motion",
+        )
     },
     "f_v3_denoising3d_motion": lambda: moving_denoiser(
-        "f_v3_denoising3d_motion", HM3ReferenceAdapter, HM3MotionAdapter
+        "f_v3_denoising3d_motion", adapters.HM3ReferenceAdapter, HM3MotionAdapter
     ),
     "m_v3_sk_motion_module": motion_module,
     "m_v5_sk_motion_module": motion_module_v5,

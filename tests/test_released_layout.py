@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from hellomeme.models.adapters import HMReferenceAdapter
+from hellomeme.models.adapters import (
+    HM3ReferenceAdapter,
+    HM5bReferenceAdapter,
+    HM5ReferenceAdapter,
+    HMReferenceAdapter,
+)
 from hellomeme.models.control import HMControlNet, HMControlNet2, HMV2ControlNet, HMV2ControlNet2
 from hellomeme.models.fan_encoder import FanEncoder
 from hellomeme.models.knitted_motion import HM3MotionAdapter, HM5MotionAdapter
@@ -20,6 +25,9 @@ RELEASED = {
     "HMV2ControlNet2": HMV2ControlNet2,
     "HMReferenceAdapter_v1": HMReferenceAdapter,
     "HMReferenceAdapter_v2": HMReferenceAdapter,
+    "HM3ReferenceAdapter": HM3ReferenceAdapter,
+    "HM5ReferenceAdapter": HM5ReferenceAdapter,
+    "HM5bReferenceAdapter": HM5bReferenceAdapter,
     "HM3MotionAdapter": HM3MotionAdapter,
     "HM5MotionAdapter": HM5MotionAdapter,
     "FanEncoder": FanEncoder,
@@ -65,6 +73,11 @@ def test_adapter_without_version_is_v1():
 
 DOWN = {"block_out_channels": [8, 16, 32, 32], "cross_attention_dim": 16, "scale_factor": 4}
 UP = {"block_out_channels": [8, 16, 16, 32, 32], "cross_attention_dim": 16, "scale_factor": 2}
+PLACES = {
+    "block_down_channels": [16, 32, 32, 32],
+    "block_up_channels": [32, 32, 32, 32],
+    "num_attention_heads": 4,
+}
 SMALL = {
     "HMControlNet": DOWN | {"embedding_channels": 1280, "input_channels": 3},
     "HMControlNet2": DOWN | {"embedding_channels": 1280, "input_channels": 3},
@@ -81,12 +94,10 @@ SMALL = {
         "num_attention_heads": 4,
         "version": "v2",
     },
-    "HM3MotionAdapter": {
-        "block_down_channels": [16, 32, 32, 32],
-        "block_up_channels": [32, 32, 32, 32],
-        "num_attention_heads": 4,
-        "use_3d": True,
-    },
+    "HM3ReferenceAdapter": PLACES | {"use_3d": False},
+    "HM5ReferenceAdapter": PLACES | {"use_3d": False},
+    "HM5bReferenceAdapter": PLACES | {"use_3d": False},
+    "HM3MotionAdapter": PLACES | {"use_3d": True},
     "HM5MotionAdapter": {
         "block_down_channels": [32, 32, 32, 32],
         "block_up_channels": [32, 32, 32, 32],

@@ -3,20 +3,19 @@
 The places are numbered as in `unet`. Shapes: `B` batch, `T` frames, `C h w` a map.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from diffusers import ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from .attention import KeysValues, SKReferenceAttention
-from .config import AdapterConfig
+from .config import AdapterConfig, TimeWidthFromWeights
+from .stk_attention import SKReferenceAttentionV5, STKReferenceModule
 
 
 class ReferenceAdapter(ModelMixin, AdapterConfig):
     """Reference attentions by place. A subclass makes them, under the names of the released files."""
-
-    attention_class: type[nn.Module] = SKReferenceAttention
 
     def __init__(self):
         super().__init__()
@@ -55,6 +54,8 @@ class HMReferenceAdapter(ReferenceAdapter):
     module for `down_3`, which the method never uses.
     """
 
+    attention_class: type[nn.Module] = SKReferenceAttention
+
     @register_to_config
     def __init__(
         self,
@@ -86,8 +87,25 @@ class HMReferenceAdapter(ReferenceAdapter):
         return list(self.config.block_out_channels)
 
 
-class HM3ReferenceAdapter(ReferenceAdapter):
-    """The reference attentions of releases v3 and v4: one before each up block.
+class UpReferenceAdapter(ReferenceAdapter):
+    """One reference attention before each up block, as all releases from v3 on have."""
+
+    def _add(self, make: Callable[[int], nn.Module]) -> None:
+        """make: width of what enters an up block -> its reference attention."""
+        self.reference_modules_up = nn.ModuleList(map(make, self.config.block_up_channels))
+        self._at = {f"up_{i}": module for i, module in enumerate(self.reference_modules_up)}
+
+    @property
+    def unet_widths(self) -> list[int]:
+        return [self.config.block_down_channels[0], *self.config.block_up_channels[:0:-1]]
+
+    def fits(self, unet_widths: Sequence[int]) -> bool:
+        """Whether what enters the UNet's up blocks has the right widths; the first block's width is free."""
+        return [unet_widths[-1], *unet_widths[:0:-1]] == list(self.config.block_up_channels)
+
+
+class HM3ReferenceAdapter(UpReferenceAdapter):
+    """Releases v3 and v4, with the attention of v1 and v2.
 
     block_up_channels: the widths of what enters the up blocks. block_down_channels and use_3d have no effect.
     """
@@ -101,15 +119,35 @@ class HM3ReferenceAdapter(ReferenceAdapter):
         use_3d: bool = False,
     ):
         super().__init__()
-        self.reference_modules_up = nn.ModuleList(
-            self.attention_class(width, num_attention_heads) for width in block_up_channels
-        )
-        self._at = {f"up_{i}": module for i, module in enumerate(self.reference_modules_up)}
+        self._add(lambda width: SKReferenceAttention(width, num_attention_heads))
 
-    @property
-    def unet_widths(self) -> list[int]:
-        return [self.config.block_down_channels[0], *self.config.block_up_channels[:0:-1]]
 
-    def fits(self, unet_widths: Sequence[int]) -> bool:
-        """Whether what enters the UNet's up blocks has the right widths; the first block's width is free."""
-        return [unet_widths[-1], *unet_widths[:0:-1]] == list(self.config.block_up_channels)
+class HM5ReferenceAdapter(TimeWidthFromWeights, UpReferenceAdapter):
+    """Release v5. The arguments are those of `HM3ReferenceAdapter`; time_width: of the time embedding."""
+
+    @register_to_config
+    def __init__(
+        self,
+        block_down_channels: tuple[int, ...] = (320, 640, 1280, 1280),
+        block_up_channels: tuple[int, ...] = (1280, 1280, 1280, 640),
+        num_attention_heads: int = 8,
+        use_3d: bool = False,
+        time_width: int = 1280,
+    ):
+        super().__init__()
+        self._add(lambda width: SKReferenceAttentionV5(width, num_attention_heads, time_width))
+
+
+class HM5bReferenceAdapter(UpReferenceAdapter):
+    """Releases v5b and v5c. The arguments are those of `HM3ReferenceAdapter`."""
+
+    @register_to_config
+    def __init__(
+        self,
+        block_down_channels: tuple[int, ...] = (320, 640, 1280, 1280),
+        block_up_channels: tuple[int, ...] = (1280, 1280, 1280, 640),
+        num_attention_heads: int = 8,
+        use_3d: bool = False,
+    ):
+        super().__init__()
+        self._add(lambda width: STKReferenceModule(width, num_attention_heads))

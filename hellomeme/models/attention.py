@@ -49,13 +49,65 @@ class Attention(nn.Module):
         return self.to_out[0](out.transpose(1, 2).flatten(2))
 
 
-class SKReferenceAttention(nn.Module):
-    """Figure 3: hidden + conv(columns(rows(hidden | reference))); each pass keeps the hidden half only.
+class Knitting(nn.Module):
+    """Rows, then columns, of a map; in each pass the tokens of a reference map follow the map's own.
 
     The output of attention at one query does not depend on the other queries, so the reference half is never
-    queried. It enters as keys and values only, which `prepare` computes once per reference: all steps and all
-    frames share them.
+    queried. It enters as keys and values only, which are computed once per reference: all steps and all
+    frames share them. A subclass has the layer `norm`, says which attention serves which pass, and what the
+    positions are.
     """
+
+    row_attention: Attention
+    column_attention: Attention
+    norm: nn.LayerNorm
+
+    def _positions(self, first: int, count: int) -> Tensor:
+        """What is added to `count` tokens from the position `first` on, (count, C)."""
+        raise NotImplementedError
+
+    def _keys_values(self, reference: Tensor) -> KeysValues:
+        """Reference map (B, C, h, w) -> the keys and values it adds to rows and columns."""
+        along_h, along_w = self._reference_positions(*reference.shape[-2:])
+        rows = self.norm(reference.permute(0, 2, 3, 1) + along_w)  # (B, h, w, C)
+        columns = self.norm(reference.permute(0, 3, 2, 1) + along_h)  # (B, w, h, C)
+        return KeysValues(*self.row_attention.keys_values(rows), *self.column_attention.keys_values(columns))
+
+    def _knit(self, hidden: Tensor, reference: KeysValues | None = None) -> Tensor:
+        """Map (B*T, C, h, w) and what the reference of batch B adds, if there is one -> (B*T, C, h, w)."""
+        along_h, along_w = self._hidden_positions(*hidden.shape[-2:])
+        rows, columns = ((), ()) if reference is None else (reference[:2], reference[2:])
+        x = hidden.permute(0, 2, 3, 1)  # (B*T, h, w, C)
+        x = self._attend(self.row_attention, x + along_w, *rows)
+        x = x.transpose(1, 2)  # (B*T, w, h, C)
+        x = self._attend(self.column_attention, x + along_h, *columns)
+        return x.permute(0, 3, 2, 1)
+
+    def _hidden_positions(self, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Positions along the height (h, C) and along the width (w, C)."""
+        return self._positions(0, height), self._positions(0, width)
+
+    def _reference_positions(self, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """The same for the reference, which follows the hidden map in the concatenation: n .. 2n - 1."""
+        return self._positions(height, height), self._positions(width, width)
+
+    def _attend(self, attn: Attention, x: Tensor, *reference: Tensor) -> Tensor:
+        """Each of the m lines of x (B*T, m, n, C) attends to itself and to the reference's line, whose keys
+        and values are (B, m, n, C)."""
+        x = self.norm(x)
+
+        def join(own: Tensor, ref: Tensor) -> Tensor:  # -> (B*T*m, 2n, C)
+            frames = x.shape[0] // ref.shape[0]
+            ref = ref.unsqueeze(1).expand(-1, frames, -1, -1, -1)
+            return torch.cat([own.unflatten(0, (-1, frames)), ref], dim=-2).flatten(0, 2)
+
+        own = attn.keys_values(x)
+        keys, values = map(join, own, reference) if reference else (tokens.flatten(0, 1) for tokens in own)
+        return attn(x.flatten(0, 1), keys, values).view_as(x)
+
+
+class SKReferenceAttention(Knitting):
+    """Figure 3: hidden + conv(columns(rows(hidden | reference))); each pass keeps the hidden half only."""
 
     def __init__(self, in_channels: int, num_attention_heads: int = 8):
         super().__init__()
@@ -65,49 +117,30 @@ class SKReferenceAttention(nn.Module):
         self.norm = nn.LayerNorm(in_channels)
         self.proj = nn.Conv2d(in_channels, in_channels, 3, padding=1)
 
+    row_attention = property(lambda self: self.attn1)
+    column_attention = property(lambda self: self.attn2)
+
     def prepare(self, reference: Tensor) -> KeysValues:
         """Reference map (B, C, h, w), h and w at most 64 -> the keys and values it adds to rows and columns.
 
         Raises HelloMemeError when a side of the map is longer than the table of positions allows.
         """
-        along_h, along_w = self._reference_positions(*reference.shape[-2:])
-        rows = self.norm(reference.permute(0, 2, 3, 1) + along_w)  # (B, h, w, C)
-        columns = self.norm(reference.permute(0, 3, 2, 1) + along_h)  # (B, w, h, C)
-        return KeysValues(*self.attn1.keys_values(rows), *self.attn2.keys_values(columns))
+        return self._keys_values(reference)
 
     def forward(self, hidden: Tensor, reference: KeysValues) -> Tensor:
         """Hidden map (B*T, C, h, w) and the prepared reference of batch B -> (B*T, C, h, w)."""
-        along_h, along_w = self._hidden_positions(*hidden.shape[-2:])
-        x = hidden.permute(0, 2, 3, 1)  # (B*T, h, w, C)
-        x = self._attend(self.attn1, x + along_w, reference.row_keys, reference.row_values)
-        x = x.transpose(1, 2)  # (B*T, w, h, C)
-        x = self._attend(self.attn2, x + along_h, reference.column_keys, reference.column_values)
-        return hidden + self.proj(x.permute(0, 3, 2, 1))
+        return hidden + self.proj(self._knit(hidden, reference))
 
-    def _hidden_positions(self, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Positions along the height (h, C) and along the width (w, C)."""
-        return self.pos_embed.pe[0, :height], self.pos_embed.pe[0, :width]
+    def _positions(self, first: int, count: int) -> Tensor:
+        return self.pos_embed.pe[0, first : first + count]
 
     def _reference_positions(self, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """The same for the reference, which follows the hidden map in the concatenation: n .. 2n - 1."""
         if 2 * max(height, width) > self.pos_embed.pe.shape[1]:
             raise HelloMemeError(
                 f"A reference map of {width} x {height} is too large (64 x 64 at most): "
                 "use a smaller picture size."
             )
-        return self.pos_embed.pe[0, height : 2 * height], self.pos_embed.pe[0, width : 2 * width]
-
-    def _attend(self, attn: Attention, x: Tensor, ref_keys: Tensor, ref_values: Tensor) -> Tensor:
-        """Each of the m lines of x (B*T, m, n, C) attends to itself and to the reference's, (B, m, n, C)."""
-        x = self.norm(x)
-        frames = x.shape[0] // ref_keys.shape[0]
-
-        def join(own: Tensor, ref: Tensor) -> Tensor:  # -> (B*T*m, 2n, C)
-            ref = ref.unsqueeze(1).expand(-1, frames, -1, -1, -1)
-            return torch.cat([own.unflatten(0, (-1, frames)), ref], dim=-2).flatten(0, 2)
-
-        keys, values = map(join, attn.keys_values(x), (ref_keys, ref_values))
-        return attn(x.flatten(0, 1), keys, values).view_as(x)
+        return super()._reference_positions(height, width)
 
 
 class BasicBlock(nn.Module):
