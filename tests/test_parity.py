@@ -18,7 +18,12 @@ from safetensors import safe_open
 from hellomeme.models import adapters, control
 from hellomeme.models.attention import SKCrossAttention, SKReferenceAttention
 from hellomeme.models.fan_encoder import FanEncoder
-from hellomeme.models.knitted_motion import HM3MotionAdapter, SKMotionModule, SKMotionModuleV5
+from hellomeme.models.knitted_motion import (
+    HM3MotionAdapter,
+    HM5MotionAdapter,
+    SKMotionModule,
+    SKMotionModuleV5,
+)
 from hellomeme.models.stk_attention import SKReferenceAttentionV5, STKCrossAttention, STKReferenceModule
 from hellomeme.models.unet import HMDenoisingNet, HMReferenceNet, adapted_unet_forward
 
@@ -248,6 +253,9 @@ CASES = {
     },
     "f_v3_denoising3d_motion": lambda: moving_denoiser(
         "f_v3_denoising3d_motion", adapters.HM3ReferenceAdapter, HM3MotionAdapter
+    ),
+    "f_v5_denoising3d_motion": lambda: moving_denoiser(
+        "f_v5_denoising3d_motion", adapters.HM5ReferenceAdapter, HM5MotionAdapter
     ),
     "m_v3_sk_motion_module": motion_module,
     "m_v5_sk_motion_module": motion_module_v5,
