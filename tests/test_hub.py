@@ -34,26 +34,6 @@ def net(tmp_path):
     return folder
 
 
-@pytest.fixture
-def online(tmp_path, monkeypatch):
-    """Points huggingface_hub, which reads its environment once, to an endpoint and an empty cache."""
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 10_000)  # the amount written and reported at once
-    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)  # between attempts
-
-    def online(endpoint):
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", endpoint is None)
-        endpoint = endpoint or "http://127.0.0.1:9"
-        monkeypatch.setattr(constants, "ENDPOINT", endpoint)
-        monkeypatch.setattr(
-            constants,
-            "HUGGINGFACE_CO_URL_TEMPLATE",
-            f"{endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}",
-        )
-
-    return online
-
-
 def received(source="me/net", **arguments):
     with pytest.raises(HelloMemeError) as caught:
         hub.fetch(source, **arguments)

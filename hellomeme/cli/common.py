@@ -31,10 +31,9 @@ def add_model_options(command: argparse.ArgumentParser) -> None:
         "--lora", action="append", default=[], metavar="FILE", help="LoRA file for the base; may be repeated"
     )
     add_expression_type(command)
+    add_offline(command)
     command.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best there is)")
-    command.add_argument(
-        "-v", "--verbose", action="store_true", help="let the libraries log to standard error"
-    )
+    add_verbose(command)
 
 
 def add_expression_type(command: argparse.ArgumentParser) -> None:
@@ -44,6 +43,20 @@ def add_expression_type(command: argparse.ArgumentParser) -> None:
         choices=tuple(CHOICES),
         help="what carries the expression, where the release has control nets for it: emotion codes "
         "(pd_fpg), ARKit coefficients (drive_coeff), or both added up (default: the release's)",
+    )
+
+
+def add_offline(command: argparse.ArgumentParser) -> None:
+    """The option that keeps from downloading."""
+    command.add_argument(
+        "--offline", action="store_true", help="download nothing: use what is on this computer"
+    )
+
+
+def add_verbose(command: argparse.ArgumentParser) -> None:
+    """The option that lets the libraries speak."""
+    command.add_argument(
+        "-v", "--verbose", action="store_true", help="let the libraries log to standard error"
     )
 
 

@@ -17,14 +17,11 @@ from typing import NoReturn, TextIO
 
 from ..errors import HelloMemeError
 from ..io.quiet import silenced
-from . import batch, evaluate, image, video
+from ..releases.hub import offline
+from . import batch, evaluate, fetch, image, video
 
-COMMANDS = (
-    image,
-    batch,
-    video,
-    evaluate,
-)  # in the order of the help; `add` of each module extends the parser
+# In the order of the help; `add` of each module extends the parser
+COMMANDS = (image, batch, video, evaluate, fetch)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,7 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     with contextlib.nullcontext(sys.stderr) if options.verbose else _quiet() as standard_error:
         try:
-            return options.command(options, standard_error) or 0
+            with offline() if options.offline else contextlib.nullcontext():
+                return options.command(options, standard_error) or 0
         except HelloMemeError as error:
             print(f"hellomeme: {' '.join(str(error).split())}", file=standard_error, flush=True)
             return 2

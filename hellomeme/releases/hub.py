@@ -7,12 +7,13 @@ SHA-256, and moves to its place when the checksum matches.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -68,14 +69,8 @@ def fetch(source: str, files: tuple[str, ...] = NETWORK_FILES, progress: Progres
         )
     if (folder := _cached_folder(source, files)) is not None:
         return folder
-    from huggingface_hub import errors
-
-    try:
+    with explained(source):
         return _download(source, files, progress)
-    except (errors.HTTPError, errors.HFValidationError, OSError, ValueError) as error:
-        if isinstance(error, HelloMemeError):
-            raise
-        raise HelloMemeError(_explain(source, error)) from error
 
 
 def as_path(source: str | Path) -> Path:
@@ -92,6 +87,38 @@ def as_path(source: str | Path) -> Path:
 def cached(source: str, files: tuple[str, ...] = NETWORK_FILES) -> bool:
     """Whether the named files of a hub repository lie in the local cache already, all of them."""
     return _cached_folder(source, files) is not None
+
+
+def missing(source: str, files: tuple[str, ...] = NETWORK_FILES) -> list[str]:
+    """What of the named files of a hub repository is not in the local cache; empty where `fetch` would ask
+    nobody. The weights of a part go by that word: whether the hub has them whole or halved is not known."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if cached(source, files):
+        return []
+
+    def is_here(name: str) -> bool:
+        return isinstance(try_to_load_from_cache(source, name), str)
+
+    lacking = []
+    for part in sorted(_parts(files)):
+        prefix = f"{part}/" if part else ""
+        lacking += [] if is_here(f"{prefix}config.json") else [f"{prefix}config.json"]
+        if not any(is_here(prefix + name) for name in WEIGHTS + HALF_WEIGHTS):
+            lacking.append(f"{prefix}weights")
+    return lacking or [files[0]]
+
+
+@contextlib.contextmanager
+def offline() -> Iterator[None]:
+    """In this block the hub is not asked, as with HF_HUB_OFFLINE."""
+    from huggingface_hub import constants
+
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def download_again(path: Path, them: str = "it") -> str:
@@ -114,8 +141,7 @@ def _cached_folder(source: str, files: tuple[str, ...]) -> Path | None:
         folder = Path(snapshot_download(source, allow_patterns=list(files), local_files_only=True))
     except (errors.LocalEntryNotFoundError, errors.HFValidationError, OSError):
         return None
-    parts = {os.path.dirname(name) for name in files if os.path.basename(name) in WEIGHTS + HALF_WEIGHTS}
-    if not parts:
+    if not (parts := _parts(files)):
         whole = any(path.is_file() for path in folder.glob(files[0]))
     else:
         whole = all(
@@ -124,21 +150,34 @@ def _cached_folder(source: str, files: tuple[str, ...]) -> Path | None:
     return folder if whole else None
 
 
+def _parts(files: tuple[str, ...]) -> set[str]:
+    """The folders whose weights are asked for."""
+    return {os.path.dirname(name) for name in files if os.path.basename(name) in WEIGHTS + HALF_WEIGHTS}
+
+
 def _has_weights(folder: Path) -> bool:
     return any((folder / name).is_file() for name in WEIGHTS + HALF_WEIGHTS)
 
 
-def _download(source: str, files: tuple[str, ...], progress: Progress | None) -> Path:
-    from huggingface_hub import HfApi, constants, hf_hub_download
-    from huggingface_hub.file_download import repo_folder_name
+def wanted(source: str, files: tuple[str, ...]) -> tuple[str, list]:
+    """The commit of a repository, and what the hub says of the named files that it has."""
+    from huggingface_hub import HfApi, constants
     from huggingface_hub.utils import filter_repo_objects
 
     # Without a time-out, a hub that does not answer would be waited for without end
     facts = HfApi().model_info(source, files_metadata=True, timeout=constants.HF_HUB_ETAG_TIMEOUT)
     there = facts.siblings or ()
-    wanted = list(filter_repo_objects(there, allow_patterns=list(files), key=lambda file: file.rfilename))
-    if not wanted:
+    chosen = list(filter_repo_objects(there, allow_patterns=list(files), key=lambda file: file.rfilename))
+    if not chosen:
         raise HelloMemeError(f"The hub's {source} holds no safetensors model: choose another.")
+    return facts.sha, chosen
+
+
+def _download(source: str, files: tuple[str, ...], progress: Progress | None) -> Path:
+    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub.file_download import repo_folder_name
+
+    sha, chosen = wanted(source, files)
     name = repo_folder_name(repo_id=source, repo_type="model")
     cache = Path(os.path.expanduser(constants.HF_HUB_CACHE))
     blobs, locks = cache / name / "blobs", cache / ".locks" / name
@@ -148,7 +187,7 @@ def _download(source: str, files: tuple[str, ...], progress: Progress | None) ->
     def part(file) -> Path:
         return blobs / f"{file.lfs.sha256}.incomplete"
 
-    missing = [file for file in wanted if file.lfs and not (blobs / file.lfs.sha256).exists()]
+    missing = [file for file in chosen if file.lfs and not (blobs / file.lfs.sha256).exists()]
     here = {file.rfilename: part(file).stat().st_size if part(file).exists() else 0 for file in missing}
     needed, free = sum(file.lfs.size for file in missing) - sum(here.values()), shutil.disk_usage(blobs).free
     if needed > free:
@@ -159,12 +198,12 @@ def _download(source: str, files: tuple[str, ...], progress: Progress | None) ->
         )
     total, done = sum(file.lfs.size for file in missing), sum(here.values())
     for file in sorted(
-        wanted, key=lambda file: (bool(file.lfs), file.rfilename == "model_index.json", file.rfilename)
+        chosen, key=lambda file: (bool(file.lfs), file.rfilename == "model_index.json", file.rfilename)
     ):
         if file in missing:
             done -= here[file.rfilename]
             bar = progress and functools.partial(_ProgressBar, progress, source, done, total)
-            _download_large(source, facts.sha, file, part(file), locks / f"{file.lfs.sha256}.lock", bar)
+            _download_large(source, sha, file, part(file), locks / f"{file.lfs.sha256}.lock", bar)
             done += file.lfs.size
         path = Path(hf_hub_download(source, file.rfilename))
     return path.parents[file.rfilename.count("/")]
@@ -236,6 +275,19 @@ class _ProgressBar:
     def update(self, count: int) -> None:
         self.done += count
         self.report(self.done, self.of_all)
+
+
+@contextlib.contextmanager
+def explained(source: str) -> Iterator[None]:
+    """Errors of the hub, the network and the disk become HelloMemeError."""
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except (errors.HTTPError, errors.HFValidationError, OSError, ValueError) as error:
+        if isinstance(error, HelloMemeError):
+            raise
+        raise HelloMemeError(_explain(source, error)) from error
 
 
 def _explain(source: str, error: Exception) -> str:

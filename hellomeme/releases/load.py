@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import HelloMemeError
 from .base_model import load_base
-from .hub import BASE_FILES, DEMO_REMARK, WEIGHTS, Progress, as_path, cached
+from .files import check_here, lacking, needed
+from .hub import DEMO_REMARK, WEIGHTS, Progress, as_path
 from .loras import load_loras
 from .networks import chosen_controls, expression_types, load_encoders, load_network, locate, network_class
 from .table import FACE_BASIS, RELEASES, Network, Release, Sampler, Source
@@ -142,12 +143,16 @@ def load(
     Raises:
         HelloMemeError: when any part is missing, damaged, pickled, unreachable or does not fit.
     """
+    from huggingface_hub import is_offline_mode
+
     from ..pipeline import HelloMemePipeline
 
     row = name if isinstance(name, Release) else find(name)
     device = choose_device(device)
     dtype = dtype or choose_dtype(device)
     chosen = chosen_controls(row, expression_types(row, expression_type))
+    if is_offline_mode():
+        check_here(row, needed(row, expression_type, base))
 
     # Small things first: what is wrong shows before gigabytes are loaded.
     adapter = load_network(row, row.reference, dtype, progress)
@@ -269,13 +274,9 @@ def _obstacle(row: Release) -> str | None:
             if not any((folder / name).is_file() for name in WEIGHTS):
                 return f"{row.root} has no weights for {folder.name}: get the repository again."
         return None
-    from huggingface_hub import constants
+    from huggingface_hub import is_offline_mode
 
-    needed = sources[:2] + ([row.emotion_encoder.source] if row.emotion_encoder else [])
-    networks = [source.elsewhere for source in needed]
-    if not constants.is_offline_mode() or (
-        cached(row.base.elsewhere, BASE_FILES) and all(map(cached, networks))
-    ):
+    if not is_offline_mode() or not lacking(needed(row)):
         return None
     return (
         f"Needs {row.gigabytes:g} GB from the hub, which cannot be reached from here (HF_HUB_OFFLINE); "
