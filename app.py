@@ -19,7 +19,7 @@ import threading
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # no requests to other hosts
 
-from hellomeme.cli.common import add_expression_type
+from hellomeme.cli import common
 from hellomeme.errors import HelloMemeError
 from page import components, drawing, state
 from page.layout import build
@@ -33,10 +33,14 @@ def main(arguments: list[str] | None = None) -> None:
     """Opens the page, and returns when it is closed. arguments: of the command line, without the program."""
     options = parse(arguments)
     limit_heaps()
-    state.STATE = state.State(
-        options.release, options.base, options.lora, options.device, options.expression_type
-    )
     try:
+        state.STATE = state.State(
+            options.release,
+            common.style_from(options),
+            options.device,
+            options.expression_type,
+            is_local(options),
+        )
         page = build()
     except HelloMemeError as error:
         print(f"app.py: {error}", file=sys.stderr)
@@ -81,9 +85,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--release", default="demo", help="model to start with: a release, or a folder in its layout"
     )
-    parser.add_argument("--base", help="base model for it: hub id, diffusers folder or .safetensors file")
-    parser.add_argument("--lora", action="append", default=[], help="LoRA file for it; may be repeated")
-    add_expression_type(parser)
+    common.add_style_options(parser)
+    common.add_expression_type(parser)
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best there is)")
     options = parser.parse_args(arguments)
     if options.mcp and not supports_mcp():
@@ -91,6 +94,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     if options.auth and ":" not in options.auth:
         parser.exit(2, "app.py: --auth takes a name and a password with a colon between them.\n")
     return options
+
+
+def is_local(options: argparse.Namespace) -> bool:
+    """Whether only this computer can open the page: no public link, no proxy, no other address."""
+    host = options.host or os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")
+    reached = options.share or options.root_path or os.environ.get("GRADIO_ROOT_PATH") or ON_SPACES
+    return host in ("127.0.0.1", "localhost", "::1") and not reached
 
 
 def limit_heaps() -> None:

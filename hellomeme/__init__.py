@@ -25,6 +25,7 @@ _HOME = {  # class -> submodule
     "FaceAnalyzer": "face.detect",
     "Motion": "face.motion",
     "Settings": "settings",
+    "Style": "releases.styles",
     "ClipSettings": "settings",
     "HelloMemePipeline": "pipeline",
     "Reenactor": "reenactor",

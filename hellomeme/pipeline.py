@@ -18,6 +18,7 @@ from .models import old_names  # noqa: F401  (from_pretrained finds our networks
 from .models.adapters import HMReferenceAdapter
 from .models.control import ControlNet
 from .models.knitted_motion import KnittedMotion
+from .models.lora_layers import without_loras
 from .models.motion_module import with_motion
 from .models.unet import HMDenoisingNet, HMReferenceNet
 from .sampling.image import Denoise, OnStep, guided, sample
@@ -135,9 +136,12 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         latents: (1, C, h, w) from `encode`. The negative half of the batch sees empty latents.
         """
         unet = self.reference_unet or self.unet
-        text = self.encode_prompt(prompt, negative_prompt, self.reference_text_encoder)
+        # A second model sees the reference without LoRA, though it draws a first pass with them
+        plain = () if self.reference_unet is None else (unet, self.text_encoder)
         latents = latents.to(unet.device, unet.dtype)
-        features = HMReferenceNet(unet)(torch.cat([torch.zeros_like(latents), latents]), text)
+        with without_loras(*plain):
+            text = self.encode_prompt(prompt, negative_prompt, self.reference_text_encoder)
+            features = HMReferenceNet(unet)(torch.cat([torch.zeros_like(latents), latents]), text)
         return Reference(latents, self.hm_reference.prepare(features))
 
     @torch.no_grad()

@@ -16,6 +16,7 @@ from .face.motion import Motion
 from .face.paste import paste
 from .io.metadata import Stamp
 from .pipeline import Reference
+from .releases.styles import Style
 from .settings import Settings
 
 
@@ -38,13 +39,15 @@ class Portrait:
 class ReferencePortrait(Portrait):
     """A portrait with everything that depends on it alone.
 
-    latents: (1, C, h, w). prepared: (prompt, negative prompt) -> keys and values of the reference net, for
-    the prompts used last. shape: of the face, for releases that draw it into the condition picture.
+    latents: (1, C, h, w). prepared: (style, few-step preset, prompt, negative prompt) -> keys and values of
+    the reference net, for those used last. shape: of the face, for releases that draw it into the condition
+    picture. style: the one in which `latents` were encoded.
     """
 
     latents: torch.Tensor
-    prepared: dict[tuple[str, str], Reference] = field(default_factory=dict, repr=False)
+    prepared: dict[tuple, Reference] = field(default_factory=dict, repr=False)
     shape: FaceShape | None = field(default=None, repr=False)
+    style: Style = Style()
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Result:
     picture: the result. reference, driver: the crops; driver is None for an edited face. pose: the condition
     picture, 512 px. settings: resolved ones. release: its name. frame: the whole reference picture (H, W, 3)
     uint8. crop: where `reference` is in the frame, px. edit: of an edited face. held: which of the head
-    angles "pitch", "yaw" and "roll" were limited to the range of the release.
+    angles "pitch", "yaw" and "roll" were limited to the range of the release. style: the weights that drew.
     """
 
     picture: Image.Image
@@ -67,11 +70,12 @@ class Result:
     crop: Crop
     edit: Edit | None = None
     held: tuple[str, ...] = ()
+    style: Style = Style()
 
     @property
     def stamp(self) -> Stamp:
         """The metadata of this result for `metadata.save`."""
-        return Stamp(self.settings, self.release, edit=self.edit)
+        return Stamp(self.settings, self.release, edit=self.edit, style=self.style)
 
     def original_size(self, feather: float | None = None) -> Image.Image:
         """The whole reference picture with the result pasted back. feather: 0..1, None for the settings'."""

@@ -23,12 +23,14 @@ from .face.retarget import held_turns
 from .io.image import read_picture
 from .memory import attempts
 from .pipeline import Conditions, HelloMemePipeline, Reference
-from .portrait import Portrait, ReferencePortrait, Result, pixels
+from .portrait import Portrait, ReferencePortrait, Result
 from .releases.load import add_motion, face_basis, load
+from .releases.styles import Style
 from .releases.table import Release
 from .sampling.clip import ClipPlan, draw_clip
 from .sampling.image import Stopped
 from .settings import ClipSettings, Settings
+from .styling import Styling
 from .video import Report, make_clip
 
 __all__ = ["Portrait", "ReferencePortrait", "Reenactor", "Result", "Stopped"]
@@ -52,11 +54,13 @@ class Reenactor:
         encoders: ExpressionEncoders | None = None,
         analyzer: FaceAnalyzer | None = None,
         basis: FaceBasis | None = None,
+        style: Style = Style(),
     ):
         """encoders: for control nets that take more than ARKit coefficients. analyzer: a new one if None.
-        basis: for releases that draw the face into the condition picture."""
+        basis: for releases that draw the face into the condition picture. style: the pipeline's."""
         self.pipeline = pipeline
         self.release = release
+        self.styling = Styling(pipeline, release, style)
         self.basis = basis
         self.encoders = ExpressionEncoders() if encoders is None else encoders
         self.analyzer = analyzer or FaceAnalyzer()
@@ -79,7 +83,22 @@ class Reenactor:
         for _ in attempts():
             with contextlib.suppress(torch.OutOfMemoryError):
                 pipeline, encoders, release = load(name, base, device, dtype, loras, **more)
-                return cls(pipeline, release, encoders, basis=face_basis(release))
+                style = Style(base, more.get("vae"), tuple(loras), more.get("reference_base"))
+                return cls(pipeline, release, encoders, basis=face_basis(release), style=style)
+
+    @property
+    def style(self) -> Style:
+        """The base model, autoencoder and LoRA that draw."""
+        return self.styling.style
+
+    def set_style(self, style: Style, progress: Callable[[str, int, int], None] | None = None) -> None:
+        """Draw with other weights from now on. LoRA are exchanged in place; references stay valid, what
+        depends on the weights is prepared anew.
+
+        progress: called during downloads, see `hub.fetch`. Raises HelloMemeError for what cannot be loaded or
+        does not fit.
+        """
+        self.styling.apply(style, self.styling.few_steps, progress)
 
     def set_reference(self, image: PictureSource, face: int | None = None) -> ReferencePortrait:
         """Analyse the reference picture and encode it.
@@ -95,15 +114,16 @@ class Reenactor:
             return portrait
         for _ in attempts():
             with contextlib.suppress(torch.OutOfMemoryError):
-                # The mean of the encoder's Gaussian, not a draw: one reference then serves every seed.
-                latents = self.pipeline.encode(pixels(np.asarray(portrait.picture)))
+                latents = self.styling.encode(portrait.picture)
                 shape = None if self.basis is None else FaceShape.of(portrait.face, self.basis)
-                self.reference = ReferencePortrait(**vars(portrait), latents=latents, shape=shape)
+                self.reference = ReferencePortrait(
+                    **vars(portrait), latents=latents, shape=shape, style=self.style
+                )
                 return self.reference
 
     def image(
         self,
-        driver: PictureSource,
+        driver: PictureSource | None,
         settings: Settings = Settings(),
         progress: Progress | None = None,
         reference: ReferencePortrait | None = None,
@@ -111,14 +131,15 @@ class Reenactor:
         """Draw the reference with the driver's expression and head pose.
 
         driver: a path, PIL picture, uint8 array (H, W, 3), or a `Portrait` from `portrait`, which is not
-        analysed again. progress: called as `progress(step, steps)` after each step, from 1; it may raise
-        `Stopped` to cancel. reference: from `set_reference`; the one set last if None.
+        analysed again; None for the reference itself, whose own face is then drawn in the style.
+        progress: called as `progress(step, steps)` after each step, from 1; it may raise `Stopped` to cancel.
+        reference: from `set_reference`; the one set last if None.
         Raises NoFaceError without a face, HelloMemeError for a driver that cannot be read or without a
         reference. If the GPU memory runs out, it tries once more with less, then raises NoMemoryError.
         """
         reference = self.chosen(reference)
         settings = settings.resolved(self.release)
-        portrait = self.portrait(driver, "driver", settings.driver_face)
+        portrait = reference if driver is None else self.portrait(driver, "driver", settings.driver_face)
         motion = portrait.motion.onto(
             reference.motion, settings.expression, settings.head, settings.translation
         )
@@ -161,6 +182,7 @@ class Reenactor:
         reference: ReferencePortrait | None = None,
         labelled: bool = True,
         draw: Callable[..., Iterable[np.ndarray]] | None = None,
+        style: Style | None = None,
     ) -> Report:
         """Write an MP4 file of the reference with the motion of a driver clip, and with its sound.
 
@@ -171,6 +193,7 @@ class Reenactor:
         reference: from `set_reference`; the one set last if None.
         labelled: whether the metadata says that the file is AI-generated; they hold the settings in any case.
         draw: replaces `frames`, with the same arguments, to draw in another process, for example.
+        style: the one in which `draw` draws, for the metadata.
         Raises HelloMemeError for bad input, and NoFaceError if the driver does not show a face in its first
         second or in most frames.
         """
@@ -190,6 +213,7 @@ class Reenactor:
             draw=lambda motion: (draw or self.frames)(reference, motion, settings, clip, progress),
             progress=progress,
             labelled=labelled,
+            style=style or self.style,
         )
 
     def frames(
@@ -272,7 +296,8 @@ class Reenactor:
                 break
         pose = Image.fromarray(condition_pictures(motion, shape=reference.shape)[0])
         name, whole = self.release.name, (reference.frame, reference.crop)
-        return Result(picture, reference.picture, driver, pose, settings, name, *whole, edit, held)
+        made = (settings, name, *whole, edit, held, self.style)
+        return Result(picture, reference.picture, driver, pose, *made)
 
     def _clip_frames(
         self, reference: ReferencePortrait, motion: Motion, settings: Settings, plan: ClipPlan, progress
@@ -301,12 +326,10 @@ class Reenactor:
         return prompt, ", ".join(filter(None, negative))
 
     def prepared(self, reference: ReferencePortrait, settings: Settings) -> Reference:
-        """The reference's keys and values for the prompts of the settings, made unless they are at hand."""
-        prompts = self.prompts(settings)
-        if prompts not in reference.prepared:
-            reference.prepared.clear()  # one pair of prompts at a time: some 0.1 GB at SD1.5 size
-            reference.prepared[prompts] = self.pipeline.prepare_reference(reference.latents, *prompts)
-        return reference.prepared[prompts]
+        """The reference's keys and values for the prompts and the few-step preset of the settings, which the
+        pipeline then has; made unless they are at hand."""
+        self.styling.apply(self.style, settings.few_steps)
+        return self.styling.prepared(reference, self.prompts(settings))
 
     @staticmethod
     def generator(reference: ReferencePortrait, settings: Settings) -> torch.Generator:

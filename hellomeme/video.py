@@ -29,6 +29,7 @@ from .face.track import analyse
 from .io.atomic import check_output
 from .io.ffmpeg import ClipWriter, Sound, probe, read_frames
 from .io.metadata import Stamp
+from .releases.styles import Style
 from .releases.table import Release
 from .settings import ClipSettings, Settings
 
@@ -112,6 +113,7 @@ def make_clip(
     draw: Callable[[Motion], Iterable[np.ndarray]],
     progress: Progress,
     labelled: bool = True,
+    style: Style = Style(),
 ) -> Report:
     """The work of `Reenactor.video`; settings are resolved ones.
 
@@ -136,7 +138,7 @@ def make_clip(
         sound = Sound(Path(driver), selection.start, len(motion) / selection.driver_rate)
     panels = _side_panels(driver, crop, selection, motion, release.size, shape) if clip.side_by_side else None
     frames = draw(motion)
-    stamp = Stamp(settings, release.name, clip, labelled)
+    stamp = Stamp(settings, release.name, clip, labelled, style=style)
     with ClipWriter(output, selection.output_rate, sound, stamp.clip_arguments()) as writer:
         for frame in frames:
             writer.write(frame if panels is None else np.concatenate([*next(panels), frame], axis=1))

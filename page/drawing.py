@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from hellomeme.errors import HelloMemeError
+from hellomeme.releases.few_steps import OFF
 from hellomeme.releases.load import find, has_motion
+from hellomeme.releases.styles import Style
 from hellomeme.settings import ClipSettings, Settings
 
 from . import spaces_gpu, state
@@ -35,29 +37,41 @@ if TYPE_CHECKING:
 ARKIT = "drive_coeff"  # the expression type of control nets that take ARKit coefficients
 
 
-def image_duration(release: str, settings: Settings, pictures: int = 1) -> int:
+def image_duration(release: str, settings: Settings, pictures: int = 1, style: Style = Style()) -> int:
     """Seconds of GPU time for so many pictures. HelloMemeError where Spaces would refuse them."""
     row = find(release)
     settings = settings.resolved(row)
     seconds = spaces_gpu.duration(pictures * settings.steps, settings.guidance, row.size)
+    seconds += _loading(style, settings)
     spaces_gpu.check_duration(seconds, "the steps")
     return seconds
 
 
-@gpu(duration=lambda release, reference, driver, settings, flag: image_duration(release, settings))
+def _loading(style: Style, settings: Settings) -> int:
+    """Seconds for loading other weights than those of the page's start, in the process that has the GPU."""
+    return spaces_gpu.LOADING if (style, settings.few_steps) != (state.STATE.style, OFF) else 0
+
+
+@gpu(
+    duration=lambda release, reference, driver, settings, flag, style=Style(): image_duration(
+        release, settings, style=style
+    )
+)
 def draw_image(
-    release: str, reference: Portrait, driver: Portrait, settings: Settings, flag: str
+    release: str, reference: Portrait, driver: Portrait, settings: Settings, flag: str, style: Style = Style()
 ) -> Result | None:
     """The reference with the driver's face; None if the run was stopped. flag: of the run, see `Runs`."""
 
     def draw(reenactor: Reenactor, **options) -> Result:
         return reenactor.image(driver, settings, **options)
 
-    return _draw(draw, release, reference, settings, flag)
+    return _draw(draw, release, reference, settings, flag, style)
 
 
 @gpu(
-    duration=lambda release, reference, coefficients, turn, settings, flag: image_duration(release, settings)
+    duration=lambda release, reference, coefficients, turn, settings, flag, style=Style(): image_duration(
+        release, settings, style=style
+    )
 )
 def draw_expression(
     release: str,
@@ -66,22 +80,28 @@ def draw_expression(
     turn: Turn,
     settings: Settings,
     flag: str,
+    style: Style = Style(),
 ) -> Result | None:
     """The reference with these ARKit coefficients and this turn of the head; None if the run was stopped."""
 
     def draw(reenactor: Reenactor, **options) -> Result:
         return reenactor.expression(coefficients, turn, settings, **options)
 
-    return _draw(draw, release, reference, settings, flag, ARKIT)
+    return _draw(draw, release, reference, settings, flag, style, ARKIT)
 
 
 @gpu(
-    duration=lambda release, reference, drivers, settings, flag: image_duration(
-        release, settings, len(drivers)
+    duration=lambda release, reference, drivers, settings, flag, style=Style(): image_duration(
+        release, settings, len(drivers), style
     )
 )
 def draw_row(
-    release: str, reference: Portrait, drivers: list[Portrait], settings: Settings, flag: str
+    release: str,
+    reference: Portrait,
+    drivers: list[Portrait],
+    settings: Settings,
+    flag: str,
+    style: Style = Style(),
 ) -> list[Result] | None:
     """The reference with each driver's face; None if the run was stopped."""
     results = []
@@ -90,7 +110,7 @@ def draw_row(
         def draw(reenactor: Reenactor, driver=driver, **options) -> Result:
             return reenactor.image(driver, settings, **options)
 
-        result = _draw(draw, release, reference, settings, flag, show_steps=False)
+        result = _draw(draw, release, reference, settings, flag, style, show_steps=False)
         if result is None:
             return None
         results.append(result)
@@ -103,6 +123,7 @@ def _draw(
     reference: Portrait,
     settings: Settings,
     flag: str,
+    style: Style,
     expression_type: str | None = None,
     show_steps: bool = True,
 ) -> Result | None:
@@ -117,7 +138,7 @@ def _draw(
     # Errors are converted here, as of all exceptions only a gr.Error is returned from another process.
     with visitor_errors(), page.free_memory_on_error(), page.drawing_lock:
         try:
-            reenactor = page.gpu_reenactor(release, expression_type)
+            reenactor = page.gpu_reenactor(release, expression_type, style)
             ready = page.reference(release, reference, expression_type)
             settings = settings.resolved(reenactor.release)
             started = time.perf_counter()
@@ -134,7 +155,7 @@ def draw_first_image(reference: str, driver: str) -> None:
     with contextlib.suppress(HelloMemeError, gr.Error), page.run(None) as flag:
         paths = {"reference": reference, "driver": driver}
         portraits = (page.portrait(page.release, path, name, None) for name, path in paths.items())
-        draw_image(page.release, *portraits, Settings(steps=2), flag)
+        draw_image(page.release, *portraits, Settings(steps=2), flag, page.style)
 
 
 # Clips
@@ -148,10 +169,13 @@ def predictions(release: str, frames: int, settings: Settings, clip: ClipSetting
     return ClipPlan.of(frames, settings, clip, row, has_motion(row)).predictions()
 
 
-def clip_duration(release: str, frames: int, settings: Settings, clip: ClipSettings) -> int:
+def clip_duration(
+    release: str, frames: int, settings: Settings, clip: ClipSettings, style: Style = Style()
+) -> int:
     """Seconds of GPU time for a clip with resolved settings; HelloMemeError where Spaces refuses them."""
     count = predictions(release, frames, settings, clip)
     seconds = spaces_gpu.duration(count, settings.guidance, find(release).size)
+    seconds += _loading(style, settings)
     spaces_gpu.check_duration(seconds, "the number of frames or the steps")
     return seconds
 
@@ -178,6 +202,7 @@ def make_clip(
     settings: Settings,
     clip: ClipSettings,
     flag: str,
+    style: Style = Style(),
 ) -> Report | None:
     """Writes the clip `output`; None if the run was stopped. driver: path of a clip or motion file."""
     from hellomeme.reenactor import Stopped
@@ -186,8 +211,10 @@ def make_clip(
     with page.drawing_lock:
         reenactor = page.reenactor(release)
         if spaces_gpu.ON_SPACES:
-            options = {"reference": reference, "draw": functools.partial(_frames_on_gpu, release, flag)}
+            draw = functools.partial(_frames_on_gpu, release, flag, style)
+            options = {"reference": reference, "draw": draw, "style": style}
         else:
+            page.gpu_reenactor(release, style=style)
             options = {"reference": page.reference(release, reference)}
         try:
             report = reenactor.video(driver, output, settings, clip, stop_check(flag, progress), **options)
@@ -203,6 +230,7 @@ def make_clip(
 def _frames_on_gpu(
     release: str,
     flag: str,
+    style: Style,
     reference: Portrait,
     motion: Motion,
     settings: Settings,
@@ -212,19 +240,25 @@ def _frames_on_gpu(
     """As `Reenactor.frames`, in the process that has the GPU. That process shows its own progress."""
     from hellomeme.reenactor import Stopped
 
-    frames = draw_frames(release, reference, motion, settings, clip, flag)
+    frames = draw_frames(release, reference, motion, settings, clip, flag, style)
     if frames is None:
         raise Stopped
     return frames
 
 
 @gpu(
-    duration=lambda release, reference, motion, settings, clip, flag: clip_duration(
-        release, len(motion), settings, clip
+    duration=lambda release, reference, motion, settings, clip, flag, style=Style(): clip_duration(
+        release, len(motion), settings, clip, style
     )
 )
 def draw_frames(
-    release: str, reference: Portrait, motion: Motion, settings: Settings, clip: ClipSettings, flag: str
+    release: str,
+    reference: Portrait,
+    motion: Motion,
+    settings: Settings,
+    clip: ClipSettings,
+    flag: str,
+    style: Style = Style(),
 ) -> list[np.ndarray] | None:
     """The frames of a clip, (size, size, 3) uint8; None if the run was stopped. settings: resolved ones."""
     from hellomeme.reenactor import Stopped
@@ -232,7 +266,8 @@ def draw_frames(
     page, progress = state.STATE, stop_check(flag, ClipProgress())
     with visitor_errors(), page.free_memory_on_error():
         try:
-            reenactor, ready = page.gpu_reenactor(release), page.reference(release, reference)
+            reenactor = page.gpu_reenactor(release, style=style)
+            ready = page.reference(release, reference)
             return list(reenactor.frames(ready, motion, settings, clip, progress))
         except Stopped:
             return None

@@ -1,8 +1,8 @@
 """Events of the page as functions of settings objects.
 
 Gradio calls the function of an event with one value for each component, and takes the names of the API's
-parameters from its signature. The decorators here turn these values into `Settings`, `ClipSettings`, a head
-turn and ARKit coefficients.
+parameters from its signature. The decorators here turn these values into `Settings`, `ClipSettings`, `Style`,
+a head turn and ARKit coefficients.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ import gradio as gr
 
 from hellomeme.face.arkit import ARKIT_NAMES
 from hellomeme.face.edit import TURNS, Turn
+from hellomeme.releases.few_steps import OFF
 from hellomeme.settings import ClipSettings, Settings
 
 from .errors import visitor_errors
+from .styles import NAMES as STYLE, style_of
 
 CLIP_SETTINGS = tuple(field.name for field in dataclasses.fields(ClipSettings))
+DRAWING = ("few_steps", *STYLE)  # optional arguments of all events that draw
 Components = Mapping[str, gr.components.Component]  # by the name of the setting or argument
 Values = Mapping[str, Any]  # of components, by the same names
 
@@ -29,13 +32,14 @@ Values = Mapping[str, Any]  # of components, by the same names
 def event(*names: str, optional: tuple[str, ...] = ()) -> Callable:
     """Decorator: as `with_arguments`, for a function that takes settings objects.
 
-    The function's parameters `settings`, `clip`, `turn` and `coefficients` get a Settings, a ClipSettings, a
-    Turn and a dict of ARKit coefficients, made from the arguments with the names of their fields; `session`
-    gets the session of the visitor; all others get the argument of their name.
+    The function's parameters `settings`, `clip`, `style`, `turn` and `coefficients` get a Settings, a
+    ClipSettings, a Style, a Turn and a dict of ARKit coefficients, made from the arguments with the names of
+    their fields; `session` gets the session of the visitor; all others get the argument of their name.
     """
     makers = {
         "settings": settings_of,
         "clip": clip_settings_of,
+        "style": style_of,
         "turn": lambda values: Turn(**_chosen(TURNS, values)),
         "coefficients": lambda values: _chosen(ARKIT_NAMES, values),
     }
@@ -101,7 +105,10 @@ def inputs_of(event: Callable, components: Components) -> list[gr.components.Com
 
 def settings_of(values: Values) -> Settings:
     """The Settings in the values of components; HelloMemeError for one out of range."""
-    return Settings(**_chosen((field.name for field in dataclasses.fields(Settings)), values))
+    chosen = _chosen((field.name for field in dataclasses.fields(Settings)), values)
+    if chosen.get("few_steps", OFF) is None:  # left out
+        del chosen["few_steps"]
+    return Settings(**chosen)
 
 
 def clip_settings_of(values: Values) -> ClipSettings:

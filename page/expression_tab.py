@@ -13,6 +13,7 @@ from hellomeme.errors import HelloMemeError
 from hellomeme.face import edit
 from hellomeme.face.arkit import ARKIT_NAMES
 from hellomeme.face.edit import TURNS, Turn
+from hellomeme.releases.styles import Style
 from hellomeme.settings import Settings
 
 from . import drawing, state
@@ -31,7 +32,7 @@ from .components import (
     summary_line,
     with_metadata,
 )
-from .events import Components, event, inputs_of, settings_of
+from .events import DRAWING, Components, event, inputs_of, settings_of
 from .face_picker import face_input
 from .gradio_patches import skip_validation
 from .i18n import translate
@@ -60,11 +61,12 @@ ARGUMENTS = ("model", "reference", "reference_face", "guidance", "steps", "seed"
 # Drawing
 
 
-@event(*ARGUMENTS)
+@event(*ARGUMENTS, *DRAWING, optional=DRAWING)
 def make_expression(
     model: str,
     reference: str | None,
     settings: Settings,
+    style: Style,
     turn: Turn,
     coefficients: dict[str, float],
     session: str | None,
@@ -74,14 +76,15 @@ def make_expression(
 
     Returns the picture and a line about the settings.
     """
-    return _draw(model, reference, settings, turn, coefficients, session)
+    return _draw(model, reference, settings, style, turn, coefficients, session)
 
 
-@event(*ARGUMENTS, "live")
+@event(*ARGUMENTS, "live", *DRAWING, optional=DRAWING)
 def preview(
     model: str,
     reference: str | None,
     settings: Settings,
+    style: Style,
     turn: Turn,
     coefficients: dict[str, float],
     live: bool,
@@ -96,14 +99,16 @@ def preview(
         steps=min(PREVIEW_STEPS, settings.steps),
         seed=settings.seed,
         reference_face=settings.reference_face,
+        few_steps=settings.few_steps,
     )
-    return _draw(model, reference, quick, turn, coefficients, session, prefix="Preview · ")
+    return _draw(model, reference, quick, style, turn, coefficients, session, prefix="Preview · ")
 
 
 def _draw(
     model: str,
     reference: str | None,
     settings: Settings,
+    style: Style,
     turn: Turn,
     coefficients: dict[str, float],
     session: str | None,
@@ -114,9 +119,10 @@ def _draw(
     started = time.perf_counter()
     page, result = state.STATE, None
     with page.run(session) as flag:
-        drawing.image_duration(model, settings)
+        drawing.image_duration(model, settings, style=style)
         portrait = _portrait(model, reference, settings.reference_face)
-        result = drawing.draw_expression(model, portrait, coefficients, turn, settings, flag)
+        page.download(model, style, settings.few_steps)
+        result = drawing.draw_expression(model, portrait, coefficients, turn, settings, flag, style)
     if result is None:
         show_stopped()
         return gr.skip(), gr.skip()

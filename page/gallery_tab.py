@@ -12,6 +12,7 @@ import gradio as gr
 
 from hellomeme.errors import HelloMemeError
 from hellomeme.io import metadata
+from hellomeme.releases.styles import Style
 from hellomeme.settings import Settings
 
 from . import drawing, state
@@ -25,7 +26,7 @@ from .components import (
     summary_line,
     with_metadata,
 )
-from .events import event, inputs_of
+from .events import DRAWING, event, inputs_of
 from .i18n import translate
 from .image_tab import ImageTab
 from .shared_settings import SharedSettings
@@ -34,25 +35,36 @@ if TYPE_CHECKING:
     from hellomeme.reenactor import Portrait
 
 CACHE_SIZE = 512  # cells; each is a small picture of the page's own examples, never of a visitor's
-_cells: OrderedDict = OrderedDict()  # (release, reference, driver, settings) -> picture
+_cells: OrderedDict = OrderedDict()  # (release, reference, driver, settings, style) -> picture
 
 
-@event("model", "characters", "faces", "expression", "head", "guidance", "steps", "seed")
+@event(
+    "model",
+    "characters",
+    "faces",
+    "expression",
+    "head",
+    "guidance",
+    "steps",
+    "seed",
+    *DRAWING,
+    optional=DRAWING,
+)
 def make_gallery(
-    model: str, characters: list[str], faces: list[str], settings: Settings, session: str | None
+    model: str, characters: list[str], faces: list[str], settings: Settings, style: Style, session: str | None
 ) -> Iterator:
     """Draws each of the characters with each of the faces, by the names of the example pictures.
 
     Returns the pictures with their names, character by character, and a line about how far it is.
     """
     references, drivers = _example_paths("references", characters), _example_paths("drivers", faces)
-    drawing.image_duration(model, settings, len(drivers))
+    drawing.image_duration(model, settings, len(drivers), style)
     page, shown, total, finished = state.STATE, [], len(references) * len(drivers), False
     # Found once, and only if a row is drawn
     guides = functools.cache(lambda: [page.portrait(model, str(path), "driver", None) for path in drivers])
     with page.run(session) as flag:
         for reference in references:
-            row = _row(model, reference, drivers, guides, settings, flag)
+            row = _row(model, reference, drivers, guides, settings, style, flag)
             if row is None:
                 break
             shown += row
@@ -71,14 +83,16 @@ def _row(
     drivers: list[Path],
     guides: Callable[[], list[Portrait]],
     settings: Settings,
+    style: Style,
     flag: str,
 ) -> list | None:
     """The (picture, caption) of a reference with each driver; None if the run was stopped. guides: returns
     the portraits of the drivers."""
-    keys = [(model, str(reference), str(driver), settings) for driver in drivers]
+    keys = [(model, str(reference), str(driver), settings, style) for driver in drivers]
     if not all(key in _cells for key in keys):
         portrait = state.STATE.portrait(model, str(reference), "reference", None)
-        results = drawing.draw_row(model, portrait, guides(), settings, flag)
+        state.STATE.download(model, style, settings.few_steps)
+        results = drawing.draw_row(model, portrait, guides(), settings, flag, style)
         if results is None:
             return None
         _cells.update(

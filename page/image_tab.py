@@ -9,11 +9,15 @@ import gradio as gr
 from PIL import Image
 
 from hellomeme.errors import HelloMemeError
+from hellomeme.releases.load import find
+from hellomeme.releases.styles import Style
 from hellomeme.settings import Settings
 
 from . import drawing, state
 from .components import (
+    IMMEDIATE,
     MODEL,
+    PRIVATE,
     examples,
     run_and_stop,
     show_stopped,
@@ -22,7 +26,7 @@ from .components import (
     summary_line,
     with_metadata,
 )
-from .events import event, inputs_of
+from .events import DRAWING, event, inputs_of
 from .face_picker import face_input
 from .i18n import translate
 from .shared_settings import SharedSettings
@@ -43,12 +47,15 @@ from .shared_settings import SharedSettings
     "negative_prompt",
     "paste",
     "feather",
+    *DRAWING,
+    optional=DRAWING,
 )
 def make_image(
     model: str,
     reference: str | None,
     driver: str | None,
     settings: Settings,
+    style: Style,
     paste: bool,
     session: str | None,
 ):
@@ -58,20 +65,65 @@ def make_image(
     whole reference if `paste` is on; the whole reference with the result in its place, or nothing; and a line
     about it.
     """
-    if not reference:
-        raise HelloMemeError("There is no reference picture yet: choose the portrait that should change.")
+    _require_reference(reference)
     if not driver:
         raise HelloMemeError(
             "There is no driver picture yet: upload a face, take a photo or pick one of the examples."
         )
+    return _draw(model, reference, driver, settings, style, paste, session)
+
+
+@event(
+    "model",
+    "reference",
+    "guidance",
+    "steps",
+    "seed",
+    "reference_face",
+    "prompt",
+    "negative_prompt",
+    "paste",
+    "feather",
+    *DRAWING,
+    optional=DRAWING,
+)
+def restyle(
+    model: str, reference: str | None, settings: Settings, style: Style, paste: bool, session: str | None
+):
+    """Draws the reference picture in the style of the base model and its LoRA: it drives itself, so that pose
+    and expression stay.
+
+    Returns what `make_image` does.
+    """
+    _require_reference(reference)
+    return _draw(model, reference, None, settings, style, paste, session)
+
+
+def _require_reference(reference: str | None) -> None:
+    if not reference:
+        raise HelloMemeError("There is no reference picture yet: choose the portrait that should change.")
+
+
+def _draw(
+    model: str,
+    reference: str,
+    driver: str | None,
+    settings: Settings,
+    style: Style,
+    paste: bool,
+    session: str | None,
+) -> list | tuple:
+    """The outputs of both events. driver: None for the reference itself."""
     started = time.perf_counter()
     page, result = state.STATE, None
     with page.run(session) as flag:
         gr.Progress()(0, desc="Looking for the faces")
-        drawing.image_duration(model, settings)
-        portrait = page.portrait(model, reference, "reference", settings.reference_face)
-        guide = page.portrait(model, driver, "driver", settings.driver_face)
-        result = drawing.draw_image(model, portrait, guide, settings, flag)
+        drawing.image_duration(model, settings, style=style)
+        portrait = guide = page.portrait(model, reference, "reference", settings.reference_face)
+        if driver is not None:
+            guide = page.portrait(model, driver, "driver", settings.driver_face)
+        page.download(model, style, settings.few_steps)
+        result = drawing.draw_image(model, portrait, guide, settings, flag, style)
     if result is None:
         show_stopped()
         return [gr.skip()] * 7
@@ -129,26 +181,32 @@ def build(shared: SharedSettings) -> ImageTab:
             )
             line = summary_line("about")
             run = run_and_stop("Bring it to life", api_name="stop", api_visibility="public")
+            own = gr.Button(
+                translate("Restyle the reference"),
+                visible=find(state.STATE.release).has_styles,
+                elem_id="restyle",
+            )
             strengths = {name: slider(name) for name in ("expression", "head")}
     compare, paste, feather, whole = _before_and_after()
     driver_crop, pose, reference_crop = _network_inputs()
 
     settings = strengths | {"feather": feather} | shared.settings
-    inputs = settings | {
-        "model": shared.model,
-        "reference": reference,
-        "driver": driver,
-        "reference_face": reference_face,
-        "driver_face": driver_face,
-        "paste": paste,
-    }
-    run.click(
-        make_image,
-        inputs_of(make_image, inputs),
-        [result, reference_crop, driver_crop, pose, compare, whole, line],
-        api_name="image",
-        show_progress_on=result,
-        **MODEL,
+    inputs = (
+        shared.components
+        | settings
+        | {
+            "reference": reference,
+            "driver": driver,
+            "reference_face": reference_face,
+            "driver_face": driver_face,
+            "paste": paste,
+        }
+    )
+    outputs = [result, reference_crop, driver_crop, pose, compare, whole, line]
+    for button, draw, name in ((run, make_image, "image"), (own, restyle, "restyle")):
+        button.click(draw, inputs_of(draw, inputs), outputs, api_name=name, show_progress_on=result, **MODEL)
+    shared.model.change(
+        lambda model: gr.update(visible=find(model).has_styles), shared.model, own, **PRIVATE, **IMMEDIATE
     )
     details = [compare, whole, driver_crop, pose, reference_crop]
     return ImageTab(reference, driver, result, line, details, settings)

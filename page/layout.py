@@ -31,7 +31,7 @@ def build() -> gr.Blocks:
             sliders = expression_tab.build(shared)
         with tab["gallery"]:
             gallery_tab.build(shared, image, tabs)
-        restore.connect(file, clip_settings | image.settings | sliders | {"model": shared.model})
+        restore.connect(file, clip_settings | image.settings | sliders | shared.components)
         page.unload(stop_on_leave)
         page.load(None, js=script(), **PRIVATE)
     return page.queue(max_size=QUEUE_SIZE)

@@ -12,6 +12,7 @@ from . import state
 from .components import FACES
 from .errors import visitor_errors
 from .events import Components, face_number
+from .styles import restored
 
 
 def connect(file: gr.File, components: Components) -> gr.events.Dependency:
@@ -31,12 +32,14 @@ def connect(file: gr.File, components: Components) -> gr.events.Dependency:
                 )
             # A model folder is listed by its path, and named in the file by its name.
             model = {find(path).name: path for path in state.STATE.models}.get(stamp.release)
+            style, missing = restored(stamp.style)
+            missing = [*([] if model else [f"the model {stamp.release}"]), *missing]
             gr.Info(
-                "The settings are restored."
-                if model
-                else f"The settings are restored, but not the model {stamp.release}."
+                f"The settings are restored, but not {', '.join(missing)}."
+                if missing
+                else "The settings are restored."
             )
-            values = _values(stamp)
+            values = _values(stamp) | style
             return [model or gr.skip(), *(values.get(name, gr.skip()) for name in names)]
 
     outputs = [components["model"], *(components[name] for name in names)]

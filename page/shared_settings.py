@@ -6,13 +6,15 @@ from dataclasses import dataclass, fields
 
 import gradio as gr
 
+from hellomeme.releases.few_steps import OFF
 from hellomeme.releases.load import find
 from hellomeme.releases.table import Release
-from hellomeme.settings import MAX_SEED
+from hellomeme.settings import MAX_SEED, Settings
 
-from . import state
+from . import state, styles
 from .components import IMMEDIATE, PRIVATE, number, slider, textbox
 from .i18n import translate
+from .styles import StyleSettings
 
 ONE_STEP = "This model was trained to draw in one step: more steps make its pictures worse."
 
@@ -25,23 +27,26 @@ class SharedSettings:
     seed: gr.Number
     prompt: gr.Textbox
     negative_prompt: gr.Textbox
+    style: StyleSettings
 
     @property
     def components(self) -> dict[str, gr.components.Component]:
         """All of them, by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "style"}
+        return own | vars(self.style)
 
     @property
     def settings(self) -> dict[str, gr.components.Component]:
         """Those that are fields of Settings, by name."""
-        return {name: component for name, component in self.components.items() if name != "model"}
+        names = [field.name for field in fields(Settings)]
+        return {name: component for name, component in self.components.items() if name in names}
 
 
 def choose_model(model):
-    """The defaults of a release, whether it reads a prompt, and a note: why it cannot run here, or that it
-    draws in one step."""
+    """The defaults of a release, whether it has prompts and styles, and a note: why it cannot run here, or
+    that it draws in one step."""
     row, (_, reason) = find(model), state.STATE.models[model]
-    return row.guidance, row.steps, gr.update(visible=bool(row.prompt)), gr.update(**_note(row, reason))
+    return row.guidance, row.steps, OFF, gr.update(visible=row.has_styles), gr.update(**_note(row, reason))
 
 
 def build() -> tuple[SharedSettings, gr.File]:
@@ -73,13 +78,16 @@ def build() -> tuple[SharedSettings, gr.File]:
                     height=170,
                     elem_id="restore",
                 )
-        with gr.Column(visible=bool(row.prompt)) as prompts:
+        with gr.Column(visible=row.has_styles) as words:
             prompt, negative_prompt = textbox("prompt"), textbox("negative_prompt")
-    model.input(choose_model, model, [guidance, steps, prompts, note], api_name="model", **IMMEDIATE)
+            style = styles.build()
+    few_steps, defaults = style.few_steps, [guidance, steps]
+    model.input(choose_model, model, [*defaults, few_steps, words, note], api_name="model", **IMMEDIATE)
     # Also when the model is restored, whose guidance and steps are then restored, too
-    model.change(lambda model: choose_model(model)[2:], model, [prompts, note], **PRIVATE, **IMMEDIATE)
+    model.change(lambda model: choose_model(model)[3:], model, [words, note], **PRIVATE, **IMMEDIATE)
+    few_steps.input(styles.choose_few_steps, [model, few_steps], defaults, **PRIVATE, **IMMEDIATE)
     dice.click(None, None, seed, js=f"() => Math.floor(Math.random() * {MAX_SEED + 1})", **PRIVATE)
-    return SharedSettings(model, guidance, steps, seed, prompt, negative_prompt), file
+    return SharedSettings(model, guidance, steps, seed, prompt, negative_prompt, style), file
 
 
 def _note(row: Release, reason: str | None) -> dict:

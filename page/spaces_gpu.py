@@ -19,6 +19,7 @@ ON_SPACES = spaces is not None and os.environ.get("SPACES_ZERO_GPU", "").lower()
 # s: Spaces charge one and a half times the duration, and a visitor who is not logged in has 120 s a day.
 MAX_DURATION = 80
 STARTUP = 8.0  # s: starting the process that gets the GPU, and moving the weights to it
+LOADING = 15  # s: reading another base model and LoRA from the disk, not measured on Spaces
 # s for one prediction of one frame of 512 px without guidance: an H100 needs 28 ms with guidance for SD1.5
 # with one control net, so 14 ms without; doubled as a margin.
 PREDICTION = 0.028

@@ -16,7 +16,11 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from hellomeme.errors import HelloMemeError, NoMemoryError
+from hellomeme.releases.few_steps import find_preset
 from hellomeme.releases.load import add_motion, available, choose_device, choose_dtype, find
+from hellomeme.releases.networks import locate
+from hellomeme.releases.parts import fetch_style
+from hellomeme.releases.styles import Style
 
 from . import spaces_gpu
 from .imports import import_networks
@@ -32,20 +36,21 @@ CACHE_SIZE = 6  # portraits, and prepared references: enough for the few visitor
 class State:
     """The options that the page was started with, and what it has loaded and measured since.
 
-    release, base, loras, device, expression_type: as for `hellomeme.releases.load.load`; base, LoRA files and
-    expression type are used for that release only.
+    release, device, expression_type: as for `hellomeme.releases.load.load`. style: what draws at first. Style
+    and expression type are used for that release only. is_local: whether the page is served to this computer
+    alone.
     """
 
     def __init__(
         self,
         release: str = "demo",
-        base: str | None = None,
-        loras: tuple[str, ...] = (),
+        style: Style = Style(),
         device: str | None = None,
         expression_type: str | None = None,
+        is_local: bool = False,
     ):
+        self.release, self.style, self.device, self.is_local = release, style, device, is_local
         self.expression_type = expression_type
-        self.release, self.base, self.loras, self.device = release, base, tuple(loras), device
         self.reenactors: dict[tuple[str, str], Reenactor] = {}
         self.portraits: OrderedDict[tuple, Portrait] = OrderedDict()
         self.references: OrderedDict[tuple, ReferencePortrait] = OrderedDict()
@@ -93,7 +98,8 @@ class State:
         import_networks()
         from hellomeme.reenactor import Reenactor
 
-        options = {"base": self.base, "loras": self.loras} if release == self.release else {}
+        style = self.style if release == self.release else Style()
+        options = {field.name: getattr(style, field.name) for field in dataclasses.fields(Style)}
         options |= {"device": self.device, "expression_type": expression_type, "progress": _show_download}
         reenactor = Reenactor.from_release(release, **options | _cpu_outside_main_thread())
         reenactor.analyzer = self.analyzer
@@ -104,13 +110,24 @@ class State:
                 add_motion(reenactor.pipeline, reenactor.release, _show_download)
         return reenactor
 
-    def gpu_reenactor(self, release: str, expression_type: str | None = None) -> Reenactor:
-        """The reenactor on the device that draws. On Spaces to be called in the process that has the GPU."""
+    def gpu_reenactor(
+        self, release: str, expression_type: str | None = None, style: Style = Style()
+    ) -> Reenactor:
+        """The reenactor on the device that draws, in a style. On Spaces to be called in the process that has
+        the GPU, elsewhere with the drawing lock."""
         reenactor = self.reenactor(release, expression_type)
         if spaces_gpu.ON_SPACES:
             device = choose_device(self.device)
             reenactor.pipeline.to(device, choose_dtype(device))
+        reenactor.set_style(style, _show_download)
         return reenactor
+
+    def download(self, release: str, style: Style, few_steps: str) -> None:
+        """Downloads what a style needs, on Spaces only: there it would otherwise cost GPU time."""
+        if spaces_gpu.ON_SPACES:
+            row = find(release)
+            preset = find_preset(few_steps, row)
+            fetch_style(locate(row, row.base), style, [preset.lora] if preset else [], _show_download)
 
     @functools.cached_property
     def analyzer(self) -> FaceAnalyzer:

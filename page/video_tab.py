@@ -10,6 +10,7 @@ import gradio as gr
 
 from hellomeme.errors import HelloMemeError
 from hellomeme.releases.load import find
+from hellomeme.releases.styles import Style
 from hellomeme.settings import ClipSettings, Settings
 
 from . import drawing, spaces_gpu, state
@@ -28,7 +29,7 @@ from .components import (
     summary_line,
 )
 from .estimate import clip_source, estimate, length
-from .events import CLIP_SETTINGS, Components, event, inputs_of
+from .events import CLIP_SETTINGS, DRAWING, Components, event, inputs_of
 from .face_picker import face_input
 from .gradio_patches import upload_folder
 from .i18n import translate
@@ -56,13 +57,15 @@ ESTIMATED = ("guidance", "steps", "frames", "start", "rate", "motion", "overlap"
     *CLIP_SETTINGS,
     "driver",
     "motion_file",
-    optional=("driver", "motion_file"),
+    *DRAWING,
+    optional=("driver", "motion_file", *DRAWING),
 )
 def make_video(
     model: str,
     reference: str | None,
     settings: Settings,
     clip: ClipSettings,
+    style: Style,
     driver: str | None,
     motion_file: str | None,
     session: str | None,
@@ -77,11 +80,13 @@ def make_video(
     page, report = state.STATE, None
     with page.run(session) as flag:
         if spaces_gpu.ON_SPACES:  # refuse a long clip before its driver is analysed
-            drawing.clip_duration(model, length(source, clip)[0], settings.resolved(find(model)), clip)
+            frames = length(source, clip)[0]
+            drawing.clip_duration(model, frames, settings.resolved(find(model)), clip, style)
         gr.Progress()(0, desc="Looking for the face")
         portrait = page.portrait(model, reference, "reference", settings.reference_face)
+        page.download(model, style, settings.few_steps)
         output = _new_file("hellomeme.mp4")
-        report = drawing.make_clip(model, portrait, source, output, settings, clip, flag)
+        report = drawing.make_clip(model, portrait, source, output, settings, clip, flag, style)
     if report is None:
         show_stopped()
         return gr.skip(), gr.skip()
@@ -175,13 +180,16 @@ def build(shared: SharedSettings) -> Components:
             estimated = summary_line("estimate")
     settings = _settings() | shared.settings
 
-    inputs = settings | {
-        "model": shared.model,
-        "reference": reference,
-        "reference_face": reference_face,
-        "driver": driver,
-        "motion_file": motion_files.chosen,
-    }
+    inputs = (
+        shared.components
+        | settings
+        | {
+            "reference": reference,
+            "reference_face": reference_face,
+            "driver": driver,
+            "motion_file": motion_files.chosen,
+        }
+    )
     run.click(
         make_video,
         inputs_of(make_video, inputs),

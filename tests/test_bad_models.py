@@ -65,7 +65,7 @@ def test_weights_of_a_network(model_folder, tmp_path):
 
 
 NO_LORA = "is not a LoRA for this base model"
-SCALE = "The scale of a LoRA must be a number from -10 to 10."
+SCALE = "The strength of a LoRA must be a number from -10 to 10."
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,8 @@ def bad_loras(folder, good):
         "no tensors": (file("b.safetensors", raw({})), f"b.safetensors {NO_LORA}: none of its tensors..."),
         "another width": (
             made("c.safetensors", each(lambda key, v: torch.zeros(2, 7) if "lora_A" in key else v)),
-            f"c.safetensors {NO_LORA}...",
+            "c.safetensors is a LoRA for another kind of model (its text is 7 wide, not 32): choose one for "
+            "this base model.",
         ),
         "half of a pair": (made("d.safetensors", {first: good[first]}), f"d.safetensors {NO_LORA}..."),
         "single numbers": (

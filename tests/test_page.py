@@ -246,11 +246,16 @@ def test_models_that_cannot_run_here_say_why(state):
     assert state.models[state.release] == (f"{find(state.release).name}: your model folder", None)
     reason = state.models["v1"][1]
     assert reason and reason == dict((name, why) for name, _, why in available())["v1"]
-    guidance, steps, words, note = shared_settings.choose_model("v1")
-    assert (guidance, steps) == (find("v1").guidance, find("v1").steps)
+    guidance, steps, few, words, note = shared_settings.choose_model("v1")
+    assert (guidance, steps, few) == (find("v1").guidance, find("v1").steps, "off")
     assert words["visible"] and note["visible"] and reason in note["value"]
-    _, steps, _, note = shared_settings.choose_model(state.release)
-    assert steps == 1 and note["visible"] and note["value"].key == shared_settings.ONE_STEP
+    _, steps, _, words, note = shared_settings.choose_model(state.release)
+    assert (
+        steps == 1
+        and not words["visible"]
+        and note["visible"]
+        and note["value"].key == shared_settings.ONE_STEP
+    )
 
 
 def test_the_page_is_built_from_the_settings(state, monkeypatch, tmp_path):
@@ -396,15 +401,16 @@ def test_arguments_of_the_api(state):
     endpoints = app.build().get_api_info()["named_endpoints"]
     clip = " ".join(field.name for field in dataclasses.fields(ClipSettings))
     faces, prompts = "reference_face driver_face", "prompt negative_prompt"
-    run = "guidance steps seed"
+    run, style = "guidance steps seed", "few_steps base vae stylize loras lora_strength"
     expected = {
-        "image": f"model reference driver expression head {run} {faces} {prompts} paste feather",
+        "image": f"model reference driver expression head {run} {faces} {prompts} paste feather {style}",
+        "restyle": f"model reference {run} reference_face {prompts} paste feather {style}",
         "video": f"model reference expression head translation {run} {faces} {prompts} {clip} "
-        "driver motion_file",
+        f"driver motion_file {style}",
         "motion": f"model driver driver_face {clip}",
         "estimate": f"model guidance steps {clip} driver motion_file",
-        "expression": f"model reference reference_face {run} yaw pitch roll {' '.join(ARKIT_NAMES)}",
-        "gallery": f"model characters faces expression head {run}",
+        "expression": f"model reference reference_face {run} yaw pitch roll {' '.join(ARKIT_NAMES)} {style}",
+        "gallery": f"model characters faces expression head {run} {style}",
         "restore": "file",
         "model": "model",
         "stop": "",

@@ -155,7 +155,9 @@ def _draw(
 
 def _drawing_options(options: argparse.Namespace) -> str:
     """The options, other than settings and release, on which a result file depends; paths as typed."""
-    return str((options.base, options.lora, options.original_size, options.no_label))
+    chosen = (options.base, options.lora, options.original_size, options.no_label)
+    added = (options.vae, options.stylize)  # not in digests made before there were these
+    return str(chosen if added == (None, "x2") else chosen + added)
 
 
 def _make_folder(folder: Path) -> None:

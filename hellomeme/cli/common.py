@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from ..io import metadata
 from ..releases.networks import CHOICES
+from ..releases.styles import BASES, LORAS, OFFICIAL, Style
 from ..settings import Settings
 from .progress import download_bars
 
@@ -26,10 +27,7 @@ def add_model_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--release", default="demo", help="name of a release, or a folder in its layout (default: demo)"
     )
-    command.add_argument("--base", help="base model: hub id, diffusers folder or .safetensors file")
-    command.add_argument(
-        "--lora", action="append", default=[], metavar="FILE", help="LoRA file for the base; may be repeated"
-    )
+    add_style_options(command)
     add_expression_type(command)
     add_offline(command)
     command.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best there is)")
@@ -58,6 +56,38 @@ def add_verbose(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "-v", "--verbose", action="store_true", help="let the libraries log to standard error"
     )
+
+
+def add_style_options(command: argparse.ArgumentParser) -> None:
+    """The options that choose what draws beside the release, see `style_from`."""
+    command.add_argument(
+        "--base",
+        help="base model: a preset, hub id, diffusers folder or .safetensors file; presets: "
+        f"{', '.join(BASES)}",
+    )
+    command.add_argument(
+        "--vae", help="autoencoder: hub id, folder, .safetensors file, or official (default: the base's)"
+    )
+    command.add_argument(
+        "--lora",
+        action="append",
+        default=[],
+        metavar="FILE[:STRENGTH]",
+        help="LoRA for the base: a preset, file, hub id or hub id/file; may be repeated; presets: "
+        f"{', '.join(LORAS)}",
+    )
+    command.add_argument(
+        "--stylize",
+        choices=("x1", "x2"),
+        default="x2",
+        help="x1: plain Stable Diffusion sees the reference; x2: the base does (default: x2)",
+    )
+
+
+def style_from(options: argparse.Namespace) -> Style:
+    """The style that the options choose; HelloMemeError for a bad strength."""
+    reference_base = OFFICIAL if options.stylize == "x1" else None
+    return Style(options.base, options.vae, tuple(options.lora), reference_base)
 
 
 def add_overwrite(command: argparse.ArgumentParser) -> None:
@@ -117,14 +147,17 @@ def _argument(field: dataclasses.Field) -> dict:
 
 def load(options: argparse.Namespace, standard_error: TextIO, device: str | None = None) -> Reenactor:
     """The reenactor that the model options choose; `device` is used if they choose none."""
+    style = style_from(options)
     from ..reenactor import Reenactor
 
     return Reenactor.from_release(
         options.release,
-        base=options.base,
+        base=style.base,
         device=options.device or device,
-        loras=options.lora,
         expression_type=options.expression_type,
+        loras=style.loras,
+        vae=style.vae,
+        reference_base=style.reference_base,
         progress=download_bars(standard_error),
     )
 

@@ -110,7 +110,7 @@ class _Drawing:
         """How many frames of the task are kept, and the digest of what they are made from."""
         from ..evaluation.clips import frames_of, made_from
 
-        options = (self.settings, self.clip, self.options.base, self.options.lora)
+        options = (self.settings, self.clip, common.style_from(self.options))
         digest = made_from(task, self.release, options)
         return frames_of(self.folder / task.clip.name, digest), digest
 
@@ -166,7 +166,7 @@ class _Drawing:
             measured = measure(kept, self.options.cross, self.release.name, analyzer, device, counter)
         clips, frames = [each.name for each in kept], sum(each.frames for each in kept)
         facts = dataclasses.asdict(self.settings) | dataclasses.asdict(self.clip)
-        facts |= {"base": self.options.base, "lora": self.options.lora}
+        facts |= {"style": common.style_from(self.options).facts}
         figures = Figures(
             self.release.name,
             self.options.cross,

@@ -1,4 +1,4 @@
-"""The command for pictures: `python -m hellomeme image REFERENCE DRIVER OUTPUT`."""
+"""The commands for pictures: `hellomeme image REFERENCE DRIVER OUTPUT` and `restyle PICTURE OUTPUT`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from ..io.metadata import FORMATS
 from . import common
 from .progress import step_counter
 
+OUTPUT = f"new picture ({', '.join(FORMATS)})"
+
 
 def add(commands: argparse._SubParsersAction) -> None:
-    """Adds the command to the parser."""
+    """Adds both commands to the parser."""
     command = commands.add_parser(
         "image",
         help="give a reference picture the expression and head pose of a driver picture",
@@ -21,7 +23,21 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.set_defaults(command=image)
     command.add_argument("reference", metavar="REFERENCE", help="picture of the face that is to change")
     command.add_argument("driver", metavar="DRIVER", help="picture of the face to follow")
-    command.add_argument("output", metavar="OUTPUT", help=f"new picture ({', '.join(FORMATS)})")
+    _add_output_and_options(command)
+
+    command = commands.add_parser(
+        "restyle",
+        help="draw a picture of a face in the style of the base model and its LoRA",
+        description="Draws the PICTURE in the style of --base and --lora: it drives itself, so that pose and "
+        "expression stay.",
+    )
+    command.set_defaults(command=image, driver=None)
+    command.add_argument("reference", metavar="PICTURE", help="picture of a face")
+    _add_output_and_options(command)
+
+
+def _add_output_and_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("output", metavar="OUTPUT", help=OUTPUT)
     common.add_overwrite(command)
     common.add_model_options(command)
     common.add_original_size(command)
@@ -32,14 +48,14 @@ def add(commands: argparse._SubParsersAction) -> None:
 def image(options: argparse.Namespace, standard_error: TextIO) -> None:
     """Draws one picture and writes it to `options.output`. Raises HelloMemeError for bad input."""
     settings = common.settings_from(options)
-    inputs = options.reference, options.driver
+    inputs = [path for path in (options.reference, options.driver) if path is not None]
     output = check_output(options.output, tuple(FORMATS), inputs, options.overwrite)
 
     # Pictures first: reading them is quick, while torch and the weights take seconds.
     from ..io.image import read_picture
 
     reference = read_picture(options.reference, "reference")
-    driver = read_picture(options.driver, "driver")
+    driver = None if options.driver is None else read_picture(options.driver, "driver")
 
     reenactor = common.load(options, standard_error)
     reenactor.set_reference(reference, face=settings.reference_face)

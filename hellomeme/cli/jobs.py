@@ -90,7 +90,8 @@ def is_done(job: Job, release: Release, options: str = "") -> bool:
         return False
     stamp = metadata.read(job.output)
     wanted = metadata.Stamp(job.settings.resolved(release), release.name, made_from=made_from(job, options))
-    if stamp is None or dataclasses.replace(stamp, labelled=True) != wanted:
+    # The options, which the digest holds, say more of the style than the file
+    if stamp is None or dataclasses.replace(stamp, labelled=True, style=wanted.style) != wanted:
         raise HelloMemeError(
             f"The output {job.output} exists, but was not made from these pictures with this release, these "
             "settings and options: choose another name or move it away."

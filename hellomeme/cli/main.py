@@ -1,4 +1,4 @@
-"""The command line, `python -m hellomeme`. `image` and `batch` have a module each; `video` has `motion` too.
+"""The command line, `python -m hellomeme`: modules for `image` and `restyle`, `batch`, `video` and `motion`.
 
 Exit status 0: the output is written and its path printed. 1: some rows of a batch failed, the others are
 written. 2: bad input, with one line on standard error and no output file. 130: interrupted; a batch keeps

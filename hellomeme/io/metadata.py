@@ -1,8 +1,9 @@
 """Metadata of result files: the settings, so that they can be restored, and the label "AI-generated".
 
 It is in text chunks of PNG files, in EXIF of JPEG and WebP files, and in the comment of clips. It holds the
-settings and the user's own text: no paths, no file names, and of the input pictures only the coefficients of
-an edited face and the digest by which a batch recognises its own results.
+settings and the user's own text: no paths, no names of files but those of weights, and
+of the input pictures only the coefficients of an edited face and the digest by which a batch recognises its
+own results.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import HelloMemeError
+from ..releases.styles import Style
 from ..settings import ClipSettings, Settings
 from .atomic import atomic_write
 
@@ -30,6 +32,7 @@ T = TypeVar("T")
 LABEL = "AI-generated"
 KEY = "hellomeme"  # of the PNG chunk, and the first key of the JSON
 VERSION = 1
+LATER = ("few_steps",)  # settings that only stamps with another value than the default have
 MAX_LENGTH = 1 << 16  # characters: a stamp has about 1,000
 FORMATS = {".png": {}, ".jpg": {"quality": 95}, ".jpeg": {"quality": 95}, ".webp": {"quality": 95}}
 CLIPS = (".mp4", ".mov", ".m4v")
@@ -44,7 +47,7 @@ class Stamp:
 
     settings: resolved ones. release: its name. clip: for clips only. labelled: whether the file says that it
     was AI-generated. edit: for a face that was edited without a driver. made_from: for pictures of a batch,
-    see `cli.jobs.made_from`.
+    see `cli.jobs.made_from`. style: the weights that drew; of files on the maker's computer only the names.
     """
 
     settings: Settings
@@ -53,17 +56,24 @@ class Stamp:
     labelled: bool = True
     edit: Edit | None = None
     made_from: str | None = None
+    style: Style = Style()
 
     @property
     def text(self) -> str:
         """The stamp as one line of JSON, in ASCII."""
-        facts = {KEY: VERSION, "release": self.release, "settings": dataclasses.asdict(self.settings)}
+        settings = dataclasses.asdict(self.settings)
+        for name in LATER:
+            if settings[name] == getattr(Settings, name):
+                del settings[name]
+        facts = {KEY: VERSION, "release": self.release, "settings": settings}
         if self.clip is not None:
             facts["clip"] = dataclasses.asdict(self.clip)
         if self.edit is not None:
             facts["edit"] = {name: value for name, value in self.edit.values.items() if value}  # most are 0
         if self.made_from is not None:
             facts["made_from"] = self.made_from
+        if style := self.style.facts:
+            facts["style"] = style
         return json.dumps({**facts, "label": LABEL} if self.labelled else facts)
 
     @classmethod
@@ -86,6 +96,7 @@ class Stamp:
                 facts.get("label") == LABEL,
                 _edit(facts.get("edit")),
                 None if made_from is None else str(made_from),
+                Style.from_facts(facts.get("style", {})),
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise HelloMemeError(

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import HelloMemeError
-from .hub import BASE_FILES, CONFIG_FILES, HALF_BASE_FILES, WEIGHTS, Progress, as_path, fetch
-from .weights import PICKLES, check_weights, load_module, load_scheduler, read_config, reason
+from .hub import BASE_FILES, CONFIG_FILES, HALF_BASE_FILES, NETWORK_FILES, WEIGHTS, Progress, as_path, fetch
+from .styles import BASES
+from .weights import PICKLES, check_values, check_weights, load_module, load_scheduler, read_config, reason
 
 if TYPE_CHECKING:
     import torch
 
+TEXT_ENCODER_FILES = ("text_encoder/config.json", "text_encoder/model.safetensors")
 MIN_VOCABULARY = 100  # for a tokenizer; a real one has more than the 256 byte tokens
 TEXT_WIDTH_OF = {1024: "Stable Diffusion 2", 2048: "Stable Diffusion XL"}
 
@@ -35,17 +37,15 @@ def load_base(
         progress: called during downloads, see `hub.fetch`.
     """
     path = as_path(source)
-    if os.path.isfile(path) or path.suffix.lower() in (".safetensors", *PICKLES):
+    if _is_file(path):
         return _load_single_file(path, dtype, fetch(configs, CONFIG_FILES, progress), text_width)
 
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    folder = fetch(source, BASE_FILES, progress)
+    folder = fetch_base(source, progress)
     for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
         if not (folder / part).is_dir():
             raise HelloMemeError(f"{source} is not a complete diffusers model: it has no folder {part}.")
-    if not any((folder / "unet" / name).exists() for name in WEIGHTS):
-        fetch(source, HALF_BASE_FILES, progress)
     unet, vae = read_config(folder / "unet"), read_config(folder / "vae")
     latent_channels = vae.get("latent_channels", 4)
     _check_kind(source, unet.get("cross_attention_dim"), unet.get("in_channels"), text_width, latent_channels)
@@ -70,6 +70,80 @@ def load_base(
         "tokenizer": tokenizer,
         "scheduler": load_scheduler(folder / "scheduler"),
     }
+
+
+def fetch_base(source: str, progress: Progress | None = None) -> Path:
+    """The folder of a base model, downloaded unless it is here; of a file that itself."""
+    if _is_file(as_path(source)):
+        return as_path(source)
+    folder = fetch(source, BASE_FILES, progress)
+    if (folder / "unet").is_dir() and not any((folder / "unet" / name).exists() for name in WEIGHTS):
+        fetch(source, HALF_BASE_FILES, progress)
+    return folder
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a source is a file or named like one."""
+    return os.path.isfile(path) or path.suffix.lower() in (".safetensors", *PICKLES)
+
+
+def load_text_encoder(source: str, dtype: torch.dtype, progress: Progress | None = None) -> torch.nn.Module:
+    """The text encoder of a base model in a folder or on the hub, and nothing else of it."""
+    from transformers import CLIPTextModel
+
+    folder = fetch(source, TEXT_ENCODER_FILES, progress) / "text_encoder"
+    if not (folder / "model.safetensors").is_file():
+        half = tuple(name.replace("model.", "model.fp16.") for name in TEXT_ENCODER_FILES)
+        folder = fetch(source, half, progress) / "text_encoder"
+    return load_module(CLIPTextModel, folder, dtype)
+
+
+def load_autoencoder(
+    source: str, config: str, dtype: torch.dtype, progress: Progress | None = None
+) -> torch.nn.Module:
+    """An AutoencoderKL: a .safetensors file, or a folder or hub id of one or of a base model that has one.
+
+    config: the folder with the config.json that a single file takes. Raises HelloMemeError for anything else.
+    """
+    from diffusers import AutoencoderKL
+
+    folder = fetch_autoencoder(source, progress)
+    if _is_file(folder):
+        return _autoencoder_file(folder, config, dtype)
+    kind = read_config(folder).get("_class_name")
+    if kind != "AutoencoderKL":
+        raise HelloMemeError(
+            f"{source} is not an autoencoder of Stable Diffusion but {kind}: choose another."
+        )
+    return load_module(AutoencoderKL, folder, dtype)
+
+
+def fetch_autoencoder(source: str, progress: Progress | None = None) -> Path:
+    """The folder or file of an autoencoder, downloaded unless it is here."""
+    path = as_path(source)
+    if _is_file(path):
+        return path
+    if os.path.isdir(path):
+        return path / "vae" if (path / "vae").is_dir() else path
+    if source in BASES.values():
+        return fetch(source, tuple(f"vae/{name}" for name in NETWORK_FILES), progress) / "vae"
+    return fetch(source, NETWORK_FILES, progress)
+
+
+def _autoencoder_file(path: Path, config: str, dtype: torch.dtype) -> torch.nn.Module:
+    from diffusers import AutoencoderKL
+
+    if not path.is_file():
+        raise HelloMemeError(f"There is no file {path}: check the path.")
+    check_weights(path)
+    check_values(path)
+    try:
+        vae = AutoencoderKL.from_single_file(path, config=config, torch_dtype=dtype, local_files_only=True)
+        if missing := [name for name, tensor in vae.state_dict().items() if tensor.is_meta]:
+            raise ValueError(f"it lacks {missing[0]}")
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
+        raise HelloMemeError(f"{path.name} is not an autoencoder for this model: {reason(error)}") from error
+    return vae.eval().requires_grad_(False)
 
 
 def _load_single_file(path: Path, dtype, configs: Path, text_width: int | None) -> dict:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import HelloMemeError
+from .base_model import TEXT_ENCODER_FILES
 from .hub import (
     BASE_FILES,
     CONFIG_FILES,
@@ -22,6 +23,7 @@ from .hub import (
     wanted,
 )
 from .networks import chosen_controls, expression_types, locate
+from .styles import BASES, OFFICIAL
 from .table import Network, Release
 
 
@@ -47,7 +49,8 @@ def needed(
 ) -> list[Needed]:
     """What `load.load` takes from the hub for a row; parts in local folders are left out.
 
-    types, base: `expression_type` and `base` of `load.load`. clips: with the networks that only clips need.
+    types, base: `expression_type` and `base` of `load.load`; of autoencoders and LoRA nothing is listed.
+    clips: with the networks that only clips need.
     Repositories that releases share are downloaded once.
     """
     types = expression_types(row, types)
@@ -56,8 +59,11 @@ def needed(
     networks += [row.face_parts_encoder] if "drive_coeff" in types else []
     networks += row.motion if clips else ()
     found = [_needed_of(row, net) for net in networks if net is not None and not net.source.is_bundled]
+    base = None if base == OFFICIAL else BASES.get(base, base)
     if base is not None and as_path(base).suffix.lower() != ".safetensors":
         found.append(Needed(base, BASE_FILES))
+        if row.has_styles and not row.base.is_bundled and base != row.base.elsewhere:
+            found.append(Needed(locate(row, row.base), TEXT_ENCODER_FILES))  # of the reference's prompt
     elif not row.base.is_bundled:  # a single file takes the configuration of the release's own base
         found.append(Needed(locate(row, row.base), BASE_FILES if base is None else CONFIG_FILES))
     return [part for part in dict.fromkeys(found) if HUB_ID.fullmatch(part.source) and not _is_local(part)]

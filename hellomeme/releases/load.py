@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import HelloMemeError
-from .base_model import load_base
 from .files import check_here, lacking, needed
 from .hub import DEMO_REMARK, WEIGHTS, Progress, as_path
 from .loras import load_loras
 from .networks import chosen_controls, expression_types, load_encoders, load_network, locate, network_class
-from .table import FACE_BASIS, RELEASES, Network, Release, Sampler, Source
+from .parts import load_parts
+from .styles import Lora, Style
+from .table import FACE_BASIS, RELEASES, Network, Release, Source
 from .weights import read_config
 
 if TYPE_CHECKING:
     import torch
-    from diffusers import SchedulerMixin
 
     from ..expression import ExpressionEncoders
     from ..face.drawing import FaceBasis
@@ -121,21 +121,18 @@ def load(
     base: str | None = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
-    loras: Sequence[str | Path | tuple[str | Path, float]] = (),
+    loras: Sequence[str | Path | tuple[str | Path, float] | Lora] = (),
     reference_base: str | None = None,
     expression_type: str | Sequence[str] | None = None,
     progress: Progress | None = None,
+    vae: str | None = None,
 ) -> tuple[HelloMemePipeline, ExpressionEncoders, Release]:
     """The pipeline of a release, the encoders that its control nets need, and its row.
 
     Args:
         name: the name of a row, a local folder in the released layout, or a row of your own.
-        base: hub id, diffusers folder or single .safetensors file of a base model; by default the row's own.
+        base, loras, reference_base, vae: the fields of `styles.Style`, which says what they may be.
         device, dtype: the best device there is, and float16 on CUDA or float32 elsewhere, if not given.
-        loras: LoRA files, folders or hub ids, or pairs of one and its scale, for the model that draws.
-        reference_base: a second base model whose autoencoder, text encoder and UNet see the reference
-            picture, and whose text encoder reads the prompt (the released "stylize x1"); if not given, `base`
-            does it all ("x2").
         expression_type: "pd_fpg" or "drive_coeff", or "both" or a list of the two: which control nets to
             load, whose maps add up; the row's default if not given.
         progress: called during downloads, see `hub.fetch`.
@@ -148,6 +145,7 @@ def load(
     from ..pipeline import HelloMemePipeline
 
     row = name if isinstance(name, Release) else find(name)
+    style = Style(base, vae, tuple(loras), reference_base)
     device = choose_device(device)
     dtype = dtype or choose_dtype(device)
     chosen = chosen_controls(row, expression_types(row, expression_type))
@@ -159,42 +157,10 @@ def load(
     controls = {net.slot: load_network(row, net, dtype, progress) for net in chosen}
     encoders = load_encoders(row, [net.expression_type for net in chosen], device, dtype, progress)
 
-    parts = _load_bases(row, base, reference_base, adapter.unet_widths, dtype, progress)
+    parts = load_parts(row, locate(row, row.base), style, adapter.unet_widths, dtype, progress)
     pipeline = HelloMemePipeline(hm_reference=adapter, **controls, **parts)
-    load_loras(pipeline, loras, progress)
+    load_loras(pipeline, style.loras, progress)
     return pipeline.to(device), encoders, row
-
-
-def _load_bases(
-    row: Release,
-    base: str | None,
-    reference_base: str | None,
-    widths: list[int],
-    dtype: torch.dtype,
-    progress: Progress | None,
-) -> dict:
-    """The parts of the pipeline that come from base models; `widths` are those the adapter is made for."""
-
-    def base_model(source: str) -> dict:
-        return load_base(source, dtype, locate(row, row.base), widths, row.text_width, progress)
-
-    parts = base_model(base or locate(row, row.base))
-    own, image, clip = parts["scheduler"], row.image_sampler, row.clip_sampler
-    parts["scheduler"] = _scheduler(image, own)
-    if (clip.scheduler, clip.settings) != (image.scheduler, image.settings):
-        parts["clip_scheduler"] = _scheduler(clip, own)
-    if reference_base is not None:
-        official = base_model(reference_base)
-        parts["text_encoder"] = official["text_encoder"]
-        parts |= {"reference_unet": official["unet"], "reference_vae": official["vae"]}
-    return parts
-
-
-def _scheduler(sampler: Sampler, own: SchedulerMixin) -> SchedulerMixin:
-    """The scheduler that a row names, or the base model's own."""
-    import diffusers
-
-    return getattr(diffusers, sampler.scheduler)(**sampler.settings) if sampler.scheduler else own
 
 
 def has_motion(row: Release) -> bool:

@@ -125,6 +125,12 @@ class Release:
     def expression_type(self) -> str:
         return self.controls[0].expression_type
 
+    @property
+    def has_styles(self) -> bool:
+        """Whether other base models, LoRA and few-step presets of Stable Diffusion 1.5 are made for it: it
+        reads a prompt. The demo's base is a model of its own."""
+        return bool(self.prompt)
+
 
 def reference(source: Source) -> Network:
     return Network("hm_reference", "hellomeme.models.adapters:HMReferenceAdapter", source)

@@ -1,0 +1,99 @@
+"""The parts of a pipeline that come from base models, as a style asks for them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..errors import HelloMemeError
+from .base_model import fetch_autoencoder, fetch_base, load_autoencoder, load_base, load_text_encoder
+from .hub import Progress
+from .loras import find_lora
+from .styles import BASES, OFFICIAL, Style
+from .table import Release, Sampler
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import SchedulerMixin
+
+
+def load_parts(
+    row: Release,
+    official: str,
+    style: Style,
+    widths: list[int],
+    dtype: torch.dtype,
+    progress: Progress | None = None,
+) -> dict:
+    """The components of the pipeline by name, None where the style has none; LoRA are not loaded here.
+
+    official: the row's own base model, a folder or hub id. widths: those the reference adapter is made for.
+    Which model is which follows the released code: where another model sees the reference ("x1"), its text
+    encoder reads the prompt for both. Where the drawing model sees it ("x2"), the official text encoder
+    reads the prompt of the reference.
+    """
+
+    def base_model(source: str) -> dict:
+        return load_base(source, dtype, official, widths, row.text_width, progress)
+
+    base = official if style.base in (None, OFFICIAL) else BASES.get(style.base, style.base)
+    parts = base_model(base)
+    own, image, clip = parts["scheduler"], row.image_sampler, row.clip_sampler
+    same = (clip.scheduler, clip.settings) == (image.scheduler, image.settings)
+    parts["scheduler"] = scheduler_of(image, own)
+    parts["clip_scheduler"] = None if same else scheduler_of(clip, own)
+    seeing = dict.fromkeys(("reference_unet", "reference_vae", "reference_text_encoder"))
+    if style.reference_base is not None:
+        named = official if style.reference_base == OFFICIAL else style.reference_base
+        second = base_model(BASES.get(named, named))
+        parts["text_encoder"] = second["text_encoder"]
+        seeing |= {"reference_unet": second["unet"], "reference_vae": second["vae"]}
+    elif base != official and row.has_styles:
+        seeing["reference_text_encoder"] = load_text_encoder(official, dtype, progress)
+    if style.vae is not None:
+        seeing["reference_vae"] = seeing["reference_vae"] or parts["vae"]  # another one decodes only
+        parts["vae"] = _autoencoder(style.vae, official, parts["vae"], dtype, progress)
+    return parts | seeing
+
+
+def fetch_style(
+    official: str, style: Style, more_loras: Sequence[str] = (), progress: Progress | None = None
+) -> None:
+    """Downloads what `load_parts` and the LoRA of a style need, without loading it.
+
+    more_loras: sources of further ones. Raises HelloMemeError as loading does.
+    """
+    for name in (style.base, style.reference_base):
+        if name is not None:
+            fetch_base(official if name == OFFICIAL else BASES.get(name, name), progress)
+    if style.vae not in (None, OFFICIAL):
+        fetch_autoencoder(BASES.get(style.vae, style.vae), progress)
+    for source in (*(lora.source for lora in style.loras), *more_loras):
+        find_lora(source, progress)
+
+
+def _autoencoder(source: str, official: str, own, dtype: torch.dtype, progress: Progress | None):
+    """The autoencoder that a style names, instead of the base's `own`."""
+    from diffusers import AutoencoderKL
+
+    if not isinstance(own, AutoencoderKL):
+        raise HelloMemeError("The autoencoder of this base model is of its own kind and cannot be exchanged.")
+    with tempfile.TemporaryDirectory() as folder:
+        own.save_config(folder)  # which a single file takes
+        source = official if source == OFFICIAL else BASES.get(source, source)
+        vae = load_autoencoder(source, folder, dtype, progress)
+    for name in ("latent_channels", "scaling_factor"):
+        if vae.config[name] != own.config[name]:
+            raise HelloMemeError(
+                f"{source} is an autoencoder for another kind of model (its {name} is {vae.config[name]:g}, "
+                f"not {own.config[name]:g}): choose one for Stable Diffusion 1.5."
+            )
+    return vae
+
+
+def scheduler_of(sampler: Sampler, own: SchedulerMixin | None = None) -> SchedulerMixin:
+    """The scheduler that a row names, or the base model's own."""
+    import diffusers
+
+    return getattr(diffusers, sampler.scheduler)(**sampler.settings) if sampler.scheduler else own

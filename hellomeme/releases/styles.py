@@ -1,0 +1,184 @@
+"""Styles: which base model, autoencoder and LoRA draw, and the presets of the released app.
+
+This module is data; `base_model`, `autoencoder` and `loras` load what a style names.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..errors import HelloMemeError
+from .hub import HUB_ID, as_path
+
+BASES = {
+    name: f"songkey/{name}"
+    for name in (
+        "stable-diffusion-v1-5",
+        "realisticVisionV60B1_v51VAE",
+        "disney-pixar-cartoon-b",
+        "toonyou_beta6",
+        "LZ_2DCartoon_V2",
+        "meinamix_v12Final",
+        "animedark_v10",
+        "absolutereality_v181",
+        "dreamshaper_8",
+        "epicphotogasm_ultimateFidelity",
+        "epicrealism_naturalSinRC1VAE",
+        "xxmix9realistic_v40",
+        "cyberrealistic_v80",
+        "animeanything_v10",
+    )
+}
+LORAS = {
+    name: f"songkey/loras_sd_1_5/{name}.safetensors"
+    for name in (
+        "baby_face_v1",
+        "more_details",
+        "pixel-portrait-v1",
+        "Drawing",
+        "anime_extract",
+        "animemix_v3_offset",
+        "animeoutlineV4_16",
+        "ghibli_anime_v1",
+        "zyd232_InkStyle_v1_0",
+    )
+}
+OFFICIAL = "official"  # names the release's own base model, or its autoencoder
+OWN = "base"  # names the autoencoder of the base model
+MAX_STRENGTH = 10.0
+MAX_NAMES = 20  # LoRA of one style
+
+
+class Lora(NamedTuple):
+    """source: a preset, file, folder, hub id or "hub id/file". strength: 0 is without it, 1 as trained."""
+
+    source: str
+    strength: float = 1.0
+
+    @classmethod
+    def of(cls, given: str | Path | Sequence) -> Lora:
+        """From a source, "source:strength", or a pair of both; HelloMemeError for a bad strength."""
+        if isinstance(given, (tuple, list)) and len(given) == 2:
+            source, strength = given
+        else:
+            source, strength = split_strength(_text(given))
+            strength = 1.0 if strength is None else strength
+        if isinstance(strength, bool) or not isinstance(strength, (int, float)):
+            strength = float("nan")
+        if not -MAX_STRENGTH <= strength <= MAX_STRENGTH:
+            raise HelloMemeError(
+                f"The strength of a LoRA must be a number from -{MAX_STRENGTH:g} to {MAX_STRENGTH:g}."
+            )
+        return cls(str(as_path(source)) if os.path.exists(as_path(source)) else str(source), float(strength))
+
+    @property
+    def text(self) -> str:
+        """The form "source:strength", or the source alone for a strength of 1."""
+        return self.source if self.strength == 1 else f"{self.source}:{self.strength:g}"
+
+
+def split_strength(given: str | Path) -> tuple[str | Path, float | None]:
+    """The source and the strength in "source:strength"; None without a number behind the colon, or where a
+    file has that name."""
+    source, colon, strength = str(given).rpartition(":")
+    if colon and source and not os.path.exists(as_path(given)):
+        try:
+            return source, float(strength)
+        except ValueError:
+            pass
+    return given, None
+
+
+def _text(source: str | Path) -> str | Path:
+    """The source as it is; HelloMemeError for anything that is no text."""
+    as_path(source)
+    return source
+
+
+def _field(label: str, help: str, default: Any = None) -> Any:
+    return dataclasses.field(default=default, metadata={"label": label, "help": help})
+
+
+@dataclass(frozen=True)
+class Style:
+    """Which weights draw.
+
+    base: a preset, hub id, diffusers folder or single .safetensors file; None for the release's own.
+    vae: the autoencoder that decodes: a hub id, folder or .safetensors file, OFFICIAL, or OWN or None for the
+    base's. loras: `Lora`, or what `Lora.of` takes.
+    reference_base: the model that sees the reference picture and whose text encoder reads the prompt. None
+    for the one that draws (the released "stylize x2"), OFFICIAL for the release's own base model ("x1"), or
+    another base model.
+    """
+
+    base: str | None = _field("Base model", "The Stable Diffusion 1.5 model that draws.")
+    vae: str | None = _field("Autoencoder", "What turns latents into pixels; the base model has its own.")
+    loras: tuple[Lora, ...] = _field("LoRA", "Small files that add a style to the base model.", ())
+    reference_base: str | None = _field(
+        "Style strength",
+        "x1: plain Stable Diffusion sees the reference, which keeps the likeness; "
+        "x2: the styled model sees it, too.",
+    )
+
+    def __post_init__(self):
+        for name in ("base", "vae", "reference_base"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value in (None, "") else str(_text(value)))
+        if self.vae == OWN:
+            object.__setattr__(self, "vae", None)
+        if len(self.loras) > MAX_NAMES:
+            raise HelloMemeError(f"There are {len(self.loras)} LoRA: choose {MAX_NAMES} at most.")
+        object.__setattr__(self, "loras", tuple(map(Lora.of, self.loras)))
+
+    @property
+    def models(self) -> Style:
+        """The style without its LoRA, which are exchanged more easily than models."""
+        return dataclasses.replace(self, loras=())
+
+    @property
+    def shown(self) -> Style:
+        """The style for metadata: files and folders of this computer by their last name only."""
+        loras = tuple(lora._replace(source=last_name(lora.source)) for lora in self.loras)
+        names = {name: getattr(self, name) for name in ("base", "vae", "reference_base")}
+        return Style(loras=loras, **{name: value and last_name(value) for name, value in names.items()})
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What `shown` says, as JSON without what is not chosen. The inverse is `from_facts`."""
+        shown = dataclasses.asdict(self.shown)
+        shown["loras"] = [list(lora) for lora in self.shown.loras]
+        return {name: value for name, value in shown.items() if value}
+
+    @classmethod
+    def from_facts(cls, facts: dict[str, Any]) -> Style:
+        """The inverse of `facts`; unknown names are ignored. ValueError or HelloMemeError for bad ones."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        facts = {name: value for name, value in facts.items() if name in known}
+        names = (value for name, value in facts.items() if name != "loras")
+        if not all(isinstance(name, str) and len(name) <= 200 for name in names):
+            raise ValueError("a name")
+        return cls(**facts)
+
+
+def last_name(source: str) -> str:
+    """A preset, hub id or "hub id/file" as it is; of a path only its last part."""
+    hub_id = HUB_ID.fullmatch(source) or _in_repository(source)
+    here = os.path.exists(as_path(source))
+    return source if source in BASES or source in LORAS or (hub_id and not here) else Path(source).name
+
+
+def _in_repository(source: str) -> bool:
+    return source.count("/") == 2 and bool(HUB_ID.fullmatch(source.rpartition("/")[0]))
+
+
+def split_repository(source: str) -> tuple[str, str | None]:
+    """The hub id and the file of "owner/name/file.safetensors"; None as the file for anything else."""
+    if _in_repository(source) and source.endswith(".safetensors"):
+        repository, _, name = source.rpartition("/")
+        return repository, name
+    return source, None

@@ -1,0 +1,87 @@
+"""Changes which weights a loaded pipeline draws with, in place."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .pipeline import HelloMemePipeline, Reference
+from .portrait import ReferencePortrait, pixels
+from .releases.few_steps import OFF, find_preset
+from .releases.hub import Progress
+from .releases.loras import load_loras
+from .releases.networks import locate
+from .releases.parts import load_parts, scheduler_of
+from .releases.styles import Style
+
+if TYPE_CHECKING:
+    import torch
+
+    from .releases.table import Release
+
+
+class Styling:
+    """The style and few-step preset that a pipeline has now.
+
+    Changing LoRA or the preset leaves the pipeline's networks where they are; another base model or
+    autoencoder is loaded in their place. References are prepared anew where the weights have changed.
+    """
+
+    def __init__(self, pipeline: HelloMemePipeline, release: Release, style: Style = Style()):
+        """style: the one that the pipeline was loaded with."""
+        self.pipeline, self.release = pipeline, release
+        self.style, self.few_steps = style, OFF
+        self._schedulers = pipeline.scheduler, pipeline.clip_scheduler  # those without a preset
+
+    def apply(self, style: Style, few_steps: str, progress: Progress | None = None) -> None:
+        """Make these the pipeline's own; what is the case already costs nothing.
+
+        progress: called during downloads, see `hub.fetch`. Raises HelloMemeError for what cannot be loaded or
+        does not fit; the weights are then as before, except that another base model may have lost its LoRA.
+        """
+        if (style, few_steps) == (self.style, self.few_steps):
+            return
+        preset = find_preset(few_steps, self.release)
+        if style.models != self.style.models:
+            self._load_models(style, progress)
+        loras = [*style.loras, *([preset.lora] if preset else [])]
+        load_loras(self.pipeline, loras, progress)
+        if few_steps != self.few_steps:
+            if self.few_steps == OFF:
+                self._schedulers = self.pipeline.scheduler, self.pipeline.clip_scheduler
+            own = (scheduler_of(preset.sampler), None) if preset else self._schedulers
+            self.pipeline.register_modules(scheduler=own[0], clip_scheduler=own[1])
+        self.style, self.few_steps = style, few_steps
+
+    def prepared(self, portrait: ReferencePortrait, prompts: tuple[str, str]) -> Reference:
+        """The reference's keys and values for the prompts and the weights, made unless they are at hand."""
+        key = self.style, self.few_steps, *prompts
+        if key not in portrait.prepared:
+            portrait.prepared.clear()  # one at a time: some 0.1 GB at SD1.5 size
+            latents = portrait.latents
+            if portrait.style.models != self.style.models:
+                latents = self.encode(portrait.picture)
+            portrait.prepared[key] = self.pipeline.prepare_reference(latents, *prompts)
+        return portrait.prepared[key]
+
+    def encode(self, picture) -> torch.Tensor:
+        """The latents (1, C, h, w) of a PIL picture of the networks' size.
+
+        The mean of the encoder's Gaussian, not a draw: one reference then serves every seed.
+        """
+        return self.pipeline.encode(pixels(np.asarray(picture)))
+
+    def _load_models(self, style: Style, progress: Progress | None) -> None:
+        pipeline, row = self.pipeline, self.release
+        widths, place = pipeline.hm_reference.unet_widths, {"device": pipeline.unet.device}
+        official = locate(row, row.base)
+        parts = load_parts(row, official, style, widths, pipeline.unet.dtype, progress)
+        del parts["scheduler"], parts["clip_scheduler"]
+        pipeline.register_modules(**parts)
+        pipeline.to(**place)
+        self.style = replace(style, loras=())
+        if self.few_steps != OFF:
+            self.few_steps = OFF
+            pipeline.register_modules(scheduler=self._schedulers[0], clip_scheduler=self._schedulers[1])
