@@ -15,7 +15,7 @@ import torch
 from diffusers import MotionAdapter, UNet2DConditionModel, UNetMotionModel
 from safetensors import safe_open
 
-from hellomeme.models import adapters, control
+from hellomeme.models import adapters, control, control_base
 from hellomeme.models.attention import SKCrossAttention, SKReferenceAttention
 from hellomeme.models.fan_encoder import FanEncoder
 from hellomeme.models.knitted_motion import (
@@ -206,7 +206,7 @@ def seeded_weights(net):
     """The fixture of the encoder holds no weights but the rule that makes them, from the tensors' names."""
     state = net.state_dict()
     for name, old in state.items():
-        if name.endswith("num_batches_tracked"):
+        if name.endswith(("num_batches_tracked", ".pe")):
             continue
         r = torch.randn(old.shape, generator=torch.Generator().manual_seed(zlib.crc32(name.encode())))
         if name.endswith("running_var"):
@@ -218,6 +218,28 @@ def seeded_weights(net):
         else:
             state[name] = 0.1 * r
     return state
+
+
+def full_size(name, kind):
+    """A network at its released size, which is too large for a fixture: its weights follow from their names,
+    and of its outputs every 16th channel is stored."""
+    facts, _, inputs, outputs = fixture(name)
+    net = kind().eval()
+    net.load_state_dict(seeded_weights(net))
+    return net, inputs, outputs, slice(None, None, facts["every"])
+
+
+def either_control(name, kind, proj_name=None, proj_kind=None):
+    """A control net with each of the expressions; the projections are recorded on maps of the emotion code."""
+    net, inputs, outputs, stored = full_size(name, kind)
+    pose, result = inputs["condition"], {}
+    for case, expression in {"coeff": ("drive_coeff", "face_parts"), "emo": ("emo_embedding",)}.items():
+        maps = net(pose, **{key: inputs[key] for key in expression})
+        result[case] = deviation({key: x[:, stored] for key, x in maps.items()}, under(outputs, case))
+    if proj_name:
+        net, _, outputs, stored = full_size(proj_name, proj_kind)
+        result["proj"] = deviation({key: x[:, stored] for key, x in net(maps).items()}, outputs)
+    return result
 
 
 def fan_encoder():
@@ -260,6 +282,19 @@ CASES = {
     "m_v3_sk_motion_module": motion_module,
     "m_v5_sk_motion_module": motion_module_v5,
     "r_fan_encoder": fan_encoder,
+    "r_v3_control_mix": lambda: either_control("r_v3_control_mix", control.HMV3ControlNet),
+    "r_v4_control": lambda: either_control(
+        "r_v4_control_base",
+        control_base.HMControlNetBase,
+        "r_v4_control_proj",
+        control_base.HM4SD15ControlProj,
+    ),
+    "r_v5_control": lambda: either_control(
+        "r_v5_control_base",
+        control_base.HM5ControlNetBase,
+        "r_v5_control_proj",
+        control_base.HM5SD15ControlProj,
+    ),
 }
 
 

@@ -1,8 +1,9 @@
 """HMControlNet and its relatives (Figure 1): the control maps of a head pose and an expression.
 
 The pose is a picture, the expression becomes tokens. The four classes of releases v1 and v2 combine one of
-two expressions with one of two sides of the UNet (`CONTROL_KEYS`). Shapes: `B` batch, `T` frames, `K` numbers
-of an expression, `D` cross_attention_dim.
+two expressions with one of two sides of the UNet (`CONTROL_KEYS`); that of v3 takes either expression and
+serves both sides; those of v4 and later are in `control_base`. Shapes: `B` batch, `T` frames, `K` numbers of
+an expression, `D` cross_attention_dim.
 """
 
 from itertools import pairwise
@@ -34,10 +35,24 @@ def embed_numbers(numbers: Tensor, scale: float, dim: int, dtype: torch.dtype) -
     return tokens.to(dtype).view(-1, numbers.shape[-1], dim)
 
 
+def condition_maps(condition: Tensor, factor: int, dtype: torch.dtype) -> Tensor:
+    """Condition pictures (B, 3, T, H, W) -> (B*T, 3, H / factor, W / factor)."""
+    x = condition.to(dtype).transpose(1, 2).flatten(0, 1)
+    if factor == 1:
+        return x
+    return F.interpolate(x, scale_factor=1 / factor, mode="bilinear", align_corners=False)
+
+
+def by_frame(maps: dict[str, Tensor], frames: int) -> dict[str, Tensor]:
+    """Key -> (B*T, C, h, w), T = `frames` -> key -> (B, C, T, h, w)."""
+    return {key: x.unflatten(0, (-1, frames)).transpose(1, 2) for key, x in maps.items()}
+
+
 class ArkitExpression:
     """51 ARKit coefficients, and the CLIP embeddings of eyes and mouth."""
 
-    type = "drive_coeff"
+    types = ("drive_coeff",)
+    key = "drive_coeff"  # in `CONTROL_KEYS`
     scale = 500.0
 
     def add_projections(self, net: nn.Module, dim: int) -> None:
@@ -56,7 +71,8 @@ class ArkitExpression:
 class EmotionExpression:
     """The 548 numbers of `FanEncoder`."""
 
-    type = "pd_fpg"
+    types = ("pd_fpg",)
+    key = "pd_fpg"
     scale = 20.0
 
     def add_projections(self, net: nn.Module, dim: int) -> None:
@@ -68,6 +84,32 @@ class EmotionExpression:
         return net.emo_proj(embed_numbers(emo_embedding, self.scale, dim, net.dtype))
 
 
+class EitherExpression:
+    """One of the two, each by projections of its own."""
+
+    types = ("drive_coeff", "pd_fpg")
+    key = "either"
+
+    def __init__(self, arkit: ArkitExpression, emotion: EmotionExpression):
+        self.arkit, self.emotion = arkit, emotion
+
+    def add_projections(self, net: nn.Module, dim: int) -> None:
+        self.arkit.add_projections(net, dim)
+        self.emotion.add_projections(net, dim)
+
+    def tokens(
+        self,
+        net: nn.Module,
+        drive_coeff: Tensor | None = None,
+        face_parts: Tensor | None = None,
+        emo_embedding: Tensor | None = None,
+    ) -> Tensor:
+        """ARKit coefficients, if they are given, or an emotion code, as in the two classes above."""
+        if drive_coeff is not None:
+            return self.arkit.tokens(net, drive_coeff, face_parts)
+        return self.emotion.tokens(net, emo_embedding)
+
+
 class ControlNet(ModelMixin, AdapterConfig):
     """A chain of `SKCrossAttention` (Figure 2): each output is a control map and the next block's input.
 
@@ -76,7 +118,7 @@ class ControlNet(ModelMixin, AdapterConfig):
     reaches in reverse.
     """
 
-    expression: ClassVar[ArkitExpression | EmotionExpression]
+    expression: ClassVar[ArkitExpression | EmotionExpression | EitherExpression]
     side: ClassVar[str]
     max_tokens: ClassVar[int] = 1024  # length of the table of token positions in the released files
     attention_class: ClassVar[type[SKCrossAttention]] = SKCrossAttention
@@ -91,9 +133,10 @@ class ControlNet(ModelMixin, AdapterConfig):
         )
 
     @property
-    def expression_type(self) -> str:
-        """ "drive_coeff" (ARKit coefficients) or "pd_fpg" (the emotion code of `FanEncoder`)."""
-        return self.expression.type
+    def expression_types(self) -> tuple[str, ...]:
+        """What it takes: "drive_coeff" (ARKit coefficients), "pd_fpg" (the emotion code of `FanEncoder`), or
+        one of both."""
+        return self.expression.types
 
     def forward(
         self, condition: Tensor, *expression: Tensor | None, **named: Tensor | None
@@ -104,20 +147,20 @@ class ControlNet(ModelMixin, AdapterConfig):
         drive_coeff and face_parts, or emo_embedding.
         """
         tokens = self.expression.tokens(self, *expression, **named)
-        frames = condition.shape[2]
-        x = condition.to(self.dtype).transpose(1, 2).flatten(0, 1)  # (B*T, 3, H, W)
-        if (factor := self.config.scale_factor) != 1:
-            x = F.interpolate(x, scale_factor=1 / factor, mode="bilinear", align_corners=False)
-        x = self.conv_in(x)
-        maps = {}
-        for key, block in zip(self._keys(), self.blocks_down, strict=True):
+        x = self.conv_in(condition_maps(condition, self.config.scale_factor, self.dtype))
+        chain = []
+        for block in self.blocks_down:
             x = block(x, tokens)  # (B*T, C, h, w)
-            maps[key] = x.unflatten(0, (-1, frames)).transpose(1, 2)
-        return maps
+            chain.append(x)
+        return by_frame(self._maps(chain), condition.shape[2])
 
-    def _keys(self) -> list[str]:
-        key, places = CONTROL_KEYS[self.side][self.expression_type], range(len(self.blocks_down))
-        return [key.format(i) for i in (places if self.side == "down" else reversed(places))]
+    def _maps(self, chain: list[Tensor]) -> dict[str, Tensor]:
+        """The outputs of the chain (B*T, C, h, w) by their keys."""
+        key, places = CONTROL_KEYS[self.side][self.expression.key], range(len(chain))
+        return {
+            key.format(i): x
+            for i, x in zip(places if self.side == "down" else reversed(places), chain, strict=True)
+        }
 
 
 class HMControlNet(ControlNet):
@@ -168,3 +211,36 @@ class HMV2ControlNet2(HMV2ControlNet):
     """The same for the emotion code: control maps `up2_v2_0` to `up2_v2_3`."""
 
     expression = EmotionExpression()
+
+
+class HMV3ControlNet(ControlNet):
+    """Release v3, either expression: control maps `up3_0` to `up3_3` (at SD1.5 size 8, 16, 32, 64), and
+    `down3_0` to `down3_3` (32, 16, 8, 8) made from them.
+
+    The released config.json holds no arguments: the defaults are the released sizes. down_channels: the
+    widths of the UNet's first two blocks.
+    """
+
+    expression, side = EitherExpression(ArkitExpression(), EmotionExpression()), "up"
+
+    @register_to_config
+    def __init__(
+        self,
+        input_channels: int = 3,
+        scale_factor: int = 4,
+        cross_attention_dim: int = 320,
+        block_out_channels: tuple[int, ...] = (128, 640, 1280, 1280, 1280),
+        down_channels: tuple[int, ...] = (320, 640),
+    ):
+        super().__init__(input_channels, cross_attention_dim, block_out_channels)
+        self.conv_up2_down0 = nn.Conv2d(block_out_channels[2], down_channels[0], 1, bias=False)
+        self.conv_up1_down1 = nn.Conv2d(block_out_channels[3], down_channels[1], 1, bias=False)
+
+    def _maps(self, chain: list[Tensor]) -> dict[str, Tensor]:
+        up = super()._maps(chain)
+        return up | {
+            "down3_0": self.conv_up2_down0(up["up3_2"]),
+            "down3_1": self.conv_up1_down1(up["up3_1"]),
+            "down3_2": up["up3_0"],
+            "down3_3": up["up3_0"],
+        }
