@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -46,15 +47,23 @@ class Conditions:
     emotion: Tensor | None = None
     negative_emotion: Tensor | None = None
 
-    def inputs(self, expression_type: str) -> list[tuple[Tensor, Tensor | float | None]] | None:
-        """The inputs of a control net, each with its negative; None without an expression of its type."""
+    def inputs(self, expression_type: str) -> dict[str, tuple[Tensor, Tensor | float | None]] | None:
+        """The arguments of a control net, each with its negative; None without an expression of its type."""
         if expression_type == "pd_fpg":
-            expression = [(self.emotion, self.negative_emotion)]
+            expression = {"emo_embedding": (self.emotion, self.negative_emotion)}
         else:
-            expression = [(self.drive_coeff, 0.0), (self.face_parts, 0.0)]
-        if expression[0][0] is None:
+            expression = {"drive_coeff": (self.drive_coeff, 0.0), "face_parts": (self.face_parts, 0.0)}
+        given = {name: pair for name, pair in expression.items() if pair[0] is not None}
+        if next(iter(expression)) not in given:
             return None
-        return [(self.condition, BLACK), *((x, negative) for x, negative in expression if x is not None)]
+        return {"condition": (self.condition, BLACK)} | given
+
+    def first_inputs(
+        self, expression_types: Sequence[str]
+    ) -> dict[str, tuple[Tensor, Tensor | float | None]] | None:
+        """The same for the first of these types that is given."""
+        found = map(self.inputs, expression_types)
+        return next((inputs for inputs in found if inputs is not None), None)
 
 
 def with_negative(positive: Tensor, negative: Tensor | float | None, use_guidance: bool) -> Tensor:

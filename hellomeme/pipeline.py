@@ -15,8 +15,9 @@ from .errors import HelloMemeError
 from .inputs import Conditions, Reference, with_negative
 from .io.image import to_pictures
 from .models import old_names  # noqa: F401  (from_pretrained finds our networks by the modules it imports)
-from .models.adapters import HMReferenceAdapter
+from .models.adapters import ReferenceAdapter
 from .models.control import ControlNet
+from .models.control_base import ControlNetBase, ControlProj
 from .models.knitted_motion import KnittedMotion
 from .models.lora_layers import without_loras
 from .models.motion_module import with_motion
@@ -44,18 +45,22 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         hm_reference: the network that makes keys and values of the reference for the places of the UNet.
         hm_control, hm_control2, hm_control_up: control nets of any class; those whose expression is given
             take part and their maps add up.
+        hm_control_proj: makes the control maps out of those of the control nets, in releases from v4 on.
         reference_unet, reference_text_encoder, reference_vae: what sees the reference picture, where that is
             another model than the one that draws; None means the same one.
         motion_adapter: AnimateDiff's motion modules for `unet`, with which the frames of a clip are drawn
             together.
         hm_motion: motion modules of later releases, instead of those or beside them.
         clip_scheduler: for clips, where that is another one than for pictures.
+        reference_control: whether the reference is seen together with control maps of its own pose and
+            expression (v5c).
     """
 
     _optional_components = [
         "hm_control",
         "hm_control2",
         "hm_control_up",
+        "hm_control_proj",
         "reference_unet",
         "reference_text_encoder",
         "reference_vae",
@@ -71,16 +76,18 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         tokenizer,
         unet,
         scheduler,
-        hm_reference: HMReferenceAdapter,
-        hm_control: ControlNet | None = None,
+        hm_reference: ReferenceAdapter,
+        hm_control: ControlNet | ControlNetBase | None = None,
         hm_control2: ControlNet | None = None,
         hm_control_up: ControlNet | None = None,
+        hm_control_proj: ControlProj | None = None,
         reference_unet=None,
         reference_text_encoder=None,
         reference_vae=None,
         motion_adapter=None,
         hm_motion: KnittedMotion | None = None,
         clip_scheduler=None,
+        reference_control: bool = False,
     ):
         super().__init__()
         self.register_modules(
@@ -93,6 +100,7 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             hm_control=hm_control,
             hm_control2=hm_control2,
             hm_control_up=hm_control_up,
+            hm_control_proj=hm_control_proj,
             reference_unet=reference_unet,
             reference_text_encoder=reference_text_encoder,
             reference_vae=reference_vae,
@@ -100,16 +108,17 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             hm_motion=hm_motion,
             clip_scheduler=clip_scheduler,
         )
+        self.register_to_config(reference_control=reference_control)
 
     @property
-    def controls(self) -> list[ControlNet]:
+    def controls(self) -> list[ControlNet | ControlNetBase]:
         """The control nets that are loaded."""
         return [net for net in (self.hm_control, self.hm_control2, self.hm_control_up) if net is not None]
 
     @property
     def expression_types(self) -> set[str]:
         """The expressions its control nets take: "drive_coeff", "pd_fpg" or both."""
-        return {net.expression_type for net in self.controls}
+        return {kind for net in self.controls for kind in net.expression_types}
 
     @property
     def has_motion(self) -> bool:
@@ -130,18 +139,32 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         return latents * vae.config.scaling_factor
 
     @torch.no_grad()
-    def prepare_reference(self, latents: Tensor, prompt: str = "", negative_prompt: str = "") -> Reference:
+    def prepare_reference(
+        self,
+        latents: Tensor,
+        prompt: str = "",
+        negative_prompt: str = "",
+        conditions: Conditions | None = None,
+    ) -> Reference:
         """All that depends on the reference only: the maps of HMReferenceNet, and their keys and values.
 
         latents: (1, C, h, w) from `encode`. The negative half of the batch sees empty latents.
+        conditions: the reference's own pose and expression, where there is `reference_control`.
+        Raises HelloMemeError without those there.
         """
+        if self.config.reference_control and conditions is None:
+            raise HelloMemeError(
+                "This release sees the reference with its own pose and expression: pass its conditions."
+            )
         unet = self.reference_unet or self.unet
         # A second model sees the reference without LoRA, though it draws a first pass with them
         plain = () if self.reference_unet is None else (unet, self.text_encoder)
         latents = latents.to(unet.device, unet.dtype)
+        control = conditions and self._control_maps(conditions, True, [ALL], unet.device)
+        batch = torch.cat([torch.zeros_like(latents), latents])
         with without_loras(*plain):
             text = self.encode_prompt(prompt, negative_prompt, self.reference_text_encoder)
-            features = HMReferenceNet(unet)(torch.cat([torch.zeros_like(latents), latents]), text)
+            features = HMReferenceNet(unet)(batch, text, control)
         return Reference(latents, self.hm_reference.prepare(features))
 
     @torch.no_grad()
@@ -295,14 +318,19 @@ class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         """Key -> (2 or 1, C, T, h, w): the sum of the maps of all control nets whose expression is given,
         made for the `parts` of the batch one after the other."""
         total: dict[str, Tensor] = {}
-        given = [(net, conditions.inputs(net.expression_type)) for net in self.controls]
+        given = [(net, conditions.first_inputs(net.expression_types)) for net in self.controls]
         given = [(net, inputs) for net, inputs in given if inputs is not None]
         if not given:
             needed = " or ".join(sorted(self.expression_types)) or "a control net"
             raise HelloMemeError(f"The pipeline was given no expression: pass {needed}.")
         for net, inputs in given:
-            batch = [with_negative(x.to(device), negative, use_guidance) for x, negative in inputs]
-            maps = [net(*(x[rows] for x in batch)) for rows in parts]
+            batch = {
+                name: with_negative(x.to(device), negative, use_guidance)
+                for name, (x, negative) in inputs.items()
+            }
+            maps = [net(**{name: x[rows] for name, x in batch.items()}) for rows in parts]
+            if self.hm_control_proj is not None:
+                maps = [self.hm_control_proj(part) for part in maps]
             for key in list(maps[0]):
                 value = torch.cat([part.pop(key) for part in maps])
                 total[key] = total[key] + value if key in total else value

@@ -279,11 +279,12 @@ class Reenactor:
                 progress(step + 1, settings.steps)
 
         prompt, negative = self.prompts(settings)
+        conditions = self.conditions(motion, reference)
         for low_memory in attempts():
             with contextlib.suppress(torch.OutOfMemoryError):
                 picture = self.pipeline(
                     self.prepared(reference, settings),
-                    condition_tensor(motion, self.release.condition_size, reference.shape)[None],
+                    **vars(conditions),
                     prompt=prompt,
                     negative_prompt=negative,
                     num_inference_steps=settings.steps,
@@ -291,7 +292,6 @@ class Reenactor:
                     generator=self.generator(reference, settings),
                     callback_on_step_end=on_step,
                     low_memory=low_memory,
-                    **self.encoders.arguments(motion, self.pipeline.expression_types),
                 ).frames[0]
                 break
         pose = Image.fromarray(condition_pictures(motion, shape=reference.shape)[0])
@@ -303,10 +303,7 @@ class Reenactor:
         self, reference: ReferencePortrait, motion: Motion, settings: Settings, plan: ClipPlan, progress
     ) -> Iterator[np.ndarray]:
         def conditions(frames: np.ndarray) -> Conditions:
-            chosen = motion.at(frames)
-            condition = condition_tensor(chosen, self.release.condition_size, reference.shape)
-            types = self.pipeline.expression_types
-            return Conditions(condition[None], **self.encoders.arguments(chosen, types))
+            return self.conditions(motion.at(frames), reference)
 
         def on_progress(share: float) -> None:
             progress("drawing", int(share * len(motion)), len(motion))
@@ -325,11 +322,17 @@ class Reenactor:
         negative = (settings.negative_prompt.strip(), self.release.negative_prompt)
         return prompt, ", ".join(filter(None, negative))
 
+    def conditions(self, motion: Motion, reference: ReferencePortrait) -> Conditions:
+        """What the pipeline is told of a motion of T frames, for a reference."""
+        condition = condition_tensor(motion, self.release.condition_size, reference.shape)[None]
+        return Conditions(condition, **self.encoders.arguments(motion, self.pipeline.expression_types))
+
     def prepared(self, reference: ReferencePortrait, settings: Settings) -> Reference:
         """The reference's keys and values for the prompts and the few-step preset of the settings, which the
         pipeline then has; made unless they are at hand."""
         self.styling.apply(self.style, settings.few_steps)
-        return self.styling.prepared(reference, self.prompts(settings))
+        own = self.conditions(reference.motion, reference) if self.release.reference_control else None
+        return self.styling.prepared(reference, self.prompts(settings), own)
 
     @staticmethod
     def generator(reference: ReferencePortrait, settings: Settings) -> torch.Generator:

@@ -19,6 +19,7 @@ from .releases.styles import Style
 if TYPE_CHECKING:
     import torch
 
+    from .inputs import Conditions
     from .releases.table import Release
 
 
@@ -55,15 +56,20 @@ class Styling:
             self.pipeline.register_modules(scheduler=own[0], clip_scheduler=own[1])
         self.style, self.few_steps = style, few_steps
 
-    def prepared(self, portrait: ReferencePortrait, prompts: tuple[str, str]) -> Reference:
-        """The reference's keys and values for the prompts and the weights, made unless they are at hand."""
+    def prepared(
+        self, portrait: ReferencePortrait, prompts: tuple[str, str], conditions: Conditions | None = None
+    ) -> Reference:
+        """The reference's keys and values for the prompts and the weights, made unless they are at hand.
+
+        conditions: of the reference itself, as for `prepare_reference`.
+        """
         key = self.style, self.few_steps, *prompts
         if key not in portrait.prepared:
             portrait.prepared.clear()  # one at a time: some 0.1 GB at SD1.5 size
             latents = portrait.latents
             if portrait.style.models != self.style.models:
                 latents = self.encode(portrait.picture)
-            portrait.prepared[key] = self.pipeline.prepare_reference(latents, *prompts)
+            portrait.prepared[key] = self.pipeline.prepare_reference(latents, *prompts, conditions)
         return portrait.prepared[key]
 
     def encode(self, picture) -> torch.Tensor:
@@ -75,9 +81,9 @@ class Styling:
 
     def _load_models(self, style: Style, progress: Progress | None) -> None:
         pipeline, row = self.pipeline, self.release
-        widths, place = pipeline.hm_reference.unet_widths, {"device": pipeline.unet.device}
+        adapter, place = pipeline.hm_reference, {"device": pipeline.unet.device}
         official = locate(row, row.base)
-        parts = load_parts(row, official, style, widths, pipeline.unet.dtype, progress)
+        parts = load_parts(row, official, style, adapter, pipeline.unet.dtype, progress)
         del parts["scheduler"], parts["clip_scheduler"]
         pipeline.register_modules(**parts)
         pipeline.to(**place)

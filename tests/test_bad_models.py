@@ -18,6 +18,7 @@ from test_releases import Bomb
 
 from hellomeme.releases import loras, weights
 from hellomeme.releases.load import LATENT, MAX_LATENT_SIDE, find, load
+from hellomeme.releases.table import RELEASES
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -308,14 +309,13 @@ def test_the_largest_latents(model_folder, tmp_path):
     assert place in pipeline.hm_reference.prepare(features)
 
 
+KNOWN = ", ".join(row.name for row in RELEASES)
 NAMES = {  # name of a release -> sentence
     "../../etc": "../../etc is not a model folder: it lacks hm_reference or a control net.",
-    "a\0b": "There is no release or folder called a\0b: choose from demo, v1, v2, or a model folder.",
-    "a"
-    * 300: f"There is no release or folder called {'a' * 300}: choose from demo, v1, v2, or a model folder.",
-    "~nobodyhere": (
-        "There is no release or folder called ~nobodyhere: choose from demo, v1, v2, or a model folder."
-    ),
+    **{
+        name: f"There is no release or folder called {name}: choose from {KNOWN}, or a model folder."
+        for name in ("a\0b", "a" * 300, "~nobodyhere")
+    },
     7: "A model is named by a text, not int: give a path or the id of a repository.",
     None: "A model is named by a text, not NoneType: give a path or the id of a repository.",
 }

@@ -182,7 +182,7 @@ def test_a_picture_is_drawn_with_the_embeddings_of_its_driver(reenactor, monkeyp
     )
     assert not np.array_equal(np.asarray(reenactor.image(frame, guided).picture), np.asarray(result.picture))
     sent = Conditions(torch.zeros(1, 3, 1, 8, 8), torch.zeros(1, 1, 51), own)
-    assert inputs(sent, "drive_coeff")[2][1] == 0.0
+    assert inputs(sent, "drive_coeff")["face_parts"][1] == 0.0
 
 
 def test_the_parts_of_a_clip_are_cut_in_a_second_pass(reenactor, driver, tmp_path):  # noqa: F811

@@ -230,7 +230,7 @@ def full_size(name, kind):
 
 
 def either_control(name, kind, proj_name=None, proj_kind=None):
-    """A control net with each of the expressions; the projections are recorded on maps of the emotion code."""
+    """A control net with each of the expressions; projections were recorded on those of the code."""
     net, inputs, outputs, stored = full_size(name, kind)
     pose, result = inputs["condition"], {}
     for case, expression in {"coeff": ("drive_coeff", "face_parts"), "emo": ("emo_embedding",)}.items():

@@ -21,6 +21,7 @@ from single_file import write_single_file
 from hellomeme.errors import HelloMemeError
 from hellomeme.models.adapters import HMReferenceAdapter
 from hellomeme.models.control import HMControlNet, HMControlNet2, HMV2ControlNet2
+from hellomeme.models.control_base import ControlProj
 from hellomeme.releases import hub
 from hellomeme.releases.load import available, choose_device, choose_dtype, find, load
 from hellomeme.releases.table import EULER, RELEASES, SD15, ClipSampler, Source
@@ -57,7 +58,7 @@ def copy(model_folder, tmp_path):
 
 
 def test_table():
-    assert [row.name for row in RELEASES] == ["demo", "v1", "v2"]
+    assert [row.name for row in RELEASES] == ["demo", "v1", "v2", "v3", "v4", "v5", "v5b", "v5c"]
     for row in RELEASES:
         types = {net.expression_type for net in row.controls}
         assert types <= {"drive_coeff", "pd_fpg"}
@@ -65,9 +66,12 @@ def test_table():
         for net in (row.reference, row.emotion_encoder, *row.motion, *row.controls):
             assert net is None or isinstance(pkgutil.resolve_name(net.class_path), type)
         for net in row.controls:
-            assert pkgutil.resolve_name(net.class_path).expression.type == net.expression_type
+            kind = pkgutil.resolve_name(net.class_path)
+            is_projection = issubclass(kind, ControlProj)
+            assert is_projection or net.expression_type in kind.expression.types
+            assert is_projection == (net.slot == "hm_control_proj")
         assert find(row.name) is row
-    assert "demo, v1, v2" in refusal("v9")
+    assert "demo, v1, v2, v3, v4, v5, v5b, v5c" in refusal("v9")
 
 
 def test_a_folder_loads_like_a_release(model_folder):

@@ -101,7 +101,7 @@ class UpReferenceAdapter(ReferenceAdapter):
 
     def fits(self, unet_widths: Sequence[int]) -> bool:
         """Whether what enters the UNet's up blocks has the right widths; the first block's width is free."""
-        return [unet_widths[-1], *unet_widths[:0:-1]] == list(self.config.block_up_channels)
+        return [*unet_widths[-1:], *unet_widths[:0:-1]] == list(self.config.block_up_channels)
 
 
 class HM3ReferenceAdapter(UpReferenceAdapter):

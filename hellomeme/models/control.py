@@ -116,7 +116,12 @@ class ControlNet(ModelMixin, AdapterConfig):
     A subclass says which expression is encoded, and which side of the UNet its maps are for: "down", the
     outputs of the down blocks from fine to coarse, or "up", the inputs of the up blocks, which the chain
     reaches in reverse.
+
+    expression_types: what it is to take, "drive_coeff" (ARKit coefficients), "pd_fpg" (the emotion code of
+    `FanEncoder`), or the first of both that is given. A net that takes either can be limited to one.
     """
+
+    expression_types: tuple[str, ...]
 
     expression: ClassVar[ArkitExpression | EmotionExpression | EitherExpression]
     side: ClassVar[str]
@@ -125,18 +130,13 @@ class ControlNet(ModelMixin, AdapterConfig):
 
     def __init__(self, input_channels: int, dim: int, block_out_channels: tuple[int, ...]):
         super().__init__()
+        self.expression_types = self.expression.types
         widths = list(block_out_channels)
         self.conv_in = nn.Conv2d(input_channels, widths[0], 3, padding=1, bias=False)
         self.expression.add_projections(self, dim)
         self.blocks_down = nn.ModuleList(
             self.attention_class(a, b, HEADS, dim, self.max_tokens) for a, b in pairwise(widths)
         )
-
-    @property
-    def expression_types(self) -> tuple[str, ...]:
-        """What it takes: "drive_coeff" (ARKit coefficients), "pd_fpg" (the emotion code of `FanEncoder`), or
-        one of both."""
-        return self.expression.types
 
     def forward(
         self, condition: Tensor, *expression: Tensor | None, **named: Tensor | None

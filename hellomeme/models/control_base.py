@@ -101,7 +101,12 @@ class SmallUnet(nn.Module):
 
 
 class ControlNetBase(ModelMixin, AdapterConfig):
-    """Pose picture and either expression -> the maps `feat_0` (coarse) to `feat_3` of the small U-Net."""
+    """Pose picture and either expression -> the maps `feat_0` (coarse) to `feat_3` of the small U-Net.
+
+    expression_types: as in `ControlNet`.
+    """
+
+    expression_types: tuple[str, ...]
 
     expression: ClassVar[EitherExpression] = EitherExpression(
         MixedArkitExpression(), MixedEmotionExpression()
@@ -110,13 +115,9 @@ class ControlNetBase(ModelMixin, AdapterConfig):
 
     def __init__(self, in_channels: int, dim: int, block_out_channels: tuple[int, ...]):
         super().__init__()
+        self.expression_types = self.expression.types
         self.expression.add_projections(self, dim)
         self.ctrl_attn = SmallUnet(in_channels, tuple(block_out_channels), dim, self.tables)
-
-    @property
-    def expression_types(self) -> tuple[str, ...]:
-        """Both, see `ControlNet`."""
-        return self.expression.types
 
     def forward(self, condition: Tensor, **expression: Tensor | None) -> dict[str, Tensor]:
         """condition: (B, 3, T, H, W) in [-1, 1]. The other arguments are those of `EitherExpression.tokens`.

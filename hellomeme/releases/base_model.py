@@ -14,6 +14,8 @@ from .weights import PICKLES, check_values, check_weights, load_module, load_sch
 if TYPE_CHECKING:
     import torch
 
+    from ..models.adapters import ReferenceAdapter
+
 TEXT_ENCODER_FILES = ("text_encoder/config.json", "text_encoder/model.safetensors")
 MIN_VOCABULARY = 100  # for a tokenizer; a real one has more than the 256 byte tokens
 TEXT_WIDTH_OF = {1024: "Stable Diffusion 2", 2048: "Stable Diffusion XL"}
@@ -23,7 +25,7 @@ def load_base(
     source: str,
     dtype: torch.dtype,
     configs: str,
-    widths: list[int],
+    adapter: ReferenceAdapter,
     text_width: int | None,
     progress: Progress | None = None,
 ) -> dict:
@@ -32,7 +34,7 @@ def load_base(
     Args:
         source: a diffusers folder, a hub id, or a single .safetensors file.
         configs: folder or hub id whose configuration a single file takes.
-        widths: the block widths that the reference adapter needs; checked before the base is loaded.
+        adapter: must fit the UNet's widths, which is checked before the base is loaded.
         text_width: the width of text states the release was trained with (768 for SD1.5); None allows any.
         progress: called during downloads, see `hub.fetch`.
     """
@@ -49,10 +51,10 @@ def load_base(
     unet, vae = read_config(folder / "unet"), read_config(folder / "vae")
     latent_channels = vae.get("latent_channels", 4)
     _check_kind(source, unet.get("cross_attention_dim"), unet.get("in_channels"), text_width, latent_channels)
-    if list(unet.get("block_out_channels", ())) != list(widths):
+    if not adapter.fits(unet.get("block_out_channels") or ()):
         raise HelloMemeError(
             f"{source} does not fit this release: its UNet has widths {unet.get('block_out_channels')}, "
-            f"not {widths}; "
+            f"not {adapter.unet_widths}; "
             "choose a model derived from the release's own base."
         )
     try:

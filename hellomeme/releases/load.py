@@ -12,7 +12,15 @@ from ..errors import HelloMemeError
 from .files import check_here, lacking, needed
 from .hub import DEMO_REMARK, WEIGHTS, Progress, as_path
 from .loras import load_loras
-from .networks import chosen_controls, expression_types, load_encoders, load_network, locate, network_class
+from .networks import (
+    chosen_controls,
+    expression_types,
+    load_controls,
+    load_encoders,
+    load_network,
+    locate,
+    network_class,
+)
 from .parts import load_parts
 from .styles import Lora, Style
 from .table import FACE_BASIS, RELEASES, Network, Release, Source
@@ -26,6 +34,7 @@ if TYPE_CHECKING:
     from ..pipeline import HelloMemePipeline
 
 LATENT = 8  # px of a picture to one of its latents, along a side
+INDEX = "model_index.json"  # of a saved pipeline
 MAX_LATENT_SIDE = 64  # the reference attention at `up_3` is at the full side and takes maps of 64 at most
 
 
@@ -62,10 +71,11 @@ def find(name: str) -> Release:
     return dataclasses.replace(row, name=folder.name, root=folder, base=base, face_basis=basis, **sizes)
 
 
-def _likeness(row: Release, folder: Path) -> tuple[int, int, int]:
-    """How many of the row's control nets lie in a folder: by class, by their names on the hub, and in all.
+def _likeness(row: Release, folder: Path) -> tuple[int, ...]:
+    """How many of the row's networks lie in a folder: by class, by their names on the hub, and in all.
 
-    (0, 0, 0) if the row's reference adapter is not there.
+    Between the first and the second of these: whether a saved pipeline says of the reference what the row
+    says. All are 0 if the row's reference adapter or all of its control nets are not there.
     """
 
     def has_class(net: Network) -> bool:
@@ -75,10 +85,15 @@ def _likeness(row: Release, folder: Path) -> tuple[int, int, int]:
             return False
 
     named = _as_named_in(folder, row)
-    if not _is_in(folder, named.reference):
-        return 0, 0, 0
     there = [net for net in named.controls if _is_in(folder, net)]
-    return sum(map(has_class, there)), sum(_is_in(folder, net) for net in row.controls), len(there)
+    if not (there and _is_in(folder, named.reference)):
+        return 0, 0, 0, 0
+    networks = [named.reference, *there]
+    of_release = [row.reference, *row.controls]
+    saved = read_config(folder, INDEX) if (folder / INDEX).is_file() else {}
+    same = saved.get("reference_control", False) == row.reference_control
+    classes, names = sum(map(has_class, networks)), sum(_is_in(folder, net) for net in of_release)
+    return classes, int(same), names, len(there)
 
 
 def _as_named_in(folder: Path, row: Release) -> Release:
@@ -154,11 +169,13 @@ def load(
 
     # Small things first: what is wrong shows before gigabytes are loaded.
     adapter = load_network(row, row.reference, dtype, progress)
-    controls = {net.slot: load_network(row, net, dtype, progress) for net in chosen}
+    controls = load_controls(row, chosen, dtype, progress)
     encoders = load_encoders(row, [net.expression_type for net in chosen], device, dtype, progress)
 
-    parts = load_parts(row, locate(row, row.base), style, adapter.unet_widths, dtype, progress)
-    pipeline = HelloMemePipeline(hm_reference=adapter, **controls, **parts)
+    parts = load_parts(row, locate(row, row.base), style, adapter, dtype, progress)
+    pipeline = HelloMemePipeline(
+        hm_reference=adapter, **controls, **parts, reference_control=row.reference_control
+    )
     load_loras(pipeline, style.loras, progress)
     return pipeline.to(device), encoders, row
 

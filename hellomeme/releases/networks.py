@@ -52,6 +52,19 @@ def chosen_controls(row: Release, types: Sequence[str]) -> list[Control]:
     return [net for net in row.controls if net.expression_type in types]
 
 
+def load_controls(
+    row: Release, chosen: Sequence[Control], dtype: torch.dtype, progress: Progress | None
+) -> dict[str, torch.nn.Module]:
+    """Slot -> control net, from `chosen_controls`. A net that takes either expression is limited to those."""
+    nets = {}
+    for slot, control in {control.slot: control for control in chosen}.items():
+        nets[slot] = net = load_network(row, control, dtype, progress)
+        wanted = {other.expression_type for other in chosen if other.slot == slot}
+        if hasattr(net, "expression_types"):  # the projections have none
+            net.expression_types = tuple(kind for kind in net.expression_types if kind in wanted)
+    return nets
+
+
 def network_class(net: Network) -> type:
     return pkgutil.resolve_name(net.class_path)
 

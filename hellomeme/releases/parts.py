@@ -17,25 +17,27 @@ if TYPE_CHECKING:
     import torch
     from diffusers import SchedulerMixin
 
+    from ..models.adapters import ReferenceAdapter
+
 
 def load_parts(
     row: Release,
     official: str,
     style: Style,
-    widths: list[int],
+    adapter: ReferenceAdapter,
     dtype: torch.dtype,
     progress: Progress | None = None,
 ) -> dict:
     """The components of the pipeline by name, None where the style has none; LoRA are not loaded here.
 
-    official: the row's own base model, a folder or hub id. widths: those the reference adapter is made for.
+    official: the row's own base model, a folder or hub id. adapter: which the UNets must fit.
     Which model is which follows the released code: where another model sees the reference ("x1"), its text
     encoder reads the prompt for both. Where the drawing model sees it ("x2"), the official text encoder
     reads the prompt of the reference.
     """
 
     def base_model(source: str) -> dict:
-        return load_base(source, dtype, official, widths, row.text_width, progress)
+        return load_base(source, dtype, official, adapter, row.text_width, progress)
 
     base = official if style.base in (None, OFFICIAL) else BASES.get(style.base, style.base)
     parts = base_model(base)

@@ -51,7 +51,10 @@ class Network:
 
 @dataclass(frozen=True)
 class Control(Network):
-    """A control net, and the expression it takes: "drive_coeff" (ARKit) or "pd_fpg" (emotion code)."""
+    """A control net, and the expression it is loaded for: "drive_coeff" (ARKit) or "pd_fpg" (emotion code).
+
+    A net that takes either has a row for each. What follows a control net has rows of its own.
+    """
 
     expression_type: str
 
@@ -83,7 +86,8 @@ class Release:
 
     root: the model folder in which every source is looked for first. base: of the base model.
     controls: all whose expression type is asked for are loaded, and their maps add up; the first one's type
-    is the default. emotion_encoder: needed by control nets for "pd_fpg". face_parts_encoder: of eyes and
+    is the default. reference_control: whether the reference is seen with control maps of its own pose and
+    expression. emotion_encoder: needed by control nets for "pd_fpg". face_parts_encoder: of eyes and
     mouth, for control nets for "drive_coeff"; without it they take ARKit coefficients alone. motion: the
     networks for clips, fetched with the first clip; see `load.has_motion`.
     size: px, side of the pictures it draws. crop_scale: side of the crop in extents of the face.
@@ -110,6 +114,7 @@ class Release:
     image_sampler: Sampler
     clip_sampler: ClipSampler
     text_width: int | None
+    reference_control: bool = False
     emotion_encoder: Network | None = None
     face_parts_encoder: Network | None = None
     motion: tuple[Network, ...] = ()
@@ -132,8 +137,8 @@ class Release:
         return bool(self.prompt)
 
 
-def reference(source: Source) -> Network:
-    return Network("hm_reference", "hellomeme.models.adapters:HMReferenceAdapter", source)
+def reference(source: Source, class_name: str = "HMReferenceAdapter") -> Network:
+    return Network("hm_reference", f"hellomeme.models.adapters:{class_name}", source)
 
 
 def coefficients(class_name: str, source: Source, slot: str = "hm_control") -> Control:
@@ -144,6 +149,20 @@ def coefficients(class_name: str, source: Source, slot: str = "hm_control") -> C
 def emotion(class_name: str, source: Source) -> Control:
     """A control net for emotion codes."""
     return Control("hm_control2", f"hellomeme.models.control:{class_name}", source, "pd_fpg")
+
+
+def either(class_path: str, source: Source, slot: str = "hm_control") -> tuple[Control, Control]:
+    """A control net for emotion codes or ARKit coefficients, or the projection that follows one."""
+    kinds = ("pd_fpg", "drive_coeff")
+    return tuple(Control(slot, f"hellomeme.models.{class_path}", source, kind) for kind in kinds)
+
+
+def projected(base: str, source: Source, projection: str, its_source: Source) -> tuple[Control, ...]:
+    """A control net that knows no UNet, and the projections of its maps to SD1.5's."""
+    return (
+        *either(f"control_base:{base}", source),
+        *either(f"control_base:{projection}", its_source, "hm_control_proj"),
+    )
 
 
 def motion_module(source: Source) -> Network:
@@ -185,6 +204,27 @@ SD15_ROW = dict(
     text_width=768,
     prompt="headshot, person, best quality, sharp focus",
 )
+# From v3 on. The prompt is v1's: of v5b and v5c another one is known to be used, but not its words.
+LATER_ROW = SD15_ROW | dict(
+    image_sampler=Sampler("DPMSolverMultistepScheduler", EULER | {"algorithm_type": "sde-dpmsolver++"}),
+    clip_sampler=ClipSampler("EulerDiscreteScheduler", EULER, key_frames=True),
+    negative_emotion="zeros",
+)
+V5_ROW = LATER_ROW | dict(
+    clip_sampler=ClipSampler(
+        "DPMSolverMultistepScheduler",
+        EULER | {"algorithm_type": "sde-dpmsolver++"},
+        first_pass=False,
+        key_frames=True,
+    )
+)
+V5_CONTROLS = projected(
+    "HM5ControlNetBase",
+    Source.of("songkey/hm5_control_base"),
+    "HM5SD15ControlProj",
+    Source.of("songkey/hm5_control_proj"),
+)
+V5_MOTION = (knitted_motion("HM5MotionAdapter", Source.of("songkey/hm5_motion")),)
 
 RELEASES: tuple[Release, ...] = (
     Release(
@@ -233,5 +273,67 @@ RELEASES: tuple[Release, ...] = (
         motion=(motion_module(Source.of("songkey/hm2_animatediff_frame12")),),
         gigabytes=4.9,
         **SD15_ROW,
+    ),
+    # Where the hub shows no size, gigabytes counts float32
+    Release(
+        name="v3",
+        title="HelloMeme v3: Stable Diffusion 1.5, 512 px",
+        reference=reference(Source.of("songkey/hm3_reference"), "HM3ReferenceAdapter"),
+        controls=either("control:HMV3ControlNet", Source.of("songkey/hm3_control_mix")),
+        motion=(
+            motion_module(Source.of("songkey/hm3_animatediff")),
+            knitted_motion("HM3MotionAdapter", Source.of("songkey/hm3_motion")),
+        ),
+        gigabytes=5.5,
+        **LATER_ROW,
+    ),
+    Release(
+        name="v4",
+        title="HelloMeme v4: Stable Diffusion 1.5, 512 px",
+        reference=reference(Source.of("songkey/hm4_reference"), "HM3ReferenceAdapter"),
+        controls=projected(
+            "HMControlNetBase",
+            Source.of("songkey/hm_control_base"),
+            "HM4SD15ControlProj",
+            Source.of("songkey/hm4_control_proj"),
+        ),
+        motion=(
+            motion_module(Source.of("songkey/hm4_animatediff")),
+            knitted_motion("HM3MotionAdapter", Source.of("songkey/hm4_motion")),
+        ),
+        gigabytes=5.9,
+        **LATER_ROW,
+    ),
+    Release(
+        name="v5",
+        title="HelloMeme v5: Stable Diffusion 1.5, 512 px",
+        reference=reference(Source.of("songkey/hm5_reference"), "HM5ReferenceAdapter"),
+        controls=V5_CONTROLS,
+        motion=V5_MOTION,
+        gigabytes=6.1,
+        **V5_ROW,
+    ),
+    Release(
+        name="v5b",
+        title="HelloMeme v5b: Stable Diffusion 1.5, 512 px",
+        reference=reference(Source.of("songkey/hm5b_reference"), "HM5bReferenceAdapter"),
+        controls=V5_CONTROLS,
+        motion=V5_MOTION,
+        gigabytes=6.8,
+        **V5_ROW,
+    ),
+    Release(
+        name="v5c",
+        title="HelloMeme v5c: Stable Diffusion 1.5, 512 px, pictures only",
+        reference=reference(Source.of("songkey/hm5c_reference"), "HM5bReferenceAdapter"),
+        controls=projected(
+            "HM5ControlNetBase",
+            Source.of("songkey/hm5_control_base"),
+            "HM5SD15ControlProj",
+            Source.of("songkey/hm5c_control_proj"),
+        ),
+        reference_control=True,
+        gigabytes=6.8,
+        **V5_ROW,
     ),
 )
