@@ -22,6 +22,7 @@ from .models.knitted_motion import KnittedMotion
 from .models.lora_layers import without_loras
 from .models.motion_module import with_motion
 from .models.unet import HMDenoisingNet, HMReferenceNet
+from .releases.saved import SavedRelease
 from .sampling.image import Denoise, OnStep, guided, sample
 
 ALL = slice(None)
@@ -36,7 +37,7 @@ class HelloMemeOutput(BaseOutput):
     latents: Tensor
 
 
-class HelloMemePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
+class HelloMemePipeline(SavedRelease, DiffusionPipeline, StableDiffusionLoraLoaderMixin):
     """A reference picture takes over the pose and expression of a driver (Figure 1).
 
     Args:

@@ -50,14 +50,23 @@ class Reenactor:
     def __init__(
         self,
         pipeline: HelloMemePipeline,
-        release: Release,
+        release: Release | None = None,
         encoders: ExpressionEncoders | None = None,
         analyzer: FaceAnalyzer | None = None,
         basis: FaceBasis | None = None,
         style: Style = Style(),
     ):
-        """encoders: for control nets that take more than ARKit coefficients. analyzer: a new one if None.
-        basis: for releases that draw the face into the condition picture. style: the pipeline's."""
+        """release: its row; with None, row, encoders and basis are those that the pipeline was loaded with.
+        encoders: for control nets that take more than ARKit coefficients. analyzer: a new one if None. basis:
+        for releases that draw the face into the condition picture. style: the pipeline's. Raises
+        HelloMemeError without a row."""
+        if release is None:
+            release, encoders = pipeline.release, encoders or pipeline.encoders
+            if release is None:
+                raise HelloMemeError(
+                    "The pipeline knows no release: pass its row, or load it with Reenactor.from_release."
+                )
+            basis = basis or face_basis(release)
         self.pipeline = pipeline
         self.release = release
         self.styling = Styling(pipeline, release, style)

@@ -86,6 +86,7 @@ class Styling:
         parts = load_parts(row, official, style, adapter, pipeline.unet.dtype, progress)
         del parts["scheduler"], parts["clip_scheduler"]
         pipeline.register_modules(**parts)
+        pipeline.base = style.base_source or row.base.elsewhere
         pipeline.to(**place)
         self.style = replace(style, loras=())
         if self.few_steps != OFF:

@@ -19,7 +19,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     command.set_defaults(command=fetch)
     command.add_argument("release", metavar="RELEASE", help="name of a release")
-    command.add_argument("--base", help="base model on the hub, instead of the release's own")
+    command.add_argument("--base", help="another base model: a preset, or a hub id")
     command.add_argument("--no-clips", action="store_true", help="leave out what only clips need")
     command.add_argument("--list", action="store_true", help="print the files, and download nothing")
     common.add_expression_type(command)
@@ -34,9 +34,11 @@ def fetch(options: argparse.Namespace, standard_error: TextIO) -> None:
 
     from ..releases.files import check_here, download, listed, needed
     from ..releases.load import find
+    from ..releases.styles import Style
 
     row = find(options.release)
-    parts = needed(row, options.expression_type, options.base, not options.no_clips)
+    base = Style(options.base).base_source
+    parts = needed(row, options.expression_type, base, not options.no_clips)
     if is_offline_mode():
         check_here(row, parts)
     else:

@@ -22,6 +22,7 @@ from .networks import (
     network_class,
 )
 from .parts import load_parts
+from .row_file import read_row
 from .styles import Lora, Style
 from .table import FACE_BASIS, RELEASES, Network, Release, Source
 from .weights import read_config
@@ -56,6 +57,8 @@ def find(name: str) -> Release:
         raise HelloMemeError(
             f"There is no release or folder called {name}: choose from {known}, or a model folder."
         )
+    if (saved := read_row(folder)) is not None:
+        return dataclasses.replace(saved, name=folder.name)
     has_base = (folder / "unet").is_dir()
     # The demo's networks go by v1's names too. `max` keeps the first of equals: last, the demo loses ties.
     rows = [row for row in reversed(RELEASES) if has_base or not row.base.is_bundled]
@@ -165,7 +168,7 @@ def load(
     dtype = dtype or choose_dtype(device)
     chosen = chosen_controls(row, expression_types(row, expression_type))
     if is_offline_mode():
-        check_here(row, needed(row, expression_type, base))
+        check_here(row, needed(row, expression_type, style.base_source))
 
     # Small things first: what is wrong shows before gigabytes are loaded.
     adapter = load_network(row, row.reference, dtype, progress)
@@ -177,6 +180,8 @@ def load(
         hm_reference=adapter, **controls, **parts, reference_control=row.reference_control
     )
     load_loras(pipeline, style.loras, progress)
+    pipeline.release, pipeline.encoders = row, encoders
+    pipeline.base = style.base_source or row.base.elsewhere
     return pipeline.to(device), encoders, row
 
 

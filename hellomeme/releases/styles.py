@@ -136,6 +136,11 @@ class Style:
         object.__setattr__(self, "loras", tuple(map(Lora.of, self.loras)))
 
     @property
+    def base_source(self) -> str | None:
+        """Hub id or path of the base model; None for the release's own."""
+        return None if self.base == OFFICIAL else BASES.get(self.base, self.base)
+
+    @property
     def models(self) -> Style:
         """The style without its LoRA, which are exchanged more easily than models."""
         return dataclasses.replace(self, loras=())

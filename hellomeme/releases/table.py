@@ -98,7 +98,8 @@ class Release:
     is held there. None: no limits.
     steps, guidance: defaults. text_width: of the base model's text states; None allows any.
     prompt, negative_prompt: what follows the user's words. negative_emotion: the emotion code of the negative
-    half of guidance. gigabytes: the download, base model included.
+    half of guidance. gigabytes: the download, base model included. license: of all weights together, as the
+    hub names it: that of the base model, where the others are freer.
     """
 
     name: str
@@ -124,6 +125,7 @@ class Release:
     negative_prompt: str = ""
     negative_emotion: Literal["black picture", "zeros"] = "black picture"
     gigabytes: float = 0.0
+    license: str = "other"
     root: Path | None = None
 
     @property
@@ -203,6 +205,7 @@ SD15_ROW = dict(
     clip_sampler=ClipSampler("EulerDiscreteScheduler", EULER),
     text_width=768,
     prompt="headshot, person, best quality, sharp focus",
+    license="creativeml-openrail-m",
 )
 # From v3 on. The prompt is v1's: of v5b and v5c another one is known to be used, but not its words.
 LATER_ROW = SD15_ROW | dict(
@@ -248,6 +251,7 @@ RELEASES: tuple[Release, ...] = (
         clip_sampler=ClipSampler(first_pass=False),
         text_width=None,
         face_basis=FACE_BASIS,
+        license="mit",
         turns={"pitch": (-19.0, 38.0), "yaw": (-38.0, 38.0), "roll": (-19.0, 19.0)},
     ),
     Release(
