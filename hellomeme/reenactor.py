@@ -56,16 +56,11 @@ class Reenactor:
         basis: FaceBasis | None = None,
         style: Style = Style(),
     ):
-        """release: its row; with None, row, encoders and basis are those that the pipeline was loaded with.
-        encoders: for control nets that take more than ARKit coefficients. analyzer: a new one if None. basis:
-        for releases that draw the face into the condition picture. style: the pipeline's. Raises
-        HelloMemeError without a row."""
+        """release: its row; None for the row, encoders and basis that the pipeline was loaded with. encoders:
+        for control nets that take more than ARKit coefficients. analyzer: a new one if None. basis: for
+        releases that draw the face into the condition picture. style: the pipeline's."""
         if release is None:
-            release, encoders = pipeline.release, encoders or pipeline.encoders
-            if release is None:
-                raise HelloMemeError(
-                    "The pipeline knows no release: pass its row, or load it with Reenactor.from_release."
-                )
+            release, encoders = pipeline.known_release(), encoders or pipeline.encoders
             basis = basis or face_basis(release)
         self.pipeline = pipeline
         self.release = release

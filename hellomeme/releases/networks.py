@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,11 +58,15 @@ def load_controls(
     """Slot -> control net, from `chosen_controls`. A net that takes either expression is limited to those."""
     nets = {}
     for slot, control in {control.slot: control for control in chosen}.items():
-        nets[slot] = net = load_network(row, control, dtype, progress)
-        wanted = {other.expression_type for other in chosen if other.slot == slot}
-        if hasattr(net, "expression_types"):  # the projections have none
-            net.expression_types = tuple(kind for kind in net.expression_types if kind in wanted)
+        nets[slot] = load_network(row, control, dtype, progress)
+        limit_types(nets[slot], {other.expression_type for other in chosen if other.slot == slot})
     return nets
+
+
+def limit_types(net: torch.nn.Module, wanted: Collection[str]) -> None:
+    """Lets a control net that takes either expression take only those that are wanted."""
+    if hasattr(net, "expression_types"):  # the projections have none
+        net.expression_types = tuple(kind for kind in net.expression_types if kind in wanted)
 
 
 def network_class(net: Network) -> type:

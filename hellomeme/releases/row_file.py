@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from .hub import download_again
 from .table import FACE_BASIS, RELEASES, ClipSampler, Network, Release, Sampler, Source
 from .weights import read_config
 
-FILE, FORMAT = "release.json", "hellomeme release 1"
+FILE, FORMAT, TYPES = "release.json", "hellomeme release 1", "expression_types"
 PLAIN = ("title", "size", "condition_size", "crop_scale", "steps", "guidance", "text_width", "turns")
 PLAIN += ("prompt", "negative_prompt", "negative_emotion", "license")
 SAMPLERS = {"image_sampler": Sampler, "clip_sampler": ClipSampler}
@@ -28,11 +29,14 @@ ENCODERS = {
 LARGEST, LONGEST = 1024, 2000  # px, for a size; letters, for a text
 
 
-def write_row(row: Release, folder: Path) -> None:
-    """Writes a row into the folder of its pipeline, unless its networks are none of the table's."""
+def write_row(row: Release, expression_types: Sequence[str], folder: Path) -> None:
+    """Writes a row into the folder of its pipeline, unless its networks are none of the table's.
+
+    expression_types: of the pipeline's control nets.
+    """
     if (original := _of_table(row)) is None:
         return
-    facts = {"format": FORMAT, "release": original.name, "name": row.name}
+    facts = {"format": FORMAT, "release": original.name, "name": row.name, TYPES: list(expression_types)}
     facts |= {name: getattr(row, name) for name in PLAIN}
     facts |= {name: dataclasses.asdict(getattr(row, name)) for name in SAMPLERS}
     facts |= {name: getattr(row, name) is not None for name in ("face_basis", *ENCODERS.values())}
@@ -63,12 +67,22 @@ def read_row(folder: Path) -> Release | None:
         if isinstance(error, HelloMemeError):
             raise
         raise HelloMemeError(f"{path} is damaged: {download_again(path)}.") from error
+    types = saved_types(folder)
     networks = {
         "reference": _saved(folder, (row.reference,))[0],
-        "controls": _saved(folder, row.controls),
+        # The first one's expression type is the default
+        "controls": tuple(
+            sorted(_saved(folder, row.controls), key=lambda net: net.expression_type not in types)
+        ),
         "motion": _saved(folder, row.motion),
     }
     return dataclasses.replace(row, root=folder, base=Source(""), **values, **networks)
+
+
+def saved_types(folder: Path) -> list[str]:
+    """The expression types of a saved pipeline; all there are, where no row is saved."""
+    types = read_config(folder, FILE).get(TYPES) if (folder / FILE).is_file() else None
+    return types if isinstance(types, list) else ["drive_coeff", "pd_fpg"]
 
 
 def encoder_networks(row: Release) -> dict[str, Network]:
@@ -113,7 +127,6 @@ def _sampler(kind: type[Sampler], facts: dict) -> Sampler:
 
 
 def _saved(folder: Path, nets: tuple[Network, ...]) -> tuple[Network, ...]:
-    """Networks, those first that are saved, under the names of their slots: the first control net's
-    expression type is the default."""
+    """Networks, those first that are saved, under the names of their slots."""
     here = [dataclasses.replace(net, source=Source(net.slot)) for net in nets if (folder / net.slot).is_dir()]
     return (*here, *(net for net in nets if not (folder / net.slot).is_dir()))

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import HelloMemeError
 from .card import model_card
 from .hub import HUB_ID, NETWORK_FILES, as_path, explained, fetch
-from .networks import load_encoders
-from .row_file import FILE, encoder_networks, read_row, write_row
+from .networks import limit_types, load_encoders
+from .row_file import FILE, encoder_networks, read_row, saved_types, write_row
 from .table import FACE_BASIS, Release
 from .weights import check_weights, read_config, reason
 
@@ -60,6 +60,8 @@ class SavedRelease:
             raise HelloMemeError(f"The pipeline in {folder} cannot be loaded: {reason(error)}") from error
         pipeline.release = row = read_row(folder)
         if row is not None:
+            for net in pipeline.controls:
+                limit_types(net, saved_types(folder))
             types = sorted(pipeline.expression_types)
             pipeline.encoders = load_encoders(row, types, pipeline.unet.device, pipeline.unet.dtype)
         return pipeline
@@ -104,6 +106,14 @@ class SavedRelease:
             self.save_pretrained(folder, variant=variant)
             return _upload(Path(folder), repo_id, **options)
 
+    def known_release(self) -> Release:
+        """Its row; HelloMemeError without one."""
+        if self.release is None:
+            raise HelloMemeError(
+                "The pipeline knows no release: pass its row, or load it with Reenactor.from_release."
+            )
+        return self.release
+
     def to(self, *args: Any, **options: Any) -> Self:
         """Moves the pipeline, and its encoders with it; see diffusers."""
         super().to(*args, **options)
@@ -113,7 +123,7 @@ class SavedRelease:
 
     def _save_release(self, folder: Path) -> None:
         row = self.release
-        write_row(row, folder)
+        write_row(row, sorted(self.expression_types), folder)
         if row.face_basis is not None and row.root.resolve() != folder.resolve():
             shutil.copyfile(row.root / row.face_basis, folder / FACE_BASIS)
         for name, net in encoder_networks(row).items():
