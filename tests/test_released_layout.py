@@ -13,7 +13,19 @@ from hellomeme.models.adapters import (
     HM5ReferenceAdapter,
     HMReferenceAdapter,
 )
-from hellomeme.models.control import HMControlNet, HMControlNet2, HMV2ControlNet, HMV2ControlNet2
+from hellomeme.models.control import (
+    HMControlNet,
+    HMControlNet2,
+    HMV2ControlNet,
+    HMV2ControlNet2,
+    HMV3ControlNet,
+)
+from hellomeme.models.control_base import (
+    HM4SD15ControlProj,
+    HM5ControlNetBase,
+    HM5SD15ControlProj,
+    HMControlNetBase,
+)
 from hellomeme.models.fan_encoder import FanEncoder
 from hellomeme.models.knitted_motion import HM3MotionAdapter, HM5MotionAdapter
 
@@ -23,6 +35,11 @@ RELEASED = {
     "HMControlNet2": HMControlNet2,
     "HMV2ControlNet": HMV2ControlNet,
     "HMV2ControlNet2": HMV2ControlNet2,
+    "HMV3ControlNet": HMV3ControlNet,
+    "HMControlNetBase": HMControlNetBase,
+    "HM5ControlNetBase": HM5ControlNetBase,
+    "HM4SD15ControlProj": HM4SD15ControlProj,
+    "HM5SD15ControlProj": HM5SD15ControlProj,
     "HMReferenceAdapter_v1": HMReferenceAdapter,
     "HMReferenceAdapter_v2": HMReferenceAdapter,
     "HM3ReferenceAdapter": HM3ReferenceAdapter,
@@ -78,11 +95,18 @@ PLACES = {
     "block_up_channels": [32, 32, 32, 32],
     "num_attention_heads": 4,
 }
+BASE = {"in_channels": 3, "cross_attention_dim": 16, "block_out_channels": [8, 16, 32]}
+PROJECTION = {"base_channels": [8, 16, 32], "unet_channels": [16, 32, 32, 32]}
 SMALL = {
     "HMControlNet": DOWN | {"embedding_channels": 1280, "input_channels": 3},
     "HMControlNet2": DOWN | {"embedding_channels": 1280, "input_channels": 3},
     "HMV2ControlNet": UP,
     "HMV2ControlNet2": UP,
+    "HMV3ControlNet": UP | {"down_channels": [8, 16]},
+    "HMControlNetBase": BASE,
+    "HM5ControlNetBase": BASE,
+    "HM4SD15ControlProj": PROJECTION,
+    "HM5SD15ControlProj": PROJECTION,
     "HMReferenceAdapter_v1": {  # no version, as in the released file
         "block_out_channels": [16, 32, 32, 32],
         "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],

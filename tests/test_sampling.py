@@ -5,33 +5,52 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import EulerDiscreteScheduler
+from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler
 from safetensors import safe_open
 
+from hellomeme.releases.load import find
+from hellomeme.releases.parts import scheduler_of
 from hellomeme.releases.table import EULER
 from hellomeme.sampling.image import Stopped, guided, sample
 
-FIXTURE = Path(__file__).parent / "fixtures" / "parity" / "s_schedulers_euler.safetensors"
+FIXTURES = Path(__file__).parent / "fixtures" / "parity"
+KINDS = {"euler": EulerDiscreteScheduler, "dpm": DPMSolverMultistepScheduler}
+ROWS = {"euler": ("v1", "v2"), "dpm": ("v3", "v4", "v5", "v5b", "v5c")}
 
 
 @pytest.fixture(scope="module")
 def released():
-    with safe_open(FIXTURE, "pt") as file:
-        assert json.loads(file.metadata()["json"])["kwargs"] == EULER
-        return {name: file.get_tensor(name) for name in file.keys()}
+    tensors = {}
+    for kind in KINDS:
+        with safe_open(FIXTURES / f"s_schedulers_{kind}.safetensors", "pt") as file:
+            assert json.loads(file.metadata()["json"])["kwargs"] == EULER
+            tensors |= {name: file.get_tensor(name) for name in file.keys()}
+    return tensors
 
 
+def of_row(kind):
+    return scheduler_of(find(ROWS[kind][0]).image_sampler)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_rows_name_the_released_scheduler(kind):
+    assert len({str(find(name).image_sampler) for name in ROWS[kind]}) == 1
+    assert type(of_row(kind)) is KINDS[kind]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("steps", [10, 25, 50])
-def test_tables_are_the_released_ones(released, steps):
-    scheduler = EulerDiscreteScheduler(**EULER)
+def test_tables_are_the_released_ones(released, kind, steps):
+    scheduler = of_row(kind)
     scheduler.set_timesteps(steps)
-    assert torch.equal(scheduler.timesteps, released[f"euler{steps}.timesteps"])
-    assert torch.allclose(scheduler.sigmas, released[f"euler{steps}.sigmas"], rtol=1e-5)
+    assert torch.equal(scheduler.timesteps, released[f"{kind}{steps}.timesteps"])
+    assert torch.allclose(scheduler.sigmas, released[f"{kind}{steps}.sigmas"], rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("steps", [10, 25])
-def test_trajectories_are_the_released_ones(released, steps):
-    trajectory = released[f"traj.euler{steps}"]
+def test_trajectories_are_the_released_ones(released, kind, steps):
+    trajectory = released[f"traj.{kind}{steps}"]
     states = []
 
     def denoise(latents, timestep):  # the made-up model of the record
@@ -39,9 +58,10 @@ def test_trajectories_are_the_released_ones(released, steps):
 
     sample(
         denoise,
-        EulerDiscreteScheduler(**EULER),
+        of_row(kind),
         released["traj.x0"],
         steps,
+        torch.Generator().manual_seed(77),  # of the noise that each step of "dpm" adds
         on_step=lambda i, timestep, latents: states.append(latents),
     )
     worst = max(
