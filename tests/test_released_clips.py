@@ -1,7 +1,4 @@
-"""Recorded clips of releases from v3 on, whose frames are drawn from key frames.
-
-The networks are tiny; a stand-in takes the place of the control net (`stand_ins`).
-"""
+"""Recorded clips of releases from v3 on, whose frames are drawn from key frames."""
 
 import dataclasses
 import json
@@ -10,34 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import (
-    AutoencoderKL,
-    DPMSolverMultistepScheduler,
-    EulerDiscreteScheduler,
-    MotionAdapter,
-    UNet2DConditionModel,
-)
-from PIL import Image
+from diffusers import DPMSolverMultistepScheduler
 from safetensors.torch import load_file
-from transformers import CLIPTextModel, CLIPTokenizer
+from stand_ins import RecordedRun
 
-from hellomeme.inputs import Conditions
-from hellomeme.models.adapters import HM3ReferenceAdapter
-from hellomeme.models.knitted_motion import HM3MotionAdapter
-from hellomeme.pipeline import HelloMemePipeline
-from hellomeme.releases.table import EULER
+from hellomeme.releases.load import find
 from hellomeme.sampling.clip import ClipPlan, draw_clip
 from hellomeme.sampling.image import Stopped, guided, sample
 from hellomeme.sampling.keyframes import EXTRA_NOISE, levels, sample_key_frames
 from hellomeme.sampling.windows import NoiseByFrame
-from tests.stand_ins import StandInControl
 
 FIXTURES = Path(__file__).parent / "fixtures"
 BASE, V3, V5 = (FIXTURES / name for name in ("e2e_v1_image", "e2e_v3_video", "e2e_v5_video"))
-
-
-def recorded(case):
-    return json.loads((case / "run.json").read_text()), load_file(case / "run.safetensors")
 
 
 def deviation(got, expected):
@@ -46,78 +27,32 @@ def deviation(got, expected):
 
 
 @pytest.fixture(scope="module")
-def pipeline():
-    """Style "x1": a second model sees the reference, and draws the first and the last frame."""
-
-    def load(kind, folder):
-        return kind.from_pretrained(folder).eval()
-
-    official, checkpoint = BASE / "official_sd15", BASE / "checkpoint"
-    pipeline = HelloMemePipeline(
-        vae=load(AutoencoderKL, checkpoint / "vae"),
-        text_encoder=load(CLIPTextModel, official / "text_encoder"),
-        tokenizer=CLIPTokenizer.from_pretrained(checkpoint / "tokenizer"),
-        unet=load(UNet2DConditionModel, checkpoint / "unet"),
-        scheduler=EulerDiscreteScheduler(**EULER),
-        hm_reference=load(HM3ReferenceAdapter, V3 / "hm3_reference"),
-        reference_unet=load(UNet2DConditionModel, official / "unet"),
-        reference_vae=load(AutoencoderKL, official / "vae"),
-        motion_adapter=load(MotionAdapter, V3 / "hm3_animatediff"),
-        hm_motion=load(HM3MotionAdapter, V3 / "hm3_motion"),
-    )
-    pipeline.hm_control2 = StandInControl(V3 / "hm3_control_mix")
-    return pipeline
+def run():
+    """A whole run of v3, with the base models of v1's. That of v5 is too large to lie here:
+    `benchmarks/released_run.py` reproduces it from its folder."""
+    return RecordedRun(BASE / "checkpoint", BASE / "official_sd15", V3, V3)
 
 
-@pytest.fixture(scope="module")
-def given(pipeline):
-    """(reference, text, conditions, generator after the draw for the reference) of the recorded run."""
-    facts, tensors = recorded(V3)
-    generator = torch.Generator().manual_seed(facts["generator_seed"])
-    picture = torch.from_numpy(np.array(Image.open(BASE / "ref_image.png").convert("RGB")))
-    latents = pipeline.encode(picture.permute(2, 0, 1)[None] / 127.5 - 1, generator)
-    prompts = facts["prompt"], facts["negative"]
-
-    def conditions(frames):
-        emotion = tensors["in.drive.pd_fpg"][:, frames]
-        return Conditions(
-            tensors["in.drive.condition"][:, :, frames],
-            emotion=emotion,
-            negative_emotion=torch.zeros_like(emotion[:, :1]),
-        )
-
-    return (
-        pipeline.prepare_reference(latents, *prompts),
-        pipeline.encode_prompt(*prompts),
-        conditions,
-        generator,
-    )
-
-
-def test_a_clip_of_v3_is_reproduced_from_its_inputs(pipeline, given, monkeypatch):
-    facts, tensors = recorded(V3)
-    reference, text, conditions, generator = given
-    heard, denoiser = {"unet": [], "unet_pre": []}, pipeline.denoiser
+def test_a_clip_of_v3_is_reproduced_from_its_inputs(run, monkeypatch):
+    heard, denoiser = {"unet": [], "unet_pre": []}, run.pipeline.denoiser
 
     def listening(*args, **more):
         denoise = denoiser(*args, **more)
         name = "unet" if more.get("motion") else "unet_pre"
         return lambda latents, timestep: heard[name].append(latents) or denoise(latents, timestep)
 
-    monkeypatch.setattr(pipeline, "denoiser", listening)
-    plan = ClipPlan(facts["f"], facts["steps"], facts["guidance_scale"], key_frames=True)
-    drawn = torch.cat(list(draw_clip(pipeline, reference, conditions, plan, text, generator)), 2)
+    monkeypatch.setattr(run.pipeline, "denoiser", listening)
+    drawn = run.draw()
     for name, calls in heard.items():
-        assert len(calls) == facts["calls"][name]
+        assert len(calls) == run.facts["calls"][name]
         for i in range(3):
-            assert deviation(calls[i], tensors[f"{name}.{i}.sample"]) < 2e-5, (name, i)
-    scale = pipeline.vae.config.scaling_factor
-    assert deviation(drawn / scale, tensors["latents_over_scale"]) < 2e-5
+            assert deviation(calls[i], run.tensors[f"{name}.{i}.sample"]) < 2e-5, (name, i)
+    assert run.deviation(drawn) < 2e-5
 
 
 def test_v5_draws_its_first_level_as_recorded():
     """From the recorded predictions of the networks: the noise, the steps and what they add at random."""
-    facts, tensors = recorded(V5)
+    facts, tensors = json.loads((V5 / "run.json").read_text()), load_file(V5 / "run.safetensors")
     generator = torch.Generator().manual_seed(facts["generator_seed"])
     for draw in facts["random_draws"][:2]:  # that of the reference, then that of the clip
         assert draw["seeded"]
@@ -141,7 +76,7 @@ def test_v5_draws_its_first_level_as_recorded():
 
         return guided(predicted, facts["guidance_scale"])
 
-    scheduler = DPMSolverMultistepScheduler(**EULER, algorithm_type="sde-dpmsolver++")
+    scheduler = DPMSolverMultistepScheduler(**find("v5").clip_sampler.settings)
     added = torch.Generator().manual_seed(facts["torch_manual_seed"])
     with pytest.raises(Enough):
         list(sample_key_frames(denoiser, None, scheduler, noise, facts["f"], facts["steps"], generator=added))
@@ -149,8 +84,8 @@ def test_v5_draws_its_first_level_as_recorded():
         assert deviation(calls[i], tensors[f"unet.{i}.sample"]) < 2e-6
 
 
-def test_progress_memory_guidance_and_no_motion(pipeline, given):
-    reference, text, conditions, _ = given
+def test_progress_memory_guidance_and_no_motion(run):
+    pipeline, reference, text = run.pipeline, run.reference, run.text
     plan = ClipPlan(5, 1, 1.5, key_frames=True, window=3)  # two windows, three key frames
     shares, most = [], []
 
@@ -158,7 +93,7 @@ def test_progress_memory_guidance_and_no_motion(pipeline, given):
         generator = torch.Generator().manual_seed(0)
         changed = dataclasses.replace(plan, **changes)
         return torch.cat(
-            list(draw_clip(pipeline, reference, conditions, changed, text, generator, on_progress)), 2
+            list(draw_clip(pipeline, reference, run.conditions, changed, text, generator, on_progress)), 2
         )
 
     drawn = draw(shares.append)
@@ -176,10 +111,8 @@ def test_progress_memory_guidance_and_no_motion(pipeline, given):
     assert torch.isfinite(unguided).all() and deviation(unguided, drawn) > 1e-3
 
     # Alone, a frame is the picture of that moment
-    alone, noise = (
-        draw(together=False),
-        torch.randn(1, 4, 1, 16, 16, generator=torch.Generator().manual_seed(0)),
-    )
-    denoise = pipeline.denoiser(reference, text, 1.5, conditions(np.array([3])))
-    picture = sample(denoise, pipeline.scheduler, noise, 1)
+    alone = draw(together=False)
+    noise = torch.randn(1, 4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    denoise = pipeline.denoiser(reference, text, 1.5, run.conditions(np.array([3])))
+    picture = sample(denoise, pipeline.clip_scheduler, noise, 1)
     assert deviation(alone[:, :, 3:4], picture) < 1e-4 < deviation(alone, drawn)
