@@ -15,7 +15,7 @@ from .errors import HelloMemeError
 from .face.conditions import emotion_input
 from .face.detect import Face
 from .face.motion import Motion
-from .face.parts import PartBoxes, clip_input, part_pictures, part_sides
+from .face.parts import PartBoxes, clip_input, part_pictures, part_squares
 from .memory import attempts
 from .models.fan_encoder import FanEncoder
 
@@ -140,10 +140,10 @@ class Reading:
         if self.codes:
             motion = replace(motion, emotion=np.concatenate(self.codes)[seen])
         if self.boxes:
-            sides, boxes, embeddings = part_sides(self.boxes), iter(self.boxes), []
+            squares, boxes, embeddings = part_squares(self.boxes), iter(self.boxes), []
             for done, (valid, frame) in enumerate(zip(motion.valid, frames(), strict=True), 1):
                 if valid:
-                    pictures = part_pictures(frame, next(boxes), sides)
+                    pictures = part_pictures(frame, next(boxes).matrix, squares)
                     embeddings.append(self.encoders.part_embeddings(pictures))
                 progress(done)
             motion = replace(motion, face_parts=np.concatenate(embeddings)[seen])

@@ -147,7 +147,7 @@ def test_similarity():
 def test_alignment(astronaut, template, size):
     frame, face, _ = astronaut
     matrix = conditions.to_template(face, template)
-    landmarks = face.landmarks[list(template.points)] @ matrix[:, :2].T + matrix[:, 2]
+    landmarks = face.points(template.points) @ matrix[:, :2].T + matrix[:, 2]
     assert np.abs(landmarks - size * np.array(list(template.points.values()))).mean() < 0.03 * size
     aligned = conditions.align(frame, face, template)
     assert aligned.shape == (size, size, 3) and aligned.dtype == np.uint8

@@ -13,7 +13,8 @@ import skimage.data
 from hellomeme.errors import HelloMemeError, NoFaceError
 from hellomeme.face import model_file
 from hellomeme.face.arkit import ARKIT_NAMES, INDEX
-from hellomeme.face.detect import FACE_POINTS, FaceAnalyzer
+from hellomeme.face.detect import FaceAnalyzer
+from hellomeme.face.landmarks import FACE_POINTS
 from hellomeme.face.rotation import to_angles
 
 

@@ -15,8 +15,9 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from hellomeme.errors import HelloMemeError, NoMemoryError
 from hellomeme.expression import ExpressionEncoders, Reading
 from hellomeme.face.detect import Face
+from hellomeme.face.landmarks import MEDIAPIPE, RELEASED
 from hellomeme.face.motion import Motion
-from hellomeme.face.parts import PARTS, PARTS_TEMPLATE, PartBoxes, clip_input, part_pictures, part_sides
+from hellomeme.face.parts import PARTS_TEMPLATE, PartBoxes, clip_input, part_pictures, part_squares
 from hellomeme.face.track import analyse
 from hellomeme.io.ffmpeg import read_frames
 from hellomeme.pipeline import Conditions
@@ -37,20 +38,26 @@ def face_with(landmarks):
     )
 
 
-def drawn_face(open_mouth=0.0):
+def drawn_face(open_mouth=0.0, landmark_set=MEDIAPIPE, count=478):
     """A face that lies on the template already, with each part's landmarks on an ellipse."""
-    landmarks = np.full((478, 2), 256.0)
-    for indices, centre, half in zip(PARTS, CENTRES, HALVES + [(0, 0), (0, 0), (0, open_mouth)], strict=True):
-        angles = np.linspace(0, 2 * np.pi, len(indices), endpoint=False)
-        landmarks[list(indices)] = centre + half * np.stack([np.cos(angles), np.sin(angles)], 1)
-    for index, point in PARTS_TEMPLATE.points.items():
-        landmarks[index] = 512 * np.array(point)
-    return face_with(landmarks)
+    landmarks = np.full((count, 2), 256.0)
+    for name, point in PARTS_TEMPLATE.points.items():
+        landmarks[landmark_set.points[name]] = 512 * np.array(point)
+    corners = set(landmark_set.points.values())
+    halves = HALVES + [(0, 0), (0, 0), (0, open_mouth)]
+    for indices, centre, half in zip(landmark_set.parts, CENTRES, halves, strict=True):
+        for k, index in enumerate(index for index in indices if index not in corners):
+            angle = k * np.pi / 2
+            landmarks[index] = centre + half * [np.cos(angle), np.sin(angle)]
+    return dataclasses.replace(face_with(landmarks), landmark_set=landmark_set)
 
 
-def extents(face):
-    parts = [face.landmarks[list(indices)] for indices in PARTS]
-    return np.array([(part.max(0) - part.min(0)).max() for part in parts])
+def extent(*faces):
+    """Low and high corners of each part over all faces, (3, 2) each."""
+    parts = [[face.landmarks[list(indices)] for face in faces] for indices in faces[0].landmark_set.parts]
+    return np.array([np.min(part, (0, 1)) for part in parts]), np.array(
+        [np.max(part, (0, 1)) for part in parts]
+    )
 
 
 def ramps():
@@ -59,22 +66,23 @@ def ramps():
     return np.stack([x / 2, y / 2, np.zeros((512, 512))], 2).astype(np.uint8)
 
 
-def test_a_part_is_a_square_of_its_largest_extent_in_the_whole_clip():
-    shut, wide = drawn_face(), drawn_face(open_mouth=60)
+@pytest.mark.parametrize(("landmark_set", "count"), [(MEDIAPIPE, 478), (RELEASED, 222)])
+def test_a_part_is_cut_by_one_square_out_of_the_whole_clip(landmark_set, count):
+    shut, wide = (drawn_face(mouth, landmark_set, count) for mouth in (0, 60))
     boxes = [PartBoxes.of(face) for face in (shut, wide)]
-    np.testing.assert_allclose(boxes[0].matrix, [[1, 0, 0], [0, 1, 0]], atol=1e-4)
-    sides = part_sides(boxes)
-    np.testing.assert_allclose(sides, 1.2 * np.maximum(extents(shut), extents(wide)), rtol=1e-5)
-    assert sides[2] > 1.2 * extents(shut)[2] + 20 and sides[0] == pytest.approx(1.2 * extents(shut)[0])
-    for face, box in zip((shut, wide), boxes, strict=True):
-        cut = part_pictures(ramps(), box, sides).astype(float)
-        assert cut.shape == (3, 256, 256, 3)
-        for part, indices in enumerate(PARTS):
-            points = face.landmarks[list(indices)]
-            middle = (points.min(0) + points.max(0)) / 2
-            for end, pixel in ((-1, 3), (1, 252)):  # the blur mixes the outermost pixels with their mirror
-                expected = middle + end * sides[part] / 2 * (1 - 6 / 255)
-                np.testing.assert_allclose(2 * cut[part, pixel, pixel, :2], expected, atol=2.5)
+    np.testing.assert_allclose(boxes[0].matrix, [[1, 0, 0], [0, 1, 0]], atol=1e-3)
+    squares = part_squares(boxes)
+    low, high = extent(shut, wide)
+    np.testing.assert_allclose(squares[:, 2], 1.2 * (high - low).max(1), rtol=1e-4)
+    np.testing.assert_allclose(squares[:, :2] + squares[:, 2:] / 2, (low + high) / 2, atol=0.1)
+    alone = part_squares(boxes[:1])[:, 2]
+    assert squares[2, 2] > alone[2] + 10 and squares[:2, 2] == pytest.approx(alone[:2], abs=0.1)
+    cut = part_pictures(ramps(), boxes[0].matrix, squares).astype(float)
+    assert cut.shape == (3, 256, 256, 3)
+    for picture, (left, top, side) in zip(cut, squares, strict=True):
+        for pixel in (3, 128, 252):
+            expected = np.array([left, top]) + side * pixel / 256
+            np.testing.assert_allclose(2 * picture[pixel, pixel, :2], expected, atol=2)
 
 
 def test_parts_of_a_turned_and_smaller_face_are_the_same():
@@ -85,7 +93,7 @@ def test_parts_of_a_turned_and_smaller_face_are_the_same():
     turned = cv2.getRotationMatrix2D((256, 256), 20, 0.8)
     moved = face_with(face.landmarks @ turned[:, :2].T + turned[:, 2])
     first, second = (
-        part_pictures(picture, box, part_sides([box]))
+        part_pictures(picture, box.matrix, part_squares([box]))
         for picture, box in (
             (frame, PartBoxes.of(face)),
             (cv2.warpAffine(frame, turned, (512, 512), flags=cv2.INTER_CUBIC), PartBoxes.of(moved)),
@@ -95,13 +103,14 @@ def test_parts_of_a_turned_and_smaller_face_are_the_same():
 
 
 def test_parts_are_blurred_over_five_pixels():
-    frame, box = np.zeros((512, 512, 3), np.uint8), PartBoxes.of(drawn_face())
-    sides = np.full(3, 256.0)  # one px of the frame is one px of the part
-    corner = (box.low[2] + box.high[2] - 256) / 2
-    x, y = np.round(corner + 100).astype(int)
-    frame[y, x] = 250
-    lit = np.argwhere(part_pictures(frame, box, sides)[2, ..., 0] >= 5)
-    assert (lit.max(0) - lit.min(0) + 1 >= 5).all() and (lit.max(0) - lit.min(0) + 1 <= 6).all()
+    """By OpenCV's Gaussian of that size: weights 1, 4, 6, 4, 1 of 16."""
+    frame, square = np.zeros((512, 512, 3), np.uint8), np.array([[100.0, 80, 256]])  # a px of it is a px
+    frame[200, 220] = 255
+    (part,) = part_pictures(frame, np.eye(2, 3), square)
+    weights = np.array([1, 4, 6, 4, 1]) / 16
+    np.testing.assert_allclose(part[118:123, 118:123, 0], 255 * np.outer(weights, weights), atol=1.5)
+    part[118:123, 118:123] = 0
+    assert not part.any()
 
 
 def test_clip_input():
@@ -146,11 +155,11 @@ def frame_of(red, seed):
     return np.clip(np.array([red, 60, 60]) + noise, 0, 255).astype(np.uint8)
 
 
-def embeddings_of(encoders, frame, face, sides=None):
+def embeddings_of(encoders, frame, face, squares=None):
     box = PartBoxes.of(face)
-    sides = part_sides([box]) if sides is None else sides
+    squares = part_squares([box]) if squares is None else squares
     with torch.no_grad():
-        inputs = torch.from_numpy(clip_input(part_pictures(frame, box, sides)))
+        inputs = torch.from_numpy(clip_input(part_pictures(frame, box.matrix, squares)))
         return encoders.face_parts(inputs).image_embeds.numpy()
 
 
@@ -202,10 +211,10 @@ def test_the_parts_of_a_clip_are_cut_in_a_second_pass(reenactor, driver, tmp_pat
     ]
     frames = list(read_frames(driver, selection.driver_rate, selection.start, selection.count))
     faces = [next(iter(reenactor.analyzer.faces(frame)), None) for frame in frames]
-    sides = part_sides([PartBoxes.of(face) for face in faces if face is not None])
+    squares = part_squares([PartBoxes.of(face) for face in faces if face is not None])
     for t, (frame, face) in enumerate(zip(frames, faces, strict=True)):
         if face is not None:
-            expected = embeddings_of(reenactor.encoders, frame, face, sides)
+            expected = embeddings_of(reenactor.encoders, frame, face, squares)
             np.testing.assert_allclose(motion.face_parts[t], expected, atol=1e-5)
     # The clip and its motion file give the same result, and a file without embeddings is refused
     first = reenactor.video(driver, tmp_path / "a.mp4", QUICK, ClipSettings(frames=6))

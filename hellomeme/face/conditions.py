@@ -81,20 +81,21 @@ def condition_tensor(motion: Motion, size: int = FRAME, shape: FaceShape | None 
 
 @dataclass(frozen=True)
 class Template:
-    """Where landmarks are in an aligned picture: MediaPipe's index -> (x, y) as fractions of its size, px."""
+    """Where landmarks are in an aligned picture: their name in a `LandmarkSet` -> (x, y) as fractions of its
+    size, px."""
 
     size: int
-    points: dict[int, tuple[float, float]]
+    points: dict[str, tuple[float, float]]
 
 
 EMOTION_TEMPLATE = Template(
     224,
     {
-        468: (0.3843, 0.27),
-        473: (0.62, 0.2668),  # pupils, image-left first
-        1: (0.503, 0.4185),  # nose tip
-        61: (0.406, 0.5273),
-        291: (0.5977, 0.525),  # mouth corners
+        "image-left pupil": (0.3843, 0.27),
+        "image-right pupil": (0.62, 0.2668),
+        "nose tip": (0.503, 0.4185),
+        "image-left mouth corner": (0.406, 0.5273),
+        "image-right mouth corner": (0.5977, 0.525),
     },
 )
 
@@ -110,7 +111,7 @@ def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 def to_template(face: Face, template: Template) -> np.ndarray:
     """(2, 3) matrix from px of the face's picture to px of the aligned picture."""
     target = template.size * np.array(list(template.points.values()))
-    return similarity(face.landmarks[list(template.points)].astype(float), target)
+    return similarity(face.points(template.points), target)
 
 
 def warp(frame: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:

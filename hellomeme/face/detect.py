@@ -6,8 +6,8 @@ import concurrent.futures.thread  # noqa: F401  (its exit hook must be registere
 import os
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,29 +16,11 @@ import numpy as np
 from ..errors import HelloMemeError, NoFaceError
 from ..io.quiet import silenced
 from .arkit import ARKIT_NAMES
+from .landmarks import FACE_POINTS, MEDIAPIPE, LandmarkSet
 from .model_file import face_model
 
 if TYPE_CHECKING:
     from mediapipe.tasks.python.vision import FaceLandmarker
-
-# Indices of MediaPipe's 478 landmarks that the crop rule uses. The outline is without the eleven landmarks
-# above the brows (54, 103, 67, 109, 10, 338, 297, 332, 284 and 21, 251 at the temples).
-OUTLINE_BELOW_BROWS = (
-    162, 127, 234, 93, 132, 58, 172, 136, 150, 149, 176, 148, 152,
-    377, 400, 378, 379, 365, 397, 288, 361, 323, 454, 356, 389,
-)  # fmt: skip  # numbers in rows
-BROWS = (46, 52, 53, 55, 63, 65, 66, 70, 105, 107, 276, 282, 283, 285, 293, 295, 296, 300, 334, 336)
-EYES = (
-    33, 7, 163, 144, 145, 153, 154, 155, 133, 246, 161, 160, 159, 158, 157, 173,
-    263, 249, 390, 373, 374, 380, 381, 382, 362, 466, 388, 387, 386, 385, 384, 398,
-)  # fmt: skip  # numbers in rows: an eye in each
-PUPILS = tuple(range(468, 478))
-NOSE = (168, 6, 197, 195, 5, 4, 1, 19, 94, 2, 98, 97, 326, 327, 294, 278, 344, 440, 275, 45, 220, 115, 48, 64)
-MOUTH = (
-    61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 185, 40, 39, 37, 0, 267, 269, 270, 409,
-    78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 191, 80, 81, 82, 13, 312, 311, 310, 415,
-)  # fmt: skip  # numbers in rows: the outer and the inner edge of the lips
-FACE_POINTS = OUTLINE_BELOW_BROWS + BROWS + EYES + PUPILS + NOSE + MOUTH
 
 FIELD_OF_VIEW = np.radians(63.0)  # vertical, of MediaPipe's camera
 HALF_SIDE = 0.05  # m: half side of the pose square on the head
@@ -52,12 +34,13 @@ SAME_FACE_IOU = 0.4
 class Face:
     """A face, in px of the picture in which it was found (x right, y down).
 
-    landmarks:   (478, 2) float32, MediaPipe's landmarks
+    landmarks:   (478, 2) float32, MediaPipe's landmarks, or those of another `landmark_set`
     blendshapes: (51,) float32 in [0, 1], in the order of ARKIT_NAMES
     rotation:    (3, 3) float64, R = Rz Ry Rx on column vectors; x right, y up, z towards the viewer
     origin:      (2,) float64, the projection of the head's origin
     scale:       half side of the pose square: focal length * 5 cm / distance of the head's origin
-    box:         (4,) float64, x0, y0, x1, y1 around FACE_POINTS: chin to brows, no forehead
+    box:         (4,) float64, x0, y0, x1, y1 of the face from chin to brows, no forehead
+    landmark_set: which landmark is which
     """
 
     landmarks: np.ndarray
@@ -66,6 +49,11 @@ class Face:
     origin: np.ndarray
     scale: float
     box: np.ndarray
+    landmark_set: LandmarkSet = MEDIAPIPE
+
+    def points(self, names: Iterable[str]) -> np.ndarray:
+        """(N, 2) float64 px: landmarks by the names of a LandmarkSet."""
+        return self.landmarks[[self.landmark_set.points[name] for name in names]].astype(float)
 
     @property
     def extent(self) -> float:
@@ -79,13 +67,12 @@ class Face:
 
     def mapped(self, factor: float, shift: np.ndarray) -> Face:
         """The face in another picture, where point p becomes `factor * p + shift`; shift: (2,) px."""
-        return Face(
-            (self.landmarks * factor + shift).astype(np.float32),
-            self.blendshapes,
-            self.rotation,
-            self.origin * factor + shift,
-            self.scale * factor,
-            self.box * factor + np.tile(shift, 2),
+        return replace(
+            self,
+            landmarks=(self.landmarks * factor + shift).astype(np.float32),
+            origin=self.origin * factor + shift,
+            scale=self.scale * factor,
+            box=self.box * factor + np.tile(shift, 2),
         )
 
 

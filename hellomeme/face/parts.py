@@ -8,23 +8,20 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from .conditions import Template, to_template, warp
-from .detect import BROWS, EYES, MOUTH, Face
+from .detect import Face
 
 PARTS_TEMPLATE = Template(
     512,
     {
-        168: (0.5095, 0.4013),  # between the eyes
-        33: (0.2926, 0.4020),
-        263: (0.7220, 0.4086),  # outer corners of the eyes, image-left first
-        291: (0.6342, 0.7168),
-        61: (0.3844, 0.7172),  # mouth corners
+        "between the eyes": (0.5095, 0.4013),
+        "image-left eye's outer corner": (0.2926, 0.4020),
+        "image-right eye's outer corner": (0.7220, 0.4086),
+        "image-right mouth corner": (0.6342, 0.7168),
+        "image-left mouth corner": (0.3844, 0.7172),
     },
 )
-# image-left eye with brow, image-right eye with brow, mouth: first halves of EYES and BROWS are image-left
-PARTS = (EYES[:16] + BROWS[:10], EYES[16:] + BROWS[10:], MOUTH)
 PART_SIDE, PART_SIZE, PART_BLUR, CLIP_SIZE = 1.2, 256, 5, 224
 
 
@@ -33,7 +30,7 @@ class PartBoxes:
     """Where the parts of one face are; all that is kept of a frame until the whole clip has been seen.
 
     matrix: (2, 3), from px of the frame to px of the aligned face. low, high: (3, 2) px of the aligned face,
-    corners of the extents of the parts.
+    corners around the landmarks of each part.
     """
 
     matrix: np.ndarray
@@ -45,29 +42,34 @@ class PartBoxes:
         """The parts of a face, in px of its frame."""
         matrix = to_template(face, PARTS_TEMPLATE)
         aligned = face.landmarks @ matrix[:, :2].T + matrix[:, 2]
-        parts = [aligned[list(indices)] for indices in PARTS]
+        parts = [aligned[list(indices)] for indices in face.landmark_set.parts]
         return cls(
             matrix, np.stack([part.min(0) for part in parts]), np.stack([part.max(0) for part in parts])
         )
 
 
-def part_sides(boxes: Sequence[PartBoxes]) -> np.ndarray:
-    """(3,) px of the aligned face: the side of each part's square in all frames of a clip, 1.2 times its
-    largest extent in any of them."""
-    return PART_SIDE * np.max([face.high - face.low for face in boxes], axis=(0, 2))
+def part_squares(boxes: Sequence[PartBoxes]) -> np.ndarray:
+    """(3, 3): left, top and side, px of the aligned face, of the squares that are cut out of all frames.
+
+    They have the centre of each part's extent over all frames, and 1.2 times its longer side.
+    """
+    low, high = np.min([face.low for face in boxes], 0), np.max([face.high for face in boxes], 0)
+    side = PART_SIDE * (high - low).max(1, keepdims=True)
+    return np.concatenate([(low + high - side) / 2, side], 1)
 
 
-def part_pictures(frame: np.ndarray, boxes: PartBoxes, sides: np.ndarray) -> np.ndarray:
+def part_pictures(frame: np.ndarray, matrix: np.ndarray, squares: np.ndarray) -> np.ndarray:
     """(3, 256, 256, 3) uint8: image-left eye with brow, image-right eye with brow, and mouth, blurred 5 x 5.
 
-    frame: (H, W, 3) uint8. boxes: of the face in it. sides: from `part_sides`.
+    frame: (H, W, 3) uint8. matrix: of the `PartBoxes` of the face in it. squares: from `part_squares`.
     """
-    pictures = np.empty((len(PARTS), PART_SIZE, PART_SIZE, 3), np.uint8)
-    for part, side in enumerate(sides):
+    aligned = warp(frame, matrix, PARTS_TEMPLATE.size)
+    pictures = np.empty((len(squares), PART_SIZE, PART_SIZE, 3), np.uint8)
+    for picture, (left, top, side) in zip(pictures, squares, strict=True):
         zoom = PART_SIZE / side
-        corner = (boxes.low[part] + boxes.high[part] - side) / 2
-        matrix = zoom * (boxes.matrix - np.column_stack([np.zeros((2, 2)), corner]))
-        pictures[part] = cv2.blur(warp(frame, matrix, PART_SIZE), (PART_BLUR, PART_BLUR))
+        cut = np.array([[zoom, 0, -zoom * left], [0, zoom, -zoom * top]])
+        picture[:] = cv2.warpAffine(aligned, cut, (PART_SIZE, PART_SIZE), flags=cv2.INTER_LINEAR)
+        picture[:] = cv2.GaussianBlur(picture, (PART_BLUR, PART_BLUR), 0)
     return pictures
 
 
@@ -76,6 +78,6 @@ def clip_input(pictures: np.ndarray) -> np.ndarray:
     from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
     size = CLIP_SIZE, CLIP_SIZE
-    small = [Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC) for picture in pictures]
+    small = [cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC) for picture in pictures]
     values = (np.stack(small) / 255 - OPENAI_CLIP_MEAN) / OPENAI_CLIP_STD
     return values.transpose(0, 3, 1, 2).astype(np.float32)

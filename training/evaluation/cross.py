@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 from skimage.color import rgb2lab
 
-from hellomeme.face.detect import BROWS, EYES, MOUTH, Face
+from hellomeme.face.detect import Face
+from hellomeme.face.landmarks import BROWS, EYES, MOUTH
 from training.dataset import RENDER_SIZE
 from training.evaluation.bench import Bench, Pair
 from training.toon import render
