@@ -40,7 +40,10 @@ def main(arguments: list[str] | None = None) -> None:
             options.device,
             options.expression_type,
             is_local(options),
+            options.face_models,
         )
+        if options.face_models != "mediapipe":
+            state.STATE.analyzer  # noqa: B018  (now, so that what is missing is told at the start)
         page = build()
     except HelloMemeError as error:
         print(f"app.py: {error}", file=sys.stderr)
@@ -87,6 +90,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     common.add_style_options(parser)
     common.add_expression_type(parser)
+    common.add_face_models(parser)
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best there is)")
     options = parser.parse_args(arguments)
     if options.mcp and not supports_mcp():

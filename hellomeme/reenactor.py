@@ -78,17 +78,19 @@ class Reenactor:
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
         loras: Sequence = (),
+        analyzer: FaceAnalyzer | None = None,
         **more,
     ) -> Reenactor:
         """A reenactor with the networks of a release or a local folder; arguments as for `load`.
 
+        analyzer: of faces; a new one with MediaPipe if None, see also `face.onnx_models.face_analyzer`.
         Raises HelloMemeError if they cannot be loaded, NoMemoryError without enough GPU memory.
         """
         for _ in attempts():
             with contextlib.suppress(torch.OutOfMemoryError):
                 pipeline, encoders, release = load(name, base, device, dtype, loras, **more)
                 style = Style(base, more.get("vae"), tuple(loras), more.get("reference_base"))
-                return cls(pipeline, release, encoders, basis=face_basis(release), style=style)
+                return cls(pipeline, release, encoders, analyzer, face_basis(release), style)
 
     @property
     def style(self) -> Style:

@@ -38,7 +38,7 @@ class State:
 
     release, device, expression_type: as for `hellomeme.releases.load.load`. style: what draws at first. Style
     and expression type are used for that release only. is_local: whether the page is served to this computer
-    alone.
+    alone. face_models: as for `face_analyzer`.
     """
 
     def __init__(
@@ -48,8 +48,10 @@ class State:
         device: str | None = None,
         expression_type: str | None = None,
         is_local: bool = False,
+        face_models: str = "mediapipe",
     ):
         self.release, self.style, self.device, self.is_local = release, style, device, is_local
+        self.face_models = face_models
         self.expression_type = expression_type
         self.reenactors: dict[tuple[str, str], Reenactor] = {}
         self.portraits: OrderedDict[tuple, Portrait] = OrderedDict()
@@ -101,8 +103,8 @@ class State:
         style = self.style if release == self.release else Style()
         options = {field.name: getattr(style, field.name) for field in dataclasses.fields(Style)}
         options |= {"device": self.device, "expression_type": expression_type, "progress": _show_download}
+        options["analyzer"] = self.analyzer
         reenactor = Reenactor.from_release(release, **options | _cpu_outside_main_thread())
-        reenactor.analyzer = self.analyzer
         if spaces_gpu.ON_SPACES:
             reenactor.encoders.float().cpu()  # faces are analysed without the GPU
             # Now, and not in GPU time. A failure is raised again when a clip is drawn.
@@ -132,9 +134,9 @@ class State:
     @functools.cached_property
     def analyzer(self) -> FaceAnalyzer:
         """The face analyzer of all reenactors."""
-        from hellomeme.face.detect import FaceAnalyzer
+        from hellomeme.face.onnx_models import face_analyzer
 
-        return FaceAnalyzer()
+        return face_analyzer(self.face_models, _show_download)
 
     def warm_up(self) -> None:
         """Loads the model that the page opens with. A failure is raised again when it is used."""

@@ -42,13 +42,13 @@ def bench(model_folder, tmp_path_factory):
     """A tiny random model on three identities, one step; pictures without a face are looked through once
     only."""
     torch.set_num_threads(1)
-    everything = face_module._search_windows
+    everything = face_module.search_windows
     # Its condition pictures show the face
     folder = shutil.copytree(model_folder, tmp_path_factory.mktemp("models") / "drawn")
     rng, points = np.random.default_rng(0), len(POINTS)
     FaceBasis(rng.normal(0, 1, (points, 3)), rng.normal(0, 0.2, (51, points, 3))).save(folder / FACE_BASIS)
     with pytest.MonkeyPatch.context() as patch, FaceAnalyzer() as analyzer:
-        patch.setattr(face_module, "_search_windows", lambda *size: itertools.islice(everything(*size), 1))
+        patch.setattr(face_module, "search_windows", lambda *size: itertools.islice(everything(*size), 1))
         yield bench_module.Bench.of(str(folder), analyzer, identities=3, steps=1, guidance=1.0)
 
 

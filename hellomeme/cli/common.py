@@ -29,6 +29,7 @@ def add_model_options(command: argparse.ArgumentParser) -> None:
     )
     add_style_options(command)
     add_expression_type(command)
+    add_face_models(command)
     add_offline(command)
     command.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best there is)")
     add_verbose(command)
@@ -41,6 +42,17 @@ def add_expression_type(command: argparse.ArgumentParser) -> None:
         choices=tuple(CHOICES),
         help="what carries the expression, where the release has control nets for it: emotion codes "
         "(pd_fpg), ARKit coefficients (drive_coeff), or both added up (default: the release's)",
+    )
+
+
+def add_face_models(command: argparse.ArgumentParser) -> None:
+    """The option that chooses what reads faces."""
+    command.add_argument(
+        "--face-models",
+        default="mediapipe",
+        metavar="MODELS",
+        help="what reads faces: mediapipe, release (the ONNX models that v1 and later were trained with; "
+        "needs pip install onnxruntime), or a folder with those (default: mediapipe)",
     )
 
 
@@ -147,9 +159,11 @@ def _argument(field: dataclasses.Field) -> dict:
 
 def load(options: argparse.Namespace, standard_error: TextIO, device: str | None = None) -> Reenactor:
     """The reenactor that the model options choose; `device` is used if they choose none."""
-    style = style_from(options)
+    from ..face.onnx_models import face_analyzer
     from ..reenactor import Reenactor
 
+    style = style_from(options)
+    progress = download_bars(standard_error)
     return Reenactor.from_release(
         options.release,
         base=style.base,
@@ -158,7 +172,8 @@ def load(options: argparse.Namespace, standard_error: TextIO, device: str | None
         loras=style.loras,
         vae=style.vae,
         reference_base=style.reference_base,
-        progress=download_bars(standard_error),
+        progress=progress,
+        analyzer=face_analyzer(options.face_models, progress),
     )
 
 

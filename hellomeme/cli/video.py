@@ -45,7 +45,7 @@ def motion(options: argparse.Namespace, standard_error: TextIO) -> None:
     output = check_output(options.output, (".npz",), (options.driver,), options.overwrite)
     _check_driver(options.driver)
 
-    from ..face.detect import FaceAnalyzer
+    from ..face.onnx_models import face_analyzer
     from ..releases.load import choose_device, choose_dtype, find
     from ..releases.networks import chosen_controls, expression_types, load_encoders
     from ..video import read_motion
@@ -56,7 +56,7 @@ def motion(options: argparse.Namespace, standard_error: TextIO) -> None:
     if row.emotion_encoder is not None or row.face_parts_encoder is not None:
         device, progress = choose_device(options.device), download_bars(standard_error)
         encoders = load_encoders(row, types, device, choose_dtype(device), progress)
-    with FaceAnalyzer() as analyzer:
+    with face_analyzer(options.face_models, download_bars(standard_error)) as analyzer:
         counter = frame_counter(standard_error) or (lambda *_: None)
         found, *_ = read_motion(options.driver, settings, clip, analyzer, row.crop_scale, encoders, counter)
     found.save(output)

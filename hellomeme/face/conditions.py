@@ -114,14 +114,20 @@ def to_template(face: Face, template: Template) -> np.ndarray:
     return similarity(face.points(template.points), target)
 
 
-def warp(frame: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
-    """(H, W, 3) uint8 -> (size, size, 3) uint8 by a (2, 3) matrix, px to px; bicubic, black outside."""
+def warp(
+    frame: np.ndarray, matrix: np.ndarray, size: int | tuple[int, int], interpolation: int = cv2.INTER_CUBIC
+) -> np.ndarray:
+    """(H, W, 3) uint8 -> (size, size, 3) uint8 by a (2, 3) matrix, px to px; bicubic, black outside.
+
+    size: px, or width and height. interpolation: another one of OpenCV's.
+    """
     shrink = int(1 / np.hypot(*matrix[:, 0]))
-    if shrink > 1:  # antialiasing: bicubic sampling alone would skip pixels
+    if shrink > 1:  # antialiasing: sampling alone would skip pixels
         height, width = (max(round(side / shrink), 1) for side in frame.shape[:2])
         factors = np.array([frame.shape[1] / width, frame.shape[0] / height, 1])
         frame, matrix = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA), matrix * factors
-    return cv2.warpAffine(frame, matrix, (size, size), flags=cv2.INTER_CUBIC)
+    size = (size, size) if isinstance(size, int) else size
+    return cv2.warpAffine(frame, matrix, size, flags=interpolation)
 
 
 def align(frame: np.ndarray, face: Face, template: Template) -> np.ndarray:

@@ -77,7 +77,7 @@ class Face:
 
 
 @dataclass(frozen=True)
-class _Window:
+class Window:
     """A square part of a frame, in px. It may exceed the frame, which is then padded with black."""
 
     left: int
@@ -85,7 +85,7 @@ class _Window:
     side: int
 
     @classmethod
-    def around(cls, centre: Sequence[float] | np.ndarray, side: float) -> _Window:
+    def around(cls, centre: Sequence[float] | np.ndarray, side: float) -> Window:
         side = max(int(round(side)), 16)
         left, top = np.round(np.asarray(centre) - side / 2).astype(int)
         return cls(int(left), int(top), side)
@@ -136,18 +136,15 @@ class FaceAnalyzer:
         wide-angle camera, a face away from the centre seems to be turned.
         Raises HelloMemeError for an array of another shape or type.
         """
-        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-            raise HelloMemeError(
-                f"A frame must be an array of H x W x 3 bytes, not {frame.shape} of {frame.dtype}."
-            )
+        check_frame(frame)
         found = []
         for first in self._search(frame, thorough):
-            if any(_iou(first.box, face.box) > SAME_FACE_IOU for face in found):
+            if any(iou(first.box, face.box) > SAME_FACE_IOU for face in found):
                 continue  # found in two overlapping windows
-            window = _Window.around(first.centre, CROP_SCALE * first.extent)
+            window = Window.around(first.centre, CROP_SCALE * first.extent)
             # The second detection also filters out what is no face: cats, colour wheels, noise
             again = self._detect(frame, window, CROP_SIZE)
-            found += [face for face in again if _iou(first.box, face.box) > SAME_FACE_IOU][:1]
+            found += [face for face in again if iou(first.box, face.box) > SAME_FACE_IOU][:1]
         return sorted(found, key=lambda face: -face.extent)[: self.max_faces]
 
     def face(self, frame: np.ndarray, name: str = "driver", index: int | None = None) -> Face:
@@ -178,7 +175,7 @@ class FaceAnalyzer:
         for small faces.
         """
         faces = []
-        for windows in _search_windows(*frame.shape[:2]):
+        for windows in search_windows(*frame.shape[:2]):
             faces += [
                 face for window in windows for face in self._detect(frame, window, min(window.side, 1024))
             ]
@@ -186,7 +183,7 @@ class FaceAnalyzer:
                 break
         return faces
 
-    def _detect(self, frame: np.ndarray, window: _Window, size: int) -> list[Face]:
+    def _detect(self, frame: np.ndarray, window: Window, size: int) -> list[Face]:
         """The faces in a window of the frame, resized to size x size px for MediaPipe; in px of the frame."""
         import mediapipe
 
@@ -212,14 +209,22 @@ class FaceAnalyzer:
         ]
 
 
-def _search_windows(height: int, width: int) -> Iterator[list[_Window]]:
+def check_frame(frame: np.ndarray) -> None:
+    """Raises HelloMemeError unless a frame is (H, W, 3) uint8."""
+    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+        raise HelloMemeError(
+            f"A frame must be an array of H x W x 3 bytes, not {frame.shape} of {frame.dtype}."
+        )
+
+
+def search_windows(height: int, width: int) -> Iterator[list[Window]]:
     """Lists of windows, to be tried in this order until one list shows a face."""
     centre, longest = (width / 2, height / 2), max(height, width)
-    yield [_Window.around(centre, longest)]
-    yield [_Window.around(centre, 1.8 * longest)]
+    yield [Window.around(centre, longest)]
+    yield [Window.around(centre, 1.8 * longest)]
     for parts in (2, 3):
         side = longest / parts
-        yield [_Window.around((x, y), side) for y in _centres(height, side) for x in _centres(width, side)]
+        yield [Window.around((x, y), side) for y in _centres(height, side) for x in _centres(width, side)]
 
 
 def _centres(length: int, side: float) -> np.ndarray:
@@ -229,7 +234,7 @@ def _centres(length: int, side: float) -> np.ndarray:
     return np.linspace(side / 2, length - side / 2, int(np.ceil((length - side) / (side / 2))) + 1)
 
 
-def _iou(a: np.ndarray, b: np.ndarray) -> float:
+def iou(a: np.ndarray, b: np.ndarray) -> float:
     """Intersection over union of two boxes (4,)."""
     sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
     both = np.prod(np.maximum(sides, 0))

@@ -16,6 +16,7 @@ import numpy as np
 from ..errors import HelloMemeError
 from .arkit import ARKIT_NAMES
 from .detect import Face
+from .landmarks import MEDIAPIPE
 from .motion import Motion
 
 # MediaPipe's landmarks by what is drawn of them, in drawing order; image-left (the person's right) first.
@@ -137,7 +138,12 @@ class FaceShape:
 
     @classmethod
     def of(cls, face: Face, basis: FaceBasis) -> FaceShape:
-        """The shape of a face, whatever picture it was found in."""
+        """The shape of a face, whatever picture it was found in. HelloMemeError for other landmarks than
+        MediaPipe's."""
+        if face.landmark_set is not MEDIAPIPE:
+            raise HelloMemeError(
+                "This model draws faces by MediaPipe's landmarks: choose the face models mediapipe."
+            )
         landmarks = face.landmarks[POINTS].astype(float)
         return cls(basis, basis.neutral(landmarks, face.blendshapes, face.rotation, face.origin, face.scale))
 
