@@ -11,7 +11,6 @@ from hub import serve
 from photos import toon
 from PIL import Image
 from test_face_parts import image_encoder
-from test_hub import online  # noqa: F401  (a fixture)
 from test_releases import CASE, v1
 
 from hellomeme.cli import main
@@ -87,7 +86,7 @@ def test_an_encoder_of_another_width_is_refused(folder, row, tmp_path):
         )
 
 
-def test_the_image_encoder_comes_from_a_subfolder_on_the_hub(folder, tmp_path, online):  # noqa: F811
+def test_the_image_encoder_comes_from_a_subfolder_on_the_hub(folder, tmp_path, online):
     """And nothing else of that repository is downloaded."""
     repository = tmp_path / "repository"
     shutil.copytree(folder / "image_encoder", repository / "models" / "image_encoder")
