@@ -32,7 +32,7 @@ def write_tokenizer(folder):
     return len(words)
 
 
-def write_model_folder(folder, latent_channels=8, vae=None):
+def write_model_folder(folder, latent_channels=8, vae=None, widths=WIDTHS):
     """A folder like assets/demo: an SD1.5-shaped base of some 0.8 M random numbers, adapter and control nets.
 
     All weights get a seeded random value, also those that are zero when made, so that everything shows in the
@@ -64,7 +64,7 @@ def write_model_folder(folder, latent_channels=8, vae=None):
             in_channels=latent_channels,
             out_channels=latent_channels,
             layers_per_block=1,
-            block_out_channels=WIDTHS,
+            block_out_channels=widths,
             norm_num_groups=8,
             cross_attention_dim=TEXT_WIDTH,
             attention_head_dim=4,
@@ -79,15 +79,15 @@ def write_model_folder(folder, latent_channels=8, vae=None):
             layers_per_block=1,
         ),
         "text_encoder": CLIPTextModel(text),
-        "hm_reference": HMReferenceAdapter(block_out_channels=WIDTHS, num_attention_heads=4),
+        "hm_reference": HMReferenceAdapter(block_out_channels=widths, num_attention_heads=4),
         "hm_control": HMControlNet(
-            block_out_channels=(8, *WIDTHS[:3]),
+            block_out_channels=(8, *widths[:3]),
             cross_attention_dim=TEXT_WIDTH,
             input_channels=3,
             scale_factor=2,
         ),
         "hm_control_up": HMV2ControlNet(
-            block_out_channels=(8, *WIDTHS[1:], WIDTHS[3]), cross_attention_dim=TEXT_WIDTH, scale_factor=1
+            block_out_channels=(8, *widths[1:], widths[3]), cross_attention_dim=TEXT_WIDTH, scale_factor=1
         ),
     }
     for name, network in networks.items():
