@@ -265,5 +265,8 @@ def test_a_file_that_unpacks_to_too_much_is_not_unpacked(tmp_path, monkeypatch):
     made(4, 3).save(tmp_path / "nod.npz")
     assert len(Motion.load(tmp_path / "nod.npz")) == 4
     monkeypatch.setattr(motion_module, "MAX_FILE_SIZE", 10_000)
+    with pytest.raises(HelloMemeError, match="4 frames are too many for a motion file with these codes"):
+        made(4, 3).save(tmp_path / "long.npz")
+    assert not (tmp_path / "long.npz").exists()
     with pytest.raises(HelloMemeError, match="nod.npz is not a motion file"):
         Motion.load(tmp_path / "nod.npz")

@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
+import app
+
 pytest.importorskip("onnxruntime", reason="the extra for the released face models is not installed")
 pytest.importorskip("onnx", reason="the tests make small ONNX files with it")
 
@@ -22,6 +24,8 @@ from hellomeme.face.onnx_models import ReleasedFaceAnalyzer, crop_matrix, eye_an
 from hellomeme.face.rotation import to_angles
 from hellomeme.reenactor import Reenactor
 from hellomeme.releases.load import face_basis, load
+from page import state as states
+from page.state import State
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +90,9 @@ def test_several_faces_and_small_ones(analyzer):
     assert [face.extent > 100 for face in faces] == [True, True]
     for face, eyes in zip(faces, reversed(both), strict=True):  # the largest first
         np.testing.assert_allclose(face.landmarks, placed(*eyes), atol=1)
+    upright = (150.0, 900.0), (230.0, 890.0)
+    (face,) = analyzer.faces(frame_with(upright, size=(500, 1100)))
+    np.testing.assert_allclose(face.landmarks, placed(*upright), atol=1)
     small = (900.0, 700.0), (940.0, 700.0)
     (face,) = analyzer.faces(frame_with(small, size=(1200, 1000)))
     np.testing.assert_allclose(face.landmarks, placed(*small), atol=1)
@@ -153,6 +160,20 @@ def test_models_that_draw_by_mediapipes_landmarks_refuse_them(analyzer):
     reenactor = Reenactor(pipeline, release, encoders, analyzer, face_basis(release))
     with pytest.raises(HelloMemeError, match="draws faces by MediaPipe's landmarks: choose the face models"):
         reenactor.set_reference(frame_with(EYES))
+
+
+def test_the_page_is_started_with_them(models, model_folder):
+    state = State(str(model_folder), device="cpu", face_models=str(models))
+    assert state.reenactor(str(model_folder)).analyzer is state.analyzer
+    assert isinstance(state.analyzer, ReleasedFaceAnalyzer) and state.analyzer.folder == models
+
+
+def test_the_page_tells_at_the_start_what_is_missing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(states, "STATE", states.STATE)
+    with pytest.raises(SystemExit) as ended:
+        app.main(["--face-models", str(tmp_path)])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith(f"app.py: The face models in {tmp_path} lack hello_face_")
 
 
 def refusal(*arguments):

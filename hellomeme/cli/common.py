@@ -41,7 +41,8 @@ def add_expression_type(command: argparse.ArgumentParser) -> None:
         "--expression-type",
         choices=tuple(CHOICES),
         help="what carries the expression, where the release has control nets for it: emotion codes "
-        "(pd_fpg), ARKit coefficients (drive_coeff), or both added up (default: the release's)",
+        "(pd_fpg), ARKit coefficients (drive_coeff), or both, which v1 and v2 add up "
+        "(default: the release's)",
     )
 
 

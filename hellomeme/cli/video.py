@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 from typing import TextIO
 
@@ -54,8 +55,15 @@ def motion(options: argparse.Namespace, standard_error: TextIO) -> None:
     types = expression_types(row, options.expression_type)
     chosen_controls(row, types)  # refuses what the release has not
     if row.emotion_encoder is not None or row.face_parts_encoder is not None:
+        import torch
+
+        from ..memory import attempts
+
         device, progress = choose_device(options.device), download_bars(standard_error)
-        encoders = load_encoders(row, types, device, choose_dtype(device), progress)
+        for _ in attempts():
+            with contextlib.suppress(torch.OutOfMemoryError):
+                encoders = load_encoders(row, types, device, choose_dtype(device), progress)
+                break
     with face_analyzer(options.face_models, download_bars(standard_error)) as analyzer:
         counter = frame_counter(standard_error) or (lambda *_: None)
         found, *_ = read_motion(options.driver, settings, clip, analyzer, row.crop_scale, encoders, counter)

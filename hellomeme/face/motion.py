@@ -26,6 +26,7 @@ EMOTION_WIDTH = 548
 CODES = {"emotion": (EMOTION_WIDTH,), "face_parts": (3, 1024)}  # arrays that may be None: shape of a frame
 FORMAT = "hellomeme motion 1"
 MAX_FILE_SIZE = 1 << 31  # bytes, unpacked: about 140,000 frames with all codes
+HEADERS = 1 << 12  # bytes of them for the names, shapes and types of the arrays
 # Frames per second in a file: from one frame of a clip that lasts a day (frames that are spread over a clip
 # are saved with their own rate) to the rate of a high-speed camera.
 MIN_RATE, MAX_RATE = Fraction(1, 86_400), Fraction(1000)
@@ -131,10 +132,18 @@ class Motion:
         return Motion(blendshapes, rotation, origin, scale, self.valid.copy(), **codes)
 
     def save(self, path: str | Path) -> None:
-        """Writes the arrays as .npz, atomically. The file holds no pictures. HelloMemeError if that fails."""
+        """Writes the arrays as .npz, atomically. The file holds no pictures.
+
+        Raises HelloMemeError if that fails, and for more frames than `load` takes.
+        """
         arrays = {name: value for name, value in vars(self).items() if value is not None}
         if self.rate is not None:
             arrays["rate"] = np.array(self.rate.as_integer_ratio(), np.int64)
+        if sum(value.nbytes for value in arrays.values()) > MAX_FILE_SIZE - HEADERS:
+            raise HelloMemeError(
+                f"{len(self)} frames are too many for a motion file with these codes: choose fewer, or a "
+                "lower rate."
+            )
         packed = io.BytesIO()  # in memory first: zipfile fails badly on a full disk
         np.savez_compressed(packed, format=FORMAT, **arrays)
         with atomic_write(path, "motion file") as draft:

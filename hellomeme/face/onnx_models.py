@@ -113,7 +113,10 @@ class ReleasedFaceAnalyzer(FaceAnalyzer):
     def _boxes(self, frame: np.ndarray, window: Window) -> np.ndarray:
         """(N, 4) px: boxes of the faces in a window, most certain first."""
         height, width = self._session(DETECTOR).get_inputs()[0].shape[2:]
-        zoom = min(width, height) / window.side
+        sides, extent = np.array([frame.shape[1], frame.shape[0]]), np.full(2, window.side)
+        if window.side >= sides.max():  # what is beside an upright frame needs no room
+            extent = window.side * sides / sides.max()
+        zoom = (np.array([width, height]) / extent).min()
         corner = np.array([window.left, window.top]) + (window.side - np.array([width, height]) / zoom) / 2
         matrix = zoom * np.column_stack([np.eye(2), -corner])
         view = warp(frame, matrix, (width, height), cv2.INTER_LINEAR)
