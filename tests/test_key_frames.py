@@ -8,10 +8,12 @@ import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler
 
+from hellomeme.releases.load import find
 from hellomeme.sampling.clip import ClipPlan
 from hellomeme.sampling.image import with_timesteps
 from hellomeme.sampling.keyframes import levels, predicted_frames, sample_key_frames, windows_of
 from hellomeme.sampling.windows import NoiseByFrame
+from hellomeme.settings import ClipSettings, Settings
 
 SD = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 SHAPE = 2, 4, 4  # channels, height, width
@@ -148,6 +150,10 @@ def test_the_number_of_predictions():
     assert plan.predictions() == 5 * (2 + 5 + 12 + 12 + 12 + 7)
     assert ClipPlan(40, 5, 1.5, first_pass=False, key_frames=True).predictions() == plan.predictions() - 10
     assert ClipPlan(40, 5, 1.5, overlap=8, fast=True, key_frames=True).predictions() == plan.predictions()
+    for name, ends in {"v3": 2, "v4": 2, "v5": 0, "v5b": 0}.items():  # frames of the first pass
+        row, clip = find(name), ClipSettings(overlap=8, fast=True)
+        count = ClipPlan.of(40, Settings(steps=5).resolved(row), clip, row, together=True).predictions()
+        assert count == 5 * (ends + 48)
     less = plan.with_low_memory(started=False)
     assert less.window == 6 and less.predictions() == 5 * (2 + 3 + 6 + 4 + 7 * 6 + 5)
     assert plan.with_low_memory(started=True).window == 12
