@@ -6,6 +6,7 @@ import hub as stand_in
 import pytest
 
 from hellomeme.cli.main import main
+from hellomeme.face.onnx_models import FILES
 from hellomeme.releases import files
 from hellomeme.releases.hub import BASE_FILES, NETWORK_FILES
 from hellomeme.releases.load import available, find
@@ -47,6 +48,7 @@ def repositories(tmp_path):
         "tokenizer/merges.txt",
     ]
     write("songkey/stable-diffusion-v1-5", *parts, *extra, *more)
+    write("songkey/hello_group_facemodel", *FILES, "other.onnx")
     return made
 
 
@@ -108,6 +110,9 @@ def test_the_files_of_a_release_are_listed_and_fetched(repositories, online, run
         # ARKit coefficients ask for other networks, one of them in a folder of a repository
         listing = run("v1", "--expression-type", "drive_coeff", "--list")[1]
         assert "songkey/IP-Adapter\n  models/image_encoder/config.json" in listing
+        assert (
+            "facemodel" not in listing and "facemodel" in run("v1", "--face-models", "release", "--list")[1]
+        )
         assert "pd_fgc" not in listing and "hm_control\n" in listing and "other" not in listing
 
     online(None)

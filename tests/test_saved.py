@@ -17,11 +17,14 @@ from hellomeme import HelloMemePipeline, Reenactor, Settings
 from hellomeme.errors import HelloMemeError
 from hellomeme.expression import ExpressionEncoders
 from hellomeme.face.drawing import POINTS, FaceBasis
+from hellomeme.inputs import Conditions
+from hellomeme.models.control_base import HM5ControlNetBase, HM5SD15ControlProj
 from hellomeme.models.fan_encoder import FanEncoder
 from hellomeme.releases.load import find, load
 from hellomeme.releases.row_file import FILE
 from hellomeme.releases.table import FACE_BASIS, Source
 
+FIXTURES = Path(__file__).parent / "fixtures"
 QUICK = Settings(steps=1, guidance=1.0)
 
 
@@ -104,6 +107,34 @@ def test_the_encoders_and_the_row_of_a_release_come_back(tmp_path):
     # What was not saved is still known by its place on the hub
     assert kept.motion == row.motion and kept.controls[1].source.elsewhere == "songkey/hm_control"
     assert type(again.scheduler).__name__ == "EulerDiscreteScheduler"
+
+
+def test_a_release_whose_nets_take_either_expression_comes_back(tmp_path):
+    """v5c at small widths: a projection follows the control net, and the reference has control maps."""
+    folder, widths = tmp_path / "hub", (16, 32, 32)
+    shutil.copytree(FIXTURES / "e2e_v5c_image" / "hm5c_reference", folder / "hm5c_reference")
+    torch.manual_seed(2)
+    HM5ControlNetBase(3, 32, widths).save_pretrained(folder / "hm5_control_base")
+    HM5SD15ControlProj(widths, (32,) * 4).save_pretrained(folder / "hm5c_control_proj")
+    base = Source.of(FIXTURES / "e2e_v1_image" / "checkpoint")
+    row = dataclasses.replace(find("v5c"), root=folder, base=base, text_width=None, emotion_encoder=None)
+    row = dataclasses.replace(row, face_parts_encoder=None)
+    pipeline = load(row, expression_type="drive_coeff", device="cpu")[0]
+    pipeline.save_pretrained(tmp_path / "saved")
+
+    again = HelloMemePipeline.from_pretrained(tmp_path / "saved")
+    assert again.config.reference_control and again.release.reference_control
+    assert again.expression_types == {"drive_coeff"} == {again.release.expression_type}
+    generator = torch.Generator().manual_seed(3)
+    condition = torch.rand((1, 3, 1, 256, 256), generator=generator)
+    given = Conditions(condition, drive_coeff=torch.rand((1, 1, 51), generator=generator))
+    wanted = (given, True, [slice(None)], torch.device("cpu"))
+    with torch.no_grad():
+        maps, expected = again._control_maps(*wanted), pipeline._control_maps(*wanted)
+    assert set(expected) > {"up3_0"} and maps.keys() == expected.keys()
+    assert all(torch.equal(maps[key], expected[key]) and expected[key].any() for key in maps)
+    by_folder = load(str(tmp_path / "saved"), device="cpu")[0]
+    assert by_folder.expression_types == {"drive_coeff"} and by_folder.config.reference_control
 
 
 def test_a_release_goes_to_the_hub_and_comes_back(pipeline, saved, online, monkeypatch, tmp_path):

@@ -156,8 +156,9 @@ def _draw(
 def _drawing_options(options: argparse.Namespace) -> str:
     """The options, other than settings and release, on which a result file depends; paths as typed."""
     chosen = (options.base, options.lora, options.original_size, options.no_label)
-    added = (options.vae, options.stylize, options.expression_type)  # not in digests from before these
-    return str(chosen if added == (None, "x2", None) else chosen + added)
+    # Not in digests from before there were these
+    added = (options.vae, options.stylize, options.expression_type, options.face_models)
+    return str(chosen if added == (None, "x2", None, "mediapipe") else chosen + added)
 
 
 def _make_folder(folder: Path) -> None:

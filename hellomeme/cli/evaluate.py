@@ -110,8 +110,8 @@ class _Drawing:
         """How many frames of the task are kept, and the digest of what they are made from."""
         from ..evaluation.clips import frames_of, made_from
 
-        style, kind = common.style_from(self.options), self.options.expression_type
-        options = (self.settings, self.clip, style, kind)
+        chosen = (self.options.expression_type, self.options.face_models)
+        options = (self.settings, self.clip, common.style_from(self.options), *chosen)
         digest = made_from(task, self.release, options)
         return frames_of(self.folder / task.clip.name, digest), digest
 
@@ -168,7 +168,7 @@ class _Drawing:
         clips, frames = [each.name for each in kept], sum(each.frames for each in kept)
         facts = dataclasses.asdict(self.settings) | dataclasses.asdict(self.clip)
         facts |= {"style": common.style_from(self.options).facts}
-        facts |= {"expression_type": self.options.expression_type}
+        facts |= {name: getattr(self.options, name) for name in ("expression_type", "face_models")}
         figures = Figures(
             self.release.name,
             self.options.cross,

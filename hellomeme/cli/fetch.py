@@ -23,6 +23,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--no-clips", action="store_true", help="leave out what only clips need")
     command.add_argument("--list", action="store_true", help="print the files, and download nothing")
     common.add_expression_type(command)
+    common.add_face_models(command)
     common.add_offline(command)
     common.add_verbose(command)
 
@@ -32,13 +33,15 @@ def fetch(options: argparse.Namespace, standard_error: TextIO) -> None:
     or, offline, if anything is missing."""
     from huggingface_hub import is_offline_mode
 
-    from ..releases.files import check_here, download, listed, needed
+    from ..face.onnx_models import FILES, REPOSITORY
+    from ..releases.files import Needed, check_here, download, listed, needed
     from ..releases.load import find
     from ..releases.styles import Style
 
     row = find(options.release)
     base = Style(options.base).base_source
     parts = needed(row, options.expression_type, base, not options.no_clips)
+    parts += [Needed(REPOSITORY, FILES)] if options.face_models == "release" else []
     if is_offline_mode():
         check_here(row, parts)
     else:
