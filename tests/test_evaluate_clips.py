@@ -142,7 +142,7 @@ def test_readings_are_those_of_the_faces_that_are_found():
 
 
 def test_a_network_that_cannot_be_had_says_why(tmp_path, monkeypatch):
-    with pytest.raises(Unavailable, match="nonesuch is not installed"):
+    with pytest.raises(Unavailable, match="nonesuch is missing"):
         networks.obtain(dict, ("nonesuch",), tmp_path / "weights")
     with pytest.raises(Unavailable, match="weights, are not on this computer, and HF_HUB_OFFLINE is set"):
         networks.obtain(dict, (), tmp_path / "weights")

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from unittest import mock
 
 T = TypeVar("T")
-EXTRA = 'pip install "hellomeme[evaluate]"'
+EXTRA = 'install the extra "evaluate" (in the clone: pip install ".[evaluate]")'
 TIMEOUT = 30  # s without an answer, after which a download is given up
 I3D = "https://github.com/songweige/TATS/raw/main/tats/fvd/i3d_pretrained_400.pt"
 
@@ -90,7 +90,7 @@ def obtain(build: Callable[[], T], modules: tuple[str, ...] = (), weights: Path 
             importlib.import_module(module)
         except (ImportError, RuntimeError, OSError) as error:  # torchvision for another torch: RuntimeError
             name = module.partition(".")[0]
-            raise Unavailable(f"{name} is not installed, or does not work here: {EXTRA}.") from error
+            raise Unavailable(f"{name} is missing or does not work here: {EXTRA}.") from error
     if weights is None:
         return build()
     if not weights.is_file() and constants.is_offline_mode():
