@@ -49,7 +49,7 @@ def build() -> StyleSettings:
     """The components, with the style that the page was started with."""
     page = state.STATE
     shown, own = values_of(page.style), {"allow_custom_value": page.is_local}
-    bases, vaes, loras = _offered(page.style)
+    bases, vaes, loras = _offered()
     with gr.Row(equal_height=False):
         base = _dropdown("base", [("The release's own", ""), *bases], shown, elem_id="base", **own)
         named = [("The base model's own", OWN), ("Stable Diffusion 1.5's", OFFICIAL)]
@@ -59,7 +59,7 @@ def build() -> StyleSettings:
         )
     with gr.Row(equal_height=False):
         chosen = {"multiselect": True, "allow_custom_value": True}
-        lora = _dropdown("loras", loras, shown, elem_id="loras", **chosen)
+        lora = _dropdown("loras", [*loras], shown, elem_id="loras", **chosen)
         strength = slider_from(STRENGTH)
         titles = [("Off", OFF), *((preset.title, preset.name) for preset in PRESETS)]
         texts = {
@@ -74,11 +74,13 @@ def _dropdown(name: str, choices: list, shown: Mapping[str, Any], **options) -> 
     return gr.Dropdown(choices, value=shown[name], label=label, info=help, **options)
 
 
-def _offered(style: Style) -> tuple[list[str], list[str], list[str]]:
-    """The base models, autoencoders and LoRA in the lists: the presets, and those of a style."""
-    bases = [*BASES, *([style.base] if style.base and style.base not in BASES else [])]
-    vaes = [style.vae] if style.vae not in (None, OFFICIAL) else []
-    return bases, vaes, [*LORAS, *(lora.source for lora in style.loras if lora.source not in LORAS)]
+def _offered() -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+    """The base models, autoencoders and LoRA in the lists, name -> source: the presets, and those that the
+    page was started with, by names that tell visitors no folders."""
+    style = state.STATE.style
+    bases, vaes = [*BASES, style.base], [style.vae]
+    loras = [*LORAS, *(lora.source for lora in style.loras)]
+    return tuple({last_name(one): one for one in names if one} for names in (bases, vaes, loras))
 
 
 def style_of(values: Mapping[str, Any]) -> Style:
@@ -88,58 +90,55 @@ def style_of(values: Mapping[str, Any]) -> Style:
     """
     page, model = state.STATE, values["model"]
     own = page.style if model == page.release else Style()
-    if not find(model).has_styles:
+    given = {name: values.get(name) for name in NAMES if values.get(name) is not None}
+    if not given or not find(model).has_styles:
         return own
-    given = {name: values.get(name) for name in NAMES}
-    if all(value is None for value in given.values()):
-        return own
-    given = values_of(own) | {name: value for name, value in given.items() if value is not None}
-    bases, vaes, loras = _offered(page.style)
-    chosen = [_lora(text, given["lora_strength"]) for text in given["loras"]]
-    for source, known in (
-        (given["base"], ["", *bases]),
-        (given["vae"], ["", OWN, OFFICIAL, *vaes]),
-        *((lora.source, loras) for lora in chosen),
-    ):
-        if source not in known and not page.is_local:
-            raise HelloMemeError(f"{str(source)[:60]} is not offered here: choose one from the list.")
+    given = values_of(own) | given
+    bases, vaes, loras = _offered()
+    base = _source(given["base"], bases | {"": ""})
+    vae = _source(given["vae"], vaes | {OWN: OWN, OFFICIAL: OFFICIAL, "": OWN})
+    chosen = []
+    for text in given["loras"]:
+        name, strength = split_strength(text)
+        lora = Lora.of((_source(name, loras), given["lora_strength"] if strength is None else strength))
+        chosen.append(lora)
     reference_base = None if given["stylize"] == X2 else own.reference_base or OFFICIAL
-    return Style(given["base"], given["vae"], tuple(chosen), reference_base)
+    return Style(base, vae, tuple(chosen), reference_base)
 
 
-def _lora(text: str, strength: float) -> Lora:
-    """A LoRA as it is written in the list, with `strength` unless it has its own."""
-    return Lora.of((text, strength) if split_strength(text)[1] is None else text)
+def _source(name: str, offered: Mapping[str, str]) -> str:
+    """What a name in a list stands for; HelloMemeError where others than those offered may not be typed."""
+    if name not in offered and not state.STATE.is_local:
+        raise HelloMemeError(f"{str(name)[:60]} is not offered here: choose one from the list.")
+    return offered.get(name, name)
 
 
 def values_of(style: Style) -> dict[str, Any]:
     """The values of the components for a style."""
+    shown = style.shown
     return {
-        "base": style.base or "",
-        "vae": style.vae or OWN,
-        "stylize": X2 if style.reference_base is None else X1,
-        "loras": [lora.text for lora in style.loras],
+        "base": shown.base or "",
+        "vae": shown.vae or OWN,
+        "stylize": X2 if shown.reference_base is None else X1,
+        "loras": [lora.text for lora in shown.loras],
         "lora_strength": 1.0,
     }
 
 
 def restored(style: Style) -> tuple[dict[str, Any], list[str]]:
     """The values for a style from a file, and the names in it that this page does not offer."""
-    page = state.STATE
-    bases, vaes, loras = _offered(page.style)
-    # A file or folder that the page was started with is named in results by its last part
-    known = {last_name(source): source for source in (*bases, *vaes, *loras, "", OWN, OFFICIAL)}
+    bases, vaes, loras = _offered()
     values, missing = values_of(style), []
 
-    def found(name: str) -> str | None:
-        if name not in known and not page.is_local:
-            missing.append(name)
-            return None
-        return known.get(name, name)
+    def known(name: str, offered: Mapping[str, str]) -> bool:
+        if name in offered or (state.STATE.is_local and "/" in name):
+            return True
+        missing.append(name)
+        return False
 
-    values["base"], values["vae"] = found(values["base"]) or "", found(values["vae"]) or OWN
-    sources = [(found(lora.source), lora.strength) for lora in style.loras]
-    values["loras"] = [Lora(source, strength).text for source, strength in sources if source is not None]
+    values["base"] = values["base"] if known(values["base"], bases | {"": ""}) else ""
+    values["vae"] = values["vae"] if known(values["vae"], vaes | {OWN: "", OFFICIAL: ""}) else OWN
+    values["loras"] = [lora.text for lora in style.loras if known(lora.source, loras)]
     return values, missing
 
 

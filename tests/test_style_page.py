@@ -47,7 +47,8 @@ def block(page, elem_id):
 
 
 def test_the_lists_hold_the_presets_and_what_the_page_was_started_with(state, folder):
-    page, own = app.build(), str(folder / "own.safetensors")
+    page, own = app.build(), "own.safetensors"
+    assert str(folder) not in str(page.config["components"])
     assert [value for _, value in block(page, "base").choices] == ["", *BASES]
     assert [value for _, value in block(page, "loras").choices] == [*LORAS, own]
     assert block(page, "loras").value == [own]
@@ -65,7 +66,7 @@ def test_the_lists_hold_the_presets_and_what_the_page_was_started_with(state, fo
 
 
 def test_the_style_of_the_components(state, folder):
-    own = str(folder / "own.safetensors")
+    own, path = "own.safetensors", str(folder / "own.safetensors")
     chosen = {
         "model": "v1",
         "base": "toonyou_beta6",
@@ -74,7 +75,7 @@ def test_the_style_of_the_components(state, folder):
         "lora_strength": 0.8,
     }
     assert styles.style_of(chosen | {"loras": ["Drawing:0.5", own]}) == Style(
-        "toonyou_beta6", "official", ("Drawing:0.5", (own, 0.8)), "official"
+        "toonyou_beta6", "official", ("Drawing:0.5", (path, 0.8)), "official"
     )
     assert styles.style_of({"model": "v1"}) == state.style  # of the API, without arguments for it
     assert styles.style_of({"model": "v1", "loras": []}) == Style()
@@ -125,11 +126,7 @@ def test_a_style_is_drawn_recorded_and_restored(state, folder, monkeypatch, tmp_
 
     with serve(repositories) as (endpoint, _):
         use_hub(monkeypatch, endpoint, tmp_path / "cache")
-        chosen = {
-            "base": "toonyou_beta6",
-            "stylize": "x1",
-            "loras": ["Drawing:0.5", str(folder / "own.safetensors")],
-        }
+        chosen = {"base": "toonyou_beta6", "stylize": "x1", "loras": ["Drawing:0.5", "own.safetensors"]}
         file, picture = draw(**chosen)
         plain, _ = draw(loras=[])
     stamp = metadata.read(file)
