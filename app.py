@@ -41,6 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
             options.expression_type,
             is_local(options),
             options.face_models,
+            options.upscaler,
         )
         if options.face_models != "mediapipe":
             state.STATE.analyzer  # noqa: B018  (now, so that what is missing is told at the start)
@@ -91,6 +92,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     common.add_style_options(parser)
     common.add_expression_type(parser)
     common.add_face_models(parser)
+    common.add_upscaler(parser)
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best there is)")
     options = parser.parse_args(arguments)
     if options.mcp and not supports_mcp():

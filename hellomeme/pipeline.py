@@ -250,7 +250,7 @@ class HelloMemePipeline(SavedRelease, DiffusionPipeline, StableDiffusionLoraLoad
 
     def _noise(self, reference: Reference, frames: int, generator: torch.Generator | None) -> Tensor:
         """A draw for `frames`. As in the released pipelines it follows the draw for the reference latents, if
-        the caller has advanced the generator past that one (`Reenactor.generator`).
+        the caller has advanced the generator past that one (`ReferencePortrait.generator`).
         """
         batch, channels, height, width = reference.latents.shape
         device = generator.device if generator else "cpu"

@@ -49,6 +49,13 @@ class ReferencePortrait(Portrait):
     shape: FaceShape | None = field(default=None, repr=False)
     style: Style = Style()
 
+    def generator(self, seed: int) -> torch.Generator:
+        """The generator of a seed, after discarding the numbers that the released code spends on sampling the
+        reference latents, so that the noise that follows matches."""
+        generator = torch.Generator().manual_seed(seed)
+        torch.randn(self.latents.shape, generator=generator)
+        return generator
+
 
 @dataclass(frozen=True)
 class Result:

@@ -31,6 +31,7 @@ from .sampling.clip import ClipPlan, draw_clip
 from .sampling.image import Stopped
 from .settings import ClipSettings, Settings
 from .styling import Styling
+from .upscale import Upscaler, check_upscaling, upscaled
 from .video import Report, make_clip
 
 __all__ = ["Portrait", "ReferencePortrait", "Reenactor", "Result", "Stopped"]
@@ -68,6 +69,7 @@ class Reenactor:
         self.basis = basis
         self.encoders = ExpressionEncoders() if encoders is None else encoders
         self.analyzer = analyzer or FaceAnalyzer()
+        self.upscaler: Upscaler | None = None  # needed for `Settings.upscale`
         self.reference: ReferencePortrait | None = None
 
     @classmethod
@@ -144,7 +146,7 @@ class Reenactor:
         reference. If the GPU memory runs out, it tries once more with less, then raises NoMemoryError.
         """
         reference = self.chosen(reference)
-        settings = settings.resolved(self.release)
+        settings = self.resolved(settings)
         portrait = reference if driver is None else self.portrait(driver, "driver", settings.driver_face)
         motion = portrait.motion.onto(
             reference.motion, settings.expression, settings.head, settings.translation
@@ -167,7 +169,7 @@ class Reenactor:
         Raises HelloMemeError for other names or values, or if the control nets take no ARKit coefficients.
         """
         reference = self.chosen(reference)
-        settings = settings.resolved(self.release)
+        settings = self.resolved(settings)
         if "drive_coeff" not in self.pipeline.expression_types:
             raise HelloMemeError(
                 "These control nets take no ARKit coefficients: load the release with the expression type "
@@ -204,7 +206,7 @@ class Reenactor:
         second or in most frames.
         """
         reference = self.chosen(reference)
-        settings = settings.resolved(self.release)
+        settings = self.resolved(settings)
         progress = progress or (lambda *_: None)
         return make_clip(
             driver,
@@ -230,7 +232,8 @@ class Reenactor:
         clip: ClipSettings,
         progress: Callable[[str, int, int], None],
     ) -> Iterator[np.ndarray]:
-        """Yields the frames of a clip, (size, size, 3) uint8. motion: retargeted. settings: resolved ones.
+        """Yields the frames of a clip, (size, size, 3) uint8, upscaled where the settings, which are resolved
+        ones, say so. motion: retargeted.
 
         If the GPU memory runs out, the remaining frames are drawn in smaller batches; then NoMemoryError.
         """
@@ -284,7 +287,7 @@ class Reenactor:
             if progress is not None:
                 progress(step + 1, settings.steps)
 
-        prompt, negative = self.prompts(settings)
+        prompt, negative = settings.prompts(self.release)
         conditions = self.conditions(motion, reference)
         for low_memory in attempts():
             with contextlib.suppress(torch.OutOfMemoryError):
@@ -295,10 +298,11 @@ class Reenactor:
                     negative_prompt=negative,
                     num_inference_steps=settings.steps,
                     guidance_scale=settings.guidance,
-                    generator=self.generator(reference, settings),
+                    generator=reference.generator(settings.seed),
                     callback_on_step_end=on_step,
                     low_memory=low_memory,
                 ).frames[0]
+                picture = Image.fromarray(upscaled(np.asarray(picture), settings, self.upscaler))
                 break
         pose = Image.fromarray(condition_pictures(motion, shape=reference.shape)[0])
         name, whole = self.release.name, (reference.frame, reference.crop)
@@ -314,19 +318,19 @@ class Reenactor:
         def on_progress(share: float) -> None:
             progress("drawing", int(share * len(motion)), len(motion))
 
-        prepared, generator = self.prepared(reference, settings), self.generator(reference, settings)
-        text = self.pipeline.encode_prompt(*self.prompts(settings))
+        prepared, generator = self.prepared(reference, settings), reference.generator(settings.seed)
+        text = self.pipeline.encode_prompt(*settings.prompts(self.release))
         for latents in draw_clip(self.pipeline, prepared, conditions, plan, text, generator, on_progress):
             pictures = self.pipeline.decode(latents)[0].permute(1, 2, 3, 0)  # (T, H, W, 3) in [0, 1]
-            yield from (pictures * 255).round().byte().cpu().numpy()
+            for picture in (pictures * 255).round().byte().cpu().numpy():
+                yield upscaled(picture, settings, self.upscaler)
 
     # What a picture and a clip have in common
 
-    def prompts(self, settings: Settings) -> tuple[str, str]:
-        """The user's words in front of the release's, and the negative ones."""
-        prompt = ", ".join(filter(None, (settings.prompt.strip(), self.release.prompt)))
-        negative = (settings.negative_prompt.strip(), self.release.negative_prompt)
-        return prompt, ", ".join(filter(None, negative))
+    def resolved(self, settings: Settings) -> Settings:
+        """The settings with the release's defaults; HelloMemeError for what cannot be done here."""
+        check_upscaling(settings, self.upscaler)
+        return settings.resolved(self.release)
 
     def conditions(self, motion: Motion, reference: ReferencePortrait) -> Conditions:
         """What the pipeline is told of a motion of T frames, for a reference."""
@@ -338,12 +342,4 @@ class Reenactor:
         pipeline then has; made unless they are at hand."""
         self.styling.apply(self.style, settings.few_steps)
         own = self.conditions(reference.motion, reference) if self.release.reference_control else None
-        return self.styling.prepared(reference, self.prompts(settings), own)
-
-    @staticmethod
-    def generator(reference: ReferencePortrait, settings: Settings) -> torch.Generator:
-        """The generator of a seed, after discarding the numbers that the released code spends on sampling the
-        reference latents, so that the noise that follows matches."""
-        generator = torch.Generator().manual_seed(settings.seed)
-        torch.randn(reference.latents.shape, generator=generator)
-        return generator
+        return self.styling.prepared(reference, settings.prompts(self.release), own)

@@ -14,11 +14,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .errors import HelloMemeError
-from .releases.few_steps import NAMES, find_preset
+from .releases.few_steps import NAMES, OFF, find_preset
 
 if TYPE_CHECKING:
     from .releases.table import Release
 
+NO_UPSCALER = (
+    "Upscaling needs a network: name a .safetensors file or hub id as the upscaler (--upscaler), or leave "
+    "upscaling off."
+)
 MAX_SEED = 2**31 - 1
 MAX_TEXT = 2000  # letters; the text encoder reads about 75 words
 
@@ -138,8 +142,17 @@ class Settings:
         NAMES, "Few steps", "A LoRA with which 4 to 8 steps suffice; it sets steps and guidance, too."
     )
 
+    upscale: str = _choice(
+        (OFF, "2", "4"), "Upscaling", "How many times larger the upscaler makes the face picture or clip."
+    )
+
     def __post_init__(self):
         check(self)
+
+    @property
+    def enlargement(self) -> int:
+        """How many times larger the result is than what the networks draw."""
+        return 1 if self.upscale == OFF else int(self.upscale)
 
     def resolved(self, release: Release) -> Settings:
         """A copy with the guidance and steps of the few-step preset, or of the release, where they are None.
@@ -152,6 +165,12 @@ class Settings:
             guidance=defaults.guidance if self.guidance is None else self.guidance,
             steps=defaults.steps if self.steps is None else self.steps,
         )
+
+    def prompts(self, release: Release) -> tuple[str, str]:
+        """The user's words in front of the release's, and the negative ones."""
+        prompt = ", ".join(filter(None, (self.prompt.strip(), release.prompt)))
+        negative = (self.negative_prompt.strip(), release.negative_prompt)
+        return prompt, ", ".join(filter(None, negative))
 
 
 @dataclass(frozen=True)

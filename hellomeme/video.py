@@ -136,7 +136,8 @@ def make_clip(
     sound = None
     if crop is not None and selection.real_time:
         sound = Sound(Path(driver), selection.start, len(motion) / selection.driver_rate)
-    panels = _side_panels(driver, crop, selection, motion, release.size, shape) if clip.side_by_side else None
+    size = release.size * settings.enlargement
+    panels = _side_panels(driver, crop, selection, motion, size, shape) if clip.side_by_side else None
     frames = draw(motion)
     stamp = Stamp(settings, release.name, clip, labelled, style=style)
     with ClipWriter(output, selection.output_rate, sound, stamp.clip_arguments()) as writer:

@@ -35,6 +35,8 @@ CHINESE = {
     "x1: plain Stable Diffusion sees the reference, which keeps the likeness; x2: the styled model sees it, too.": "x1：由原版 Stable Diffusion 看参考图，更像本人；x2：风格模型也看参考图。",
     "Few steps": "少步数",
     "A LoRA with which 4 to 8 steps suffice; it sets steps and guidance, too.": "使用一个 LoRA，4 到 8 步即可；同时设定步数和引导强度。",
+    "Upscaling": "放大",
+    "How many times larger the upscaler makes the face picture or clip.": "放大网络把人脸图片或视频放大多少倍。",
     # image
     "Restyle the reference": "重绘参考图风格",
     "Driver · the face to follow": "驱动图 · 要模仿的脸",

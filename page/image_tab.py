@@ -131,7 +131,8 @@ def _draw(
     picture = with_metadata(result.picture, result.stamp)
     shown = picture, result.reference, result.driver, result.pose
     if not paste:
-        return *shown, (result.reference, result.picture), gr.update(value=None, visible=False), line
+        before = result.reference.resize(result.picture.size, Image.Resampling.LANCZOS)  # if upscaled
+        return *shown, (before, result.picture), gr.update(value=None, visible=False), line
     whole = with_metadata(result.original_size(), result.stamp)
     return *shown, (Image.fromarray(portrait.frame), whole), gr.update(value=whole, visible=True), line
 

@@ -12,7 +12,7 @@ from hellomeme.releases.table import Release
 from hellomeme.settings import MAX_SEED, Settings
 
 from . import state, styles
-from .components import IMMEDIATE, PRIVATE, number, slider, textbox
+from .components import IMMEDIATE, PRIVATE, dropdown, number, slider, textbox
 from .i18n import translate
 from .styles import StyleSettings
 
@@ -27,6 +27,7 @@ class SharedSettings:
     seed: gr.Number
     prompt: gr.Textbox
     negative_prompt: gr.Textbox
+    upscale: gr.Dropdown
     style: StyleSettings
 
     @property
@@ -70,6 +71,7 @@ def build() -> tuple[SharedSettings, gr.File]:
                     guidance, steps = slider("guidance", row.guidance), slider("steps", row.steps)
                 with gr.Row(equal_height=True):
                     seed = number("seed", scale=4, elem_id="seed")
+                    upscale = dropdown("upscale", visible=state.STATE.upscaler is not None, elem_id="upscale")
                     dice = gr.Button(translate("⚄ Roll the dice"), scale=1, min_width=120, elem_id="dice")
             with gr.Column(scale=1, min_width=240):
                 file = gr.File(
@@ -87,7 +89,7 @@ def build() -> tuple[SharedSettings, gr.File]:
     model.change(lambda model: choose_model(model)[3:], model, [words, note], **PRIVATE, **IMMEDIATE)
     few_steps.input(styles.choose_few_steps, [model, few_steps], defaults, **PRIVATE, **IMMEDIATE)
     dice.click(None, None, seed, js=f"() => Math.floor(Math.random() * {MAX_SEED + 1})", **PRIVATE)
-    return SharedSettings(model, guidance, steps, seed, prompt, negative_prompt, style), file
+    return SharedSettings(model, guidance, steps, seed, prompt, negative_prompt, upscale, style), file
 
 
 def _note(row: Release, reason: str | None) -> dict:

@@ -38,7 +38,7 @@ class State:
 
     release, device, expression_type: as for `hellomeme.releases.load.load`. style: what draws at first. Style
     and expression type are used for that release only. is_local: whether the page is served to this computer
-    alone. face_models: as for `face_analyzer`.
+    alone. face_models: as for `face_analyzer`. upscaler: see `hellomeme.upscale.Upscaler.load`.
     """
 
     def __init__(
@@ -49,9 +49,10 @@ class State:
         expression_type: str | None = None,
         is_local: bool = False,
         face_models: str = "mediapipe",
+        upscaler: str | None = None,
     ):
         self.release, self.style, self.device, self.is_local = release, style, device, is_local
-        self.face_models = face_models
+        self.face_models, self.upscaler = face_models, upscaler
         self.expression_type = expression_type
         self.reenactors: dict[tuple[str, str], Reenactor] = {}
         self.portraits: OrderedDict[tuple, Portrait] = OrderedDict()
@@ -99,12 +100,16 @@ class State:
     def _load(self, release: str, expression_type: str) -> Reenactor:
         import_networks()
         from hellomeme.reenactor import Reenactor
+        from hellomeme.upscale import Upscaler
 
         style = self.style if release == self.release else Style()
         options = {field.name: getattr(style, field.name) for field in dataclasses.fields(Style)}
         options |= {"device": self.device, "expression_type": expression_type, "progress": _show_download}
         options["analyzer"] = self.analyzer
         reenactor = Reenactor.from_release(release, **options | _cpu_outside_main_thread())
+        if self.upscaler is not None:
+            place = "cpu" if spaces_gpu.ON_SPACES else reenactor.pipeline.unet.device
+            reenactor.upscaler = Upscaler.load(self.upscaler, place, _show_download)
         if spaces_gpu.ON_SPACES:
             reenactor.encoders.float().cpu()  # faces are analysed without the GPU
             # Now, and not in GPU time. A failure is raised again when a clip is drawn.
@@ -121,6 +126,8 @@ class State:
         if spaces_gpu.ON_SPACES:
             device = choose_device(self.device)
             reenactor.pipeline.to(device, choose_dtype(device))
+            if reenactor.upscaler is not None:
+                reenactor.upscaler.to(device)
         reenactor.set_style(style, _show_download)
         return reenactor
 

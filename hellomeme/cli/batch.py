@@ -157,8 +157,8 @@ def _drawing_options(options: argparse.Namespace) -> str:
     """The options, other than settings and release, on which a result file depends; paths as typed."""
     chosen = (options.base, options.lora, options.original_size, options.no_label)
     # Not in digests from before there were these
-    added = (options.vae, options.stylize, options.expression_type, options.face_models)
-    return str(chosen if added == (None, "x2", None, "mediapipe") else chosen + added)
+    added = (options.vae, options.stylize, options.expression_type, options.face_models, options.upscaler)
+    return str(chosen if added == (None, "x2", None, "mediapipe", None) else chosen + added)
 
 
 def _make_folder(folder: Path) -> None:

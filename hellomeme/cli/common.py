@@ -8,10 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
+from ..errors import HelloMemeError
 from ..io import metadata
 from ..releases.networks import CHOICES
 from ..releases.styles import BASES, LORAS, OFFICIAL, Style
-from ..settings import Settings
+from ..settings import NO_UPSCALER, OFF, Settings
 from .progress import download_bars
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def add_model_options(command: argparse.ArgumentParser) -> None:
     add_expression_type(command)
     add_face_models(command)
     add_offline(command)
+    add_upscaler(command)
     command.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best there is)")
     add_verbose(command)
 
@@ -97,6 +99,13 @@ def add_style_options(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_upscaler(command: argparse.ArgumentParser) -> None:
+    """The option that names the network for upscaling."""
+    command.add_argument(
+        "--upscaler", metavar="FILE", help="network for --upscale: .safetensors file, hub id or hub id/file"
+    )
+
+
 def style_from(options: argparse.Namespace) -> Style:
     """The style that the options choose; HelloMemeError for a bad strength."""
     reference_base = OFFICIAL if options.stylize == "x1" else None
@@ -133,8 +142,12 @@ def add_settings(command: argparse.ArgumentParser, fields: Iterable[dataclasses.
 def settings_from(
     options: argparse.Namespace, kind: type[T] = Settings, fields: Iterable[dataclasses.Field] = FIELDS
 ) -> T:
-    """The settings dataclass `kind` with the options for these fields; HelloMemeError for a bad value."""
-    return kind(**{field.name: getattr(options, field.name) for field in fields})
+    """The settings dataclass `kind` with the options for these fields; HelloMemeError for a bad value, and
+    for upscaling without an upscaler."""
+    settings = kind(**{field.name: getattr(options, field.name) for field in fields})
+    if getattr(settings, "upscale", OFF) != OFF and options.upscaler is None:
+        raise HelloMemeError(NO_UPSCALER)
+    return settings
 
 
 def _argument(field: dataclasses.Field) -> dict:
@@ -165,7 +178,7 @@ def load(options: argparse.Namespace, standard_error: TextIO, device: str | None
 
     style = style_from(options)
     progress = download_bars(standard_error)
-    return Reenactor.from_release(
+    reenactor = Reenactor.from_release(
         options.release,
         base=style.base,
         device=options.device or device,
@@ -176,6 +189,12 @@ def load(options: argparse.Namespace, standard_error: TextIO, device: str | None
         progress=progress,
         analyzer=face_analyzer(options.face_models, progress),
     )
+    if options.upscaler is not None:
+        from ..upscale import Upscaler
+
+        place = reenactor.pipeline.unet.device
+        reenactor.upscaler = Upscaler.load(options.upscaler, place, progress)
+    return reenactor
 
 
 def write(result: Result, output: Path, options: argparse.Namespace, made_from: str | None = None) -> None:

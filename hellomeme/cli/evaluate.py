@@ -21,7 +21,18 @@ if TYPE_CHECKING:
     from ..evaluation.clips import Task
     from ..releases.table import Release
 
-NAMES = ("guidance", "steps", "seed", "prompt", "negative_prompt", "smoothing", "motion", "overlap", "fast")
+NAMES = (
+    "guidance",
+    "steps",
+    "seed",
+    "prompt",
+    "negative_prompt",
+    "few_steps",
+    "smoothing",
+    "motion",
+    "overlap",
+    "fast",
+)
 PICTURE_FIELDS, CLIP_FIELDS = (
     [field for field in dataclasses.fields(kind) if field.name in NAMES] for kind in (Settings, ClipSettings)
 )

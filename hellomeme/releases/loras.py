@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 from ..errors import HelloMemeError
 from ..models.lora_layers import activate, adapters, reactivate, remove
 from .base_model import TEXT_WIDTH_OF
-from .hub import Progress, as_path, fetch
-from .styles import LORAS, Lora, split_repository
-from .weights import check_values, check_weights, reason
+from .hub import Progress
+from .one_file import find_file
+from .styles import LORAS, Lora
+from .weights import check_values, reason
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,19 +64,7 @@ def load_loras(
 
 def find_lora(source: str | Path, progress: Progress | None = None) -> Path:
     """The file of a LoRA, checked to be safetensors. source: as for `Lora`."""
-    source = LORAS.get(str(source), str(source))
-    path = as_path(source)
-    if not os.path.isfile(path):
-        repository, name = split_repository(source)
-        folder = fetch(repository, (name or "*.safetensors",), progress)
-        files = [folder / name] if name else sorted(folder.glob("*.safetensors"))
-        if len(files) != 1:
-            raise HelloMemeError(
-                f"{source} holds {len(files)} .safetensors files: name the one LoRA file to use."
-            )
-        path = files[0]
-    check_weights(path)
-    return path
+    return find_file(LORAS.get(str(source), source), progress, "LoRA file")
 
 
 def _adapter_name(path: Path) -> str:
