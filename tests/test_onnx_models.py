@@ -147,6 +147,17 @@ def test_the_command_line_reads_a_motion_with_them(models, tmp_path, capfd):
     np.testing.assert_allclose(np.radians(to_angles(motion.rotation)), [ANGLES] * 3, atol=1e-5)
 
 
+def test_a_batch_knows_what_read_its_faces(models, model_folder, tmp_path, capfd):
+    Image.fromarray(frame_with(EYES)).save(tmp_path / "a.png")
+    (tmp_path / "jobs.csv").write_text("reference,driver,output\na.png,a.png,b.png\n")
+    command = ["batch", str(tmp_path / "jobs.csv"), str(tmp_path / "out"), "--release", str(model_folder)]
+    command += ["--device", "cpu", "--steps", "1"]
+    for _ in range(2):  # the second time it is done already
+        assert main.main([*command, "--face-models", str(models)]) == 0, capfd.readouterr().err
+    assert main.main(command) == 1
+    assert "was not made from these pictures with this release, these settings" in capfd.readouterr().err
+
+
 def test_a_picture_is_drawn_from_their_signals(model_folder, analyzer):
     pipeline, encoders, release = load(str(model_folder), device="cpu")
     reenactor = Reenactor(pipeline, release, encoders, analyzer)

@@ -111,9 +111,9 @@ class Bench:
     def of(cls, name: str, analyzer: FaceAnalyzer, *args, **more) -> Bench:
         """A bench for the release or model folder `name`; raises HelloMemeError where it cannot be loaded."""
         pipeline, encoders, release = load(name)
-        if encoders.emotion is not None:
+        if encoders.emotion is not None or encoders.face_parts is not None:
             raise HelloMemeError(
-                f"{name} takes emotion codes: only models that take ARKit coefficients are measured."
+                f"{name} takes more than ARKit coefficients: only models that take these alone are measured."
             )
         return cls(pipeline, release, analyzer, *args, basis=face_basis(release), **more)
 
