@@ -46,9 +46,9 @@ def memory(monkeypatch):
         memory.take(sample.shape[0] * sample.shape[2])
         return predict(self, sample, *more, **named)
 
-    def controlling(self, condition, *more):
+    def controlling(self, condition, **named):
         memory.take(condition.shape[0] * condition.shape[2])
-        return control(self, condition, *more)
+        return control(self, condition, **named)
 
     def empty(device=None):
         memory.emptied += 1
