@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import HelloMemeError
 from .card import model_card
@@ -22,10 +22,9 @@ from .table import FACE_BASIS, Release
 from .weights import check_weights, read_config, reason
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from ..expression import ExpressionEncoders
 
+P = TypeVar("P", bound="SavedRelease")
 CARD, INDEX = "README.md", "model_index.json"
 DOWNLOADS = ("revision", "token", "cache_dir", "force_download", "local_files_only")
 UPLOADS = ("repo_id", "private", "token", "commit_message", "create_pr")
@@ -44,7 +43,7 @@ class SavedRelease:
     base: str | None = None
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
+    def from_pretrained(cls: type[P], pretrained_model_name_or_path: str | Path, **options: Any) -> P:
         """The pipeline in a folder or hub repository, with its release, ready for `Reenactor(pipeline)`.
 
         options: those of diffusers, `torch_dtype` for example. Only safetensors are read. Downloads resume,
@@ -114,7 +113,7 @@ class SavedRelease:
             )
         return self.release
 
-    def to(self, *args: Any, **options: Any) -> Self:
+    def to(self: P, *args: Any, **options: Any) -> P:
         """Moves the pipeline, and its encoders with it; see diffusers."""
         super().to(*args, **options)
         if self.encoders is not None:
