@@ -1,6 +1,7 @@
 """Adapters of a release trained further, or begun anew, on a folder of clips: from files to a folder the page
 loads."""
 
+import dataclasses
 import json
 import shutil
 from fractions import Fraction
@@ -13,6 +14,7 @@ from conftest import write_tokenizer
 from PIL import Image
 from safetensors.torch import load_file
 
+from hellomeme.errors import HelloMemeError
 from hellomeme.face.conditions import condition_tensor
 from hellomeme.face.detect import FaceAnalyzer
 from hellomeme.face.drawing import POINTS, FaceBasis, FaceShape
@@ -124,7 +126,9 @@ def refusal(capsys, place, *arguments, **more) -> str:
 
 
 def test_the_export_is_a_release_that_draws(place):
-    pipeline, encoders, row = load(str(place / "work" / "release"), str(place / "base"), "cpu")
+    # Without a prompt of the row no text encoder is fetched for it
+    row = dataclasses.replace(find(str(place / "work" / "release")), prompt="")
+    pipeline, encoders, row = load(row, str(place / "base"), "cpu")
     assert (row.title.split(":")[0], row.expression_type) == ("HelloMeme v1", "drive_coeff")
     assert encoders.emotion is None
     trained = load_file(place / "work" / "own" / "averaged.safetensors")[
@@ -216,6 +220,12 @@ def test_folders_without_clips_are_refused(place, capsys):
     assert "has no clips" in refusal(capsys, place, "new", clips="base")
     assert "There is no folder" in refusal(capsys, place, "new", clips="nowhere")
     assert not (place / "new").exists()
+
+
+def test_control_nets_in_two_parts_are_refused(place, tmp_path):
+    start = own_clips.Start("v5", str(place / "base"))
+    with pytest.raises(HelloMemeError, match="v5 has control nets in two parts.*choose v1, v2 or v3"):
+        own_clips.prepare(place / "clips", start, tmp_path, CONFIG, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("frames, sentence", [(1, "is a single frame"), (2, "does not show a face")])

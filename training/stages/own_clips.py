@@ -387,6 +387,10 @@ def prepare(clips: Path, start: Start, work: Path, config: dict, device: torch.d
         raise HelloMemeError(
             f"{start.release} has no control net for {EXPRESSION_TYPE}: choose another release."
         )
+    if any(net.slot == "hm_control_proj" for net in row.controls):
+        raise HelloMemeError(
+            f"{start.release} has control nets in two parts, which are not trained here: choose v1, v2 or v3."
+        )
     basis = face_basis(row)
     kept = {path: work / "clips" / f"{_mark(path, row, start, wanted)}.safetensors" for path in paths}
     with FaceAnalyzer() as analyzer:
@@ -397,12 +401,14 @@ def prepare(clips: Path, start: Start, work: Path, config: dict, device: torch.d
         ]
     name = start.settle(work / OwnClipsStage.name, config["model"])
     row = replace(find(name), face_parts_encoder=None)  # trained with coefficients alone
-    pipeline, _, release = load(row, start.base, "cpu", torch.float32, expression_type=EXPRESSION_TYPE)
+    # A row without a prompt needs no second text encoder: the base's own reads all words in training
+    unworded = replace(row, prompt="")
+    pipeline = load(unworded, start.base, "cpu", torch.float32, expression_type=EXPRESSION_TYPE)[0]
     pipeline.vae.to(device)
     for clip in tqdm(new, desc="encoding", unit="clip"):
-        save_clip(clip.encoded(pipeline, release.size), kept[clip.path])
+        save_clip(clip.encoded(pipeline, row.size), kept[clip.path])
     return OwnClipsStage(
-        pipeline, release, [load_clip(path.name, kept[path], basis) for path in paths], wanted["steps"]
+        pipeline, row, [load_clip(path.name, kept[path], basis) for path in paths], wanted["steps"]
     )
 
 
