@@ -177,7 +177,8 @@ class HelloMemePipeline(SavedRelease, DiffusionPipeline, StableDiffusionLoraLoad
         """
         unet = self.reference_unet or self.unet
         latents = latents.to(unet.device, unet.dtype)
-        return HMReferenceNet(unet)(torch.cat([torch.zeros_like(latents), latents]), text)
+        with without_loras(*filter(None, [self.reference_unet])):
+            return HMReferenceNet(unet)(torch.cat([torch.zeros_like(latents), latents]), text)
 
     @torch.no_grad()
     def encode_prompt(self, prompt: str, negative_prompt: str = "", text_encoder=None) -> Tensor:

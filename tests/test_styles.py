@@ -151,13 +151,14 @@ def test_which_weights_go_where(row, folder):
 def test_in_x1_the_reference_is_seen_without_the_lora(row, loras, folder):
     options = {"base": str(folder / "base"), "device": "cpu"}
     for chosen, seen in (("official", True), (None, False)):
-        found = []
+        found, pads = [], []
         for more in ({}, {"loras": loras}):
             pipeline = load(row, reference_base=chosen, **options, **more)[0]
             reference = pipeline.prepare_reference(torch.ones(1, 4, 16, 16), "a face")
             found.append(reference.prepared["up_3"].row_keys)
+            pads.append(pipeline.pad_features(torch.ones(1, 4, 16, 16), torch.ones(2, 77, 32))["up_3"])
             text = pipeline.encode_prompt("a face")
-        assert torch.equal(*found) == seen  # "seen" as if there were none
+        assert torch.equal(*found) == torch.equal(*pads) == seen  # as if there were none
         assert len(adapters(pipeline.reference_unet or pipeline.unet)) == 2  # a clip's first pass has them
         assert not torch.equal(text, load(row, reference_base=chosen, **options)[0].encode_prompt("a face"))
 
