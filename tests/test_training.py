@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from hellomeme.face.conditions import condition_tensor
 from hellomeme.face.detect import FaceAnalyzer
 from hellomeme.face.drawing import PARTS, POINTS, ROWS, FaceBasis, FaceShape
+from hellomeme.face.landmarks import MEDIAPIPE
 from hellomeme.face.motion import FRAME, Motion
 from hellomeme.face.rotation import from_angles
 from hellomeme.models.adapters import HMReferenceAdapter
@@ -205,6 +206,7 @@ def test_conditions_are_those_of_inference(shop):
         rotation=frames.rotation[0],
         origin=frames.origin[0],
         scale=frames.scale[0],
+        landmark_set=MEDIAPIPE,
     )
     motion = DrivenFrames(frames, shop.basis, 32).motion(np.array([1]), np.array([OWN]))
     expected = condition_tensor(motion, 32, FaceShape.of(face, shop.basis))
