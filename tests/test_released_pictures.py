@@ -25,7 +25,6 @@ from tests.stand_ins import StandInControl
 
 FIXTURES = Path(__file__).parent / "fixtures"
 BASE, V5C = FIXTURES / "e2e_v1_image", FIXTURES / "e2e_v5c_image"
-WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 def deviation(got, expected):
@@ -50,8 +49,7 @@ def pipeline():
         reference_vae=load(AutoencoderKL, official / "vae"),
         reference_control=row.reference_control,
     )
-    scale = load_file(V5C / "hm5c_control_proj" / WEIGHTS)["scale"].item()
-    pipeline.hm_control = StandInControl(V5C / "hm5_control_base", scale)
+    pipeline.hm_control = StandInControl([V5C / "hm5_control_base", V5C / "hm5c_control_proj"])
     return pipeline
 
 
