@@ -8,9 +8,10 @@ import pytest
 from hellomeme.cli.main import main
 from hellomeme.face.onnx_models import FILES
 from hellomeme.releases import files
+from hellomeme.releases.base_model import TEXT_ENCODER_FILES
 from hellomeme.releases.hub import BASE_FILES, NETWORK_FILES
 from hellomeme.releases.load import available, find
-from hellomeme.releases.table import RELEASES
+from hellomeme.releases.table import RELEASES, SD15
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -185,3 +186,14 @@ def test_every_row_names_what_it_needs():
         kinds = {net.expression_type for net in row.controls}
         every = {part.source for part in files.needed(row, sorted(kinds), clips=True)}
         assert every >= {*sources, *(net.source.elsewhere for net in (*row.controls, *row.motion))}
+
+
+def test_a_second_base_model_is_listed_in_place_of_the_text_encoder_of_the_first():
+    def bases(**more):
+        return {part.source: part.files for part in files.needed(find("v1"), base="a/b", **more)}
+
+    official = SD15.elsewhere
+    assert bases()[official] == TEXT_ENCODER_FILES
+    assert bases(reference_base="official")[official] == BASE_FILES
+    second = bases(reference_base="c/d")
+    assert second["a/b"] == second["c/d"] == BASE_FILES and official not in second

@@ -45,12 +45,16 @@ class RemoteFile:
 
 
 def needed(
-    row: Release, types: str | Sequence[str] | None = None, base: str | None = None, clips: bool = False
+    row: Release,
+    types: str | Sequence[str] | None = None,
+    base: str | None = None,
+    clips: bool = False,
+    reference_base: str | None = None,
 ) -> list[Needed]:
     """What `load.load` takes from the hub for a row; parts in local folders are left out.
 
-    types, base: `expression_type` and `base` of `load.load`; of autoencoders and LoRA nothing is listed.
-    clips: with the networks that only clips need.
+    types, base, reference_base: `expression_type`, `base` and `reference_base` of `load.load`; of
+    autoencoders and LoRA nothing is listed. clips: with the networks that only clips need.
     Repositories that releases share are downloaded once.
     """
     types = expression_types(row, types)
@@ -60,10 +64,17 @@ def needed(
     networks += row.motion if clips else ()
     found = [_needed_of(row, net) for net in networks if net is not None and not net.source.is_bundled]
     base = None if base == OFFICIAL else BASES.get(base, base)
+    if reference_base is not None:
+        seeing = (
+            locate(row, row.base) if reference_base == OFFICIAL else BASES.get(reference_base, reference_base)
+        )
+        if as_path(seeing).suffix.lower() != ".safetensors":
+            found.append(Needed(seeing, BASE_FILES))
     if base is not None and as_path(base).suffix.lower() != ".safetensors":
         found.append(Needed(base, BASE_FILES))
-        if row.has_styles and not row.base.is_bundled and base != row.base.elsewhere:
-            found.append(Needed(locate(row, row.base), TEXT_ENCODER_FILES))  # of the reference's prompt
+        plain = row.base.elsewhere  # its text encoder reads the reference's prompt, see `parts.load_parts`
+        if row.has_styles and not row.base.is_bundled and base != plain and reference_base is None:
+            found.append(Needed(locate(row, row.base), TEXT_ENCODER_FILES))
     elif not row.base.is_bundled:  # a single file takes the configuration of the release's own base
         found.append(Needed(locate(row, row.base), BASE_FILES if base is None else CONFIG_FILES))
     return [part for part in dict.fromkeys(found) if HUB_ID.fullmatch(part.source) and not _is_local(part)]

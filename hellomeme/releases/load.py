@@ -168,7 +168,7 @@ def load(
     dtype = dtype or choose_dtype(device)
     chosen = chosen_controls(row, expression_types(row, expression_type))
     if is_offline_mode():
-        check_here(row, needed(row, expression_type, style.base_source))
+        check_here(row, needed(row, expression_type, style.base_source, reference_base=style.reference_base))
 
     # Small things first: what is wrong shows before gigabytes are loaded.
     adapter = load_network(row, row.reference, dtype, progress)

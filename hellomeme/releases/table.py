@@ -207,7 +207,7 @@ SD15_ROW = dict(
     prompt="headshot, person, best quality, sharp focus",
     license="creativeml-openrail-m",
 )
-# From v3 on. The prompt is v1's: of v5b and v5c another one is known to be used, but not its words.
+# From v3 on. The prompt is v1's, where the released app has other words for v5b and v5c.
 LATER_ROW = SD15_ROW | dict(
     image_sampler=Sampler("DPMSolverMultistepScheduler", EULER | {"algorithm_type": "sde-dpmsolver++"}),
     clip_sampler=ClipSampler("EulerDiscreteScheduler", EULER, key_frames=True),
