@@ -104,9 +104,13 @@ class Reenactor:
         depends on the weights is prepared anew.
 
         progress: called during downloads, see `hub.fetch`. Raises HelloMemeError for what cannot be loaded or
-        does not fit.
+        does not fit, NoMemoryError without enough GPU memory; the weights are then as before, except that
+        another base model may have lost its LoRA.
         """
-        self.styling.apply(style, self.styling.few_steps, progress)
+        for _ in attempts():
+            with contextlib.suppress(torch.OutOfMemoryError):
+                self.styling.apply(style, self.styling.few_steps, progress)
+                return
 
     def set_reference(self, image: PictureSource, face: int | None = None) -> ReferencePortrait:
         """Analyse the reference picture and encode it.

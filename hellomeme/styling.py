@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from .pipeline import HelloMemePipeline, Reference
 from .portrait import ReferencePortrait, pixels
@@ -17,8 +18,6 @@ from .releases.parts import load_parts, scheduler_of
 from .releases.styles import Style
 
 if TYPE_CHECKING:
-    import torch
-
     from .inputs import Conditions
     from .releases.table import Release
 
@@ -40,7 +39,8 @@ class Styling:
         """Make these the pipeline's own; what is the case already costs nothing.
 
         progress: called during downloads, see `hub.fetch`. Raises HelloMemeError for what cannot be loaded or
-        does not fit; the weights are then as before, except that another base model may have lost its LoRA.
+        does not fit, OutOfMemoryError of torch without GPU memory; the weights are then as before, except
+        that another base model may have lost its LoRA.
         """
         if (style, few_steps) == (self.style, self.few_steps):
             return
@@ -81,14 +81,31 @@ class Styling:
 
     def _load_models(self, style: Style, progress: Progress | None) -> None:
         pipeline, row = self.pipeline, self.release
-        adapter, place = pipeline.hm_reference, {"device": pipeline.unet.device}
-        official = locate(row, row.base)
-        parts = load_parts(row, official, style, adapter, pipeline.unet.dtype, progress)
+        adapter, unet = pipeline.hm_reference, pipeline.unet
+        parts = load_parts(row, locate(row, row.base), style, adapter, unet.dtype, progress)
         del parts["scheduler"], parts["clip_scheduler"]
-        pipeline.register_modules(**parts)
+        self._exchange(parts, unet.device)
         pipeline.base = style.base_source or row.base.elsewhere
-        pipeline.to(**place)
         self.style = replace(style, loras=())
         if self.few_steps != OFF:
             self.few_steps = OFF
             pipeline.register_modules(scheduler=self._schedulers[0], clip_scheduler=self._schedulers[1])
+
+    def _exchange(self, parts: dict[str, Any], device: torch.device) -> None:
+        """Puts parts in the place of the pipeline's own, which make room for them on the device first, and
+        come back where they find none."""
+        own = {name: getattr(self.pipeline, name) for name in parts}
+        _move(own, "cpu")
+        try:
+            _move(parts, device)
+        except RuntimeError:
+            _move(parts, "cpu")
+            _move(own, device)
+            raise
+        self.pipeline.register_modules(**parts)
+
+
+def _move(parts: dict[str, Any], device: torch.device | str) -> None:
+    for part in parts.values():
+        if isinstance(part, torch.nn.Module):
+            part.to(device)

@@ -4,11 +4,12 @@ import numpy as np
 import photos
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from hub import serve
 from safetensors.torch import load_file, save_file
 from styled import CASE, TEXT, UNET, use_hub, write_lora, write_release
 
-from hellomeme.errors import HelloMemeError
+from hellomeme.errors import HelloMemeError, NoMemoryError
 from hellomeme.face.detect import FaceAnalyzer
 from hellomeme.io.metadata import Stamp
 from hellomeme.models.lora_layers import adapters
@@ -229,6 +230,40 @@ def test_another_style_draws_as_if_it_had_been_loaded(row, folder, loras, refere
         assert (drawn(reenactor) == expected).all() and (expected != plain).any()
     reenactor.set_style(Style())
     assert (drawn(reenactor) == plain).all() and reenactor.reference is kept
+
+
+def test_without_memory_for_other_weights_all_stays_as_it_was(
+    row, folder, loras, reference, analyzer, monkeypatch
+):
+    """A stand-in for a GPU on which there is no room for another UNet, or for the layers of a LoRA."""
+    reenactor = Reenactor.from_release(row, device="cpu", analyzer=analyzer)
+    reenactor.set_reference(reference)
+    pipeline, plain = reenactor.pipeline, drawn(reenactor)
+    own = {name: id(part) for name, part in pipeline.components.items()}
+    move = UNet2DConditionModel.to
+
+    def full(self, *place):
+        if id(self) != own["unet"] and isinstance(place[0], torch.device):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return move(self, *place)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(UNet2DConditionModel, "to", full)
+        with pytest.raises(NoMemoryError):
+            reenactor.set_style(Style(base=str(folder / "base")))
+    assert {name: id(part) for name, part in pipeline.components.items()} == own
+
+    def no_room(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "load_lora_into_text_encoder", no_room)  # the UNet has its layers by then
+        with pytest.raises(NoMemoryError):
+            reenactor.set_style(Style(loras=(loras[0],)))
+    assert adapters(pipeline.unet) == [] and reenactor.style == Style()
+    assert (drawn(reenactor) == plain).all()
+    reenactor.set_style(Style(base=str(folder / "base"), loras=(loras[0],)))
+    assert (drawn(reenactor) != plain).any()
 
 
 def test_the_reference_drives_itself(row, reference, analyzer):

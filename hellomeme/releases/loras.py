@@ -52,7 +52,7 @@ def load_loras(
     try:
         for name in added:
             _load(pipeline, files[name], name)
-    except HelloMemeError:
+    except BaseException:
         for net in networks:
             remove(net, added)
             reactivate(net)
@@ -88,6 +88,8 @@ def _pairs(pipeline: HelloMemePipeline) -> list[tuple]:
 
 def _load(pipeline: HelloMemePipeline, path: Path, name: str) -> None:
     """Adds the layers of a file to all networks, not yet active. HelloMemeError if none fits."""
+    import torch
+
     _check_kind(path, pipeline.unet.config.cross_attention_dim)
     check_values(path)
     try:
@@ -104,6 +106,8 @@ def _load(pipeline: HelloMemePipeline, path: Path, name: str) -> None:
                 pipeline.load_lora_into_unet(tensors, unet=unet, **options)
             if text_encoder is not None and "text_encoder" in kinds:
                 pipeline.load_lora_into_text_encoder(tensors, text_encoder=text_encoder, **options)
+    except torch.OutOfMemoryError:
+        raise
     except LOADING_ERRORS as error:
         raise HelloMemeError(f"{path.name} is not a LoRA for this base model: {reason(error)}") from error
     if not any(name in adapters(net) for net in _networks(pipeline)):
