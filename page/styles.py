@@ -138,7 +138,7 @@ def restored(style: Style) -> tuple[dict[str, Any], list[str]]:
 
     values["base"] = values["base"] if known(values["base"], bases | {"": ""}) else ""
     values["vae"] = values["vae"] if known(values["vae"], vaes | {OWN: "", OFFICIAL: ""}) else OWN
-    values["loras"] = [lora.text for lora in style.loras if known(lora.source, loras)]
+    values["loras"] = [lora.text for lora in style.shown.loras if known(lora.source, loras)]
     return values, missing
 
 

@@ -144,6 +144,15 @@ def test_a_style_is_drawn_recorded_and_restored(state, folder, monkeypatch, tmp_
     assert said[0] == "The settings are restored, but not me/model, a.safetensors."
 
 
+def test_a_dropped_file_learns_nothing_of_the_disk(state, folder, monkeypatch):
+    """The names in it are anybody's: whether such a file exists here, and where, is not told."""
+    monkeypatch.setenv("HOME", str(folder))
+    for name in ("own", "none"):
+        facts = {"loras": [[f"~/{name}.safetensors", 1.0], [f"{folder}/{name}.safetensors", 1.0]]}
+        _, missing = styles.restored(Style.from_facts(facts))
+        assert missing == ([] if name == "own" else [f"{name}.safetensors"] * 2)
+
+
 def page_components(page):
     """The style's components by the name of their argument."""
     ids = {"base": "base", "vae": "vae", "stylize": "stylize", "loras": "loras"}
