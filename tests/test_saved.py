@@ -11,6 +11,7 @@ import pytest
 import torch
 from huggingface_hub import ModelCard, constants
 from photos import toon
+from styled import write_release
 from test_releases import v1
 
 from hellomeme import HelloMemePipeline, Reenactor, Settings
@@ -198,20 +199,65 @@ DAMAGES = {
     "name": ("../up", "is damaged"),
     "prompt": (3, "is damaged"),
     "turns": ({"yaw": 3}, "is damaged"),
+    "turns of one angle": ({"yaw": [-3, 3]}, "is damaged"),
+    "turns, none": ([], "is damaged"),
     "image_sampler": ({"scheduler": "DiffusionPipeline", "settings": {}}, "is damaged"),
     "clip_sampler": ({"scheduler": None, "settings": {}, "more": 1}, "is damaged"),
+    "clip_sampler, switched": (
+        {"scheduler": None, "settings": {}, "first_pass": "no", "key_frames": False},
+        "is damaged",
+    ),
 }
 
 
-@pytest.mark.parametrize("name", DAMAGES)
-def test_a_row_from_anybody_is_checked(saved, tmp_path, name):
-    value, sentence = DAMAGES[name]
+@pytest.mark.parametrize("case", DAMAGES)
+def test_a_row_from_anybody_is_checked(saved, tmp_path, case):
+    value, sentence = DAMAGES[case]
+    name = case.partition(" ")[0].strip(",")
     facts = json.loads((saved / FILE).read_text())
     for part in ("hm_reference", "hm_control"):
         (tmp_path / part).mkdir()
     (tmp_path / FILE).write_text(json.dumps(facts | {name: value}))
     with pytest.raises(HelloMemeError, match=sentence):
         find(str(tmp_path))
+
+
+def test_a_scheduler_of_anybody_is_made_or_refused(saved, tmp_path):
+    folder = Path(shutil.copytree(saved, tmp_path / "other"))
+    facts = json.loads((saved / FILE).read_text())
+    for name, settings in (("NoSuchScheduler", {}), ("DDIMScheduler", {"beta_schedule": "steep"})):
+        sampler = {"scheduler": name, "settings": settings}
+        (folder / FILE).write_text(json.dumps(facts | {"image_sampler": sampler}))
+        with pytest.raises(HelloMemeError, match=f"The scheduler {name} of this release cannot be made: "):
+            load(str(folder), device="cpu")
+
+
+def test_what_sees_the_reference_is_saved_too(tmp_path):
+    """By both ways to load it: a pipeline that draws with another model than the one that sees."""
+    case, own = FIXTURES / "e2e_v1_image", find("v1")
+    write_release(tmp_path)
+    row = dataclasses.replace(
+        own,
+        root=tmp_path / "nets",
+        base=Source.of(tmp_path / "official"),
+        emotion_encoder=None,
+        face_parts_encoder=None,
+        text_width=None,
+    )
+    names = ("reference_unet", "reference_vae", "reference_text_encoder")
+    for style in ({"reference_base": "official"}, {"vae": str(tmp_path / "official")}, {}):
+        options = {"base": str(case / "checkpoint"), "expression_type": "drive_coeff", "device": "cpu"}
+        pipeline = load(row, **options, **style)[0]
+        folder = tmp_path / f"saved{len(style)}{next(iter(style), '')}"
+        pipeline.save_pretrained(folder)
+        by_folder = load(str(folder), device="cpu")[0]
+        for again in (HelloMemePipeline.from_pretrained(folder), by_folder):
+            for name in ("unet", "vae", "text_encoder", *names):
+                net, expected = getattr(again, name), getattr(pipeline, name)
+                assert (net is None) == (expected is None), name
+                if net is not None:
+                    tensors = expected.state_dict()
+                    assert all(torch.equal(x, tensors[key]) for key, x in net.state_dict().items()), name
 
 
 def test_what_cannot_be_saved_or_loaded(pipeline, saved, model_folder, tmp_path, monkeypatch):
@@ -229,6 +275,15 @@ def test_what_cannot_be_saved_or_loaded(pipeline, saved, model_folder, tmp_path,
     (damaged / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"\x80pickle")
     with pytest.raises(HelloMemeError, match="is a pickle under a safetensors name"):
         HelloMemePipeline.from_pretrained(damaged)
+    pickled = Path(shutil.copytree(saved, tmp_path / "pickled"))
+    for weights in pickled.glob("*/*.safetensors"):
+        name = {"model": "pytorch_model"}.get(weights.stem, weights.stem)
+        weights.rename(weights.with_name(f"{name}.bin"))
+    opened = []
+    with monkeypatch.context() as patch, pytest.raises(HelloMemeError, match="pickled cannot be loaded: "):
+        patch.setattr(torch, "load", lambda *args, **_: opened.append(args) or {})
+        HelloMemePipeline.from_pretrained(pickled, use_safetensors=False)
+    assert opened == []
     # Without a row, as saved before there were any
     old = Path(shutil.copytree(saved, tmp_path / "old"))
     (old / FILE).unlink()

@@ -74,6 +74,20 @@ def load_base(
     }
 
 
+def load_saved_reference_parts(folder: Path, dtype: torch.dtype) -> dict:
+    """What sees the reference in the folder of a saved pipeline: `reference_unet`, `reference_vae` and
+    `reference_text_encoder`, those that are there."""
+    from transformers import CLIPTextModel
+
+    kinds = {
+        "reference_unet": lambda part: _unet(),
+        "reference_vae": lambda part: _autoencoder(read_config(part), str(folder)),
+        "reference_text_encoder": lambda part: CLIPTextModel,
+    }
+    there = {name: folder / name for name in kinds if (folder / name).is_dir()}
+    return {name: load_module(kinds[name](part), part, dtype) for name, part in there.items()}
+
+
 def fetch_base(source: str, progress: Progress | None = None) -> Path:
     """The folder of a base model, downloaded unless it is here; of a file that itself."""
     if _is_file(as_path(source)):

@@ -7,11 +7,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import HelloMemeError
-from .base_model import fetch_autoencoder, fetch_base, load_autoencoder, load_base, load_text_encoder
-from .hub import Progress
+from .base_model import (
+    fetch_autoencoder,
+    fetch_base,
+    load_autoencoder,
+    load_base,
+    load_saved_reference_parts,
+    load_text_encoder,
+)
+from .hub import Progress, as_path
 from .loras import find_lora
 from .styles import BASES, OFFICIAL, Style
 from .table import Release, Sampler
+from .weights import reason
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +41,8 @@ def load_parts(
     official: the row's own base model, a folder or hub id. adapter: which the UNets must fit.
     Which model is which follows the released code: where another model sees the reference ("x1"), its text
     encoder reads the prompt for both. Where the drawing model sees it ("x2"), the official text encoder
-    reads the prompt of the reference.
+    reads the prompt of the reference. The folder of a saved pipeline has its own for the reference, if it was
+    saved with some.
     """
 
     def base_model(source: str) -> dict:
@@ -53,6 +62,8 @@ def load_parts(
         seeing |= {"reference_unet": second["unet"], "reference_vae": second["vae"]}
     elif base != official and row.has_styles:
         seeing["reference_text_encoder"] = load_text_encoder(official, dtype, progress)
+    elif base == official:
+        seeing |= load_saved_reference_parts(as_path(official), dtype)
     if style.vae is not None:
         seeing["reference_vae"] = seeing["reference_vae"] or parts["vae"]  # another one decodes only
         parts["vae"] = _autoencoder(style.vae, official, parts["vae"], dtype, progress)
@@ -95,7 +106,17 @@ def _autoencoder(source: str, official: str, own, dtype: torch.dtype, progress: 
 
 
 def scheduler_of(sampler: Sampler, own: SchedulerMixin | None = None) -> SchedulerMixin:
-    """The scheduler that a row names, or the base model's own."""
+    """The scheduler that a row names, or the base model's own.
+
+    Raises HelloMemeError where diffusers has none of that name and with these settings: a row may come from
+    the file of a saved pipeline.
+    """
     import diffusers
 
-    return getattr(diffusers, sampler.scheduler)(**sampler.settings) if sampler.scheduler else own
+    if sampler.scheduler is None:
+        return own
+    try:
+        return getattr(diffusers, sampler.scheduler)(**sampler.settings)
+    except Exception as error:  # what settings from a file ask for can go wrong in any way
+        why = f"The scheduler {sampler.scheduler} of this release cannot be made: {reason(error)}"
+        raise HelloMemeError(why) from error

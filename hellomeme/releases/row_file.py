@@ -106,7 +106,12 @@ def _checked(name: str, value: Any, row: Release) -> Any:
     if name == "name":
         fits = re.fullmatch(r"[\w .-]{1,100}", value)  # a part of file names
     elif name == "turns":
-        return value and {angle: (float(low), float(high)) for angle, (low, high) in value.items()}
+        from ..face.rotation import ANGLES
+
+        if value is None:
+            return None
+        fits = value.keys() == set(ANGLES) and all(-180 <= low <= high <= 180 for low, high in value.values())
+        value = {angle: (float(low), float(high)) for angle, (low, high) in value.items()}
     elif name == "text_width":
         fits = value is None or (type(value) is int and value > 0)
     elif isinstance(known, str):
@@ -119,10 +124,13 @@ def _checked(name: str, value: Any, row: Release) -> Any:
 
 
 def _sampler(kind: type[Sampler], facts: dict) -> Sampler:
-    """A sampler from a file; ValueError for a class that is no scheduler's."""
+    """A sampler from a file; ValueError for a class that is no scheduler's, or a switch that is none."""
     scheduler, settings = facts["scheduler"], facts["settings"]
     if not (scheduler is None or re.fullmatch(r"\w+Scheduler", scheduler)) or not isinstance(settings, dict):
         raise ValueError(scheduler)
+    switches = [value for name, value in facts.items() if name not in ("scheduler", "settings")]
+    if not all(isinstance(value, bool) for value in switches):
+        raise ValueError("a switch")
     return kind(**facts)
 
 

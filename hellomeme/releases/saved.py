@@ -54,8 +54,8 @@ class SavedRelease:
         for path in folder.glob("*/*.safetensors"):
             check_weights(path)
         try:
-            pipeline = super().from_pretrained(str(folder), **{"use_safetensors": True, **options})
-        except (OSError, ValueError, KeyError, AttributeError, ImportError, RuntimeError) as error:
+            pipeline = super().from_pretrained(str(folder), **{**options, "use_safetensors": True})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as error:
             raise HelloMemeError(f"The pipeline in {folder} cannot be loaded: {reason(error)}") from error
         pipeline.release = row = read_row(folder)
         if row is not None:
