@@ -132,11 +132,11 @@ class State:
         return reenactor
 
     def download(self, release: str, style: Style, few_steps: str) -> None:
-        """Downloads what a style needs, on Spaces only: there it would otherwise cost GPU time."""
-        if spaces_gpu.ON_SPACES:
-            row = find(release)
-            preset = find_preset(few_steps, row)
-            fetch_style(locate(row, row.base), style, [preset.lora] if preset else [], _show_download)
+        """Downloads what a style needs, before the drawing lock is taken, so that others draw meanwhile; on
+        Spaces it would also cost GPU time."""
+        row = find(release)
+        preset = find_preset(few_steps, row)
+        fetch_style(locate(row, row.base), style, [preset.lora] if preset else [], _show_download)
 
     @functools.cached_property
     def analyzer(self) -> FaceAnalyzer:
