@@ -18,7 +18,7 @@ from .i18n import translate
 from .stop import stop
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
-FIRST_EXAMPLES = {"laugh", "mila"}  # the page opens with these
+FIRST_EXAMPLES = {"laugh", "june", "talk"}  # the page opens with these
 FIELDS = {
     field.name: field.metadata for kind in (Settings, ClipSettings) for field in dataclasses.fields(kind)
 }
@@ -58,12 +58,6 @@ def examples(folder: str, *extensions: str) -> list[str]:
     return [
         str(path) for path in sorted(paths, key=lambda path: (path.stem not in FIRST_EXAMPLES, path.name))
     ]
-
-
-def example_row(paths: list[str], component: gr.components.Component, label: str) -> None:
-    """The examples, to be clicked into a component; nothing if there are none."""
-    if paths:
-        gr.Examples([[path] for path in paths], component, label=translate(label), **PRIVATE)
 
 
 # Inputs for settings, by the name of the field
@@ -133,9 +127,9 @@ def run_and_stop(label: str, prefix: str = "", **stop_options) -> gr.Button:
     return run
 
 
-def summary_line(elem_id: str) -> gr.Markdown:
-    """The place for the line below a result."""
-    return gr.Markdown(elem_id=elem_id, elem_classes="about", show_label=False)
+def summary_line(elem_id: str, text: str | None = None) -> gr.Markdown:
+    """The place for the line below a result. text: what it opens with."""
+    return gr.Markdown(text, elem_id=elem_id, elem_classes="about", show_label=False)
 
 
 def summary(result: Result, seconds: float) -> str:

@@ -22,7 +22,6 @@ from .components import (
     FACES,
     MODEL,
     PRIVATE,
-    example_row,
     examples,
     picture_input,
     run_and_stop,
@@ -37,6 +36,7 @@ from .face_picker import face_input
 from .gradio_patches import skip_validation
 from .i18n import translate
 from .shared_settings import SharedSettings
+from .thumbnails import thumbnail_row
 
 PREVIEW_STEPS = 2
 OPEN_GROUPS = ("mouth",)  # groups whose sliders are shown at first
@@ -265,7 +265,7 @@ def _buttons() -> Buttons:
         driver = picture_input(
             "Face to start from", "Show a face: drop a file, paste or click", "expression-driver", height=220
         )
-        example_row(examples("drivers"), driver, "Faces to try")
+        thumbnail_row(examples("drivers"), driver, "Faces to try")
     return Buttons(presets, own, reset, driver)
 
 

@@ -8,8 +8,9 @@ from PIL import Image
 from hellomeme.errors import HelloMemeError
 
 from . import state
-from .components import FACES, PRIVATE, example_row, number, picture_input
+from .components import FACES, PRIVATE, number, picture_input
 from .i18n import translate
+from .thumbnails import thumbnail_row
 
 MAX_SIDE = 900  # px: longer side of the copy with boxes
 
@@ -20,18 +21,17 @@ def face_input(
     hint: str,
     examples: list[str],
     examples_label: str,
-    first: int = 0,
     height: int = 340,
     tab: str = "",
 ) -> tuple[gr.Image, gr.Number]:
     """A picture input with its examples, and the number of the face in it.
 
-    role: "reference" or "driver". first: index of the example it opens with. tab: prefix of the element ids.
+    It opens with the first of the examples. role: "reference" or "driver". tab: prefix of the element ids.
     """
-    example = examples[first] if examples else None
+    example = examples[0] if examples else None
     picture = picture_input(label, hint, f"{tab}{role}", example, height)
     face = face_picker(picture, role, tab)
-    example_row(examples, picture, examples_label)
+    thumbnail_row(examples, picture, examples_label)
     return picture, face
 
 

@@ -29,6 +29,7 @@ from .components import (
 from .events import DRAWING, event, inputs_of
 from .i18n import translate
 from .image_tab import ImageTab
+from .opening import caption, shipped_grid
 from .shared_settings import SharedSettings
 
 if TYPE_CHECKING:
@@ -99,8 +100,8 @@ def _row(
             (key, with_metadata(result.picture, result.stamp))
             for key, result in zip(keys, results, strict=True)
         )
-    captions = (f"{reference.stem} · {driver.stem}" for driver in drivers)
-    return [(_cells[key], caption) for key, caption in zip(keys, captions, strict=True)]
+    captions = (caption(str(reference), str(driver)) for driver in drivers)
+    return [(_cells[key], text) for key, text in zip(keys, captions, strict=True)]
 
 
 def _example_paths(folder: str, names: list[str]) -> list[Path]:
@@ -136,6 +137,7 @@ def build(shared: SharedSettings, image: ImageTab, tabs: gr.Tabs) -> None:
             line = summary_line("gallery-about")
         with gr.Column(scale=3, min_width=300):
             grid = gr.Gallery(
+                shipped_grid(examples("references"), examples("drivers")),
                 label=translate("Characters by faces"),
                 columns=max(len(names["drivers"]), 1),
                 object_fit="contain",
@@ -172,8 +174,8 @@ def _example_clips() -> None:
 def _open_cells(grid: gr.Gallery, image: ImageTab, tabs: gr.Tabs) -> None:
     def open_cell(cells, at: gr.SelectData):
         """The cell's two pictures, its result and its settings, for the Image tab."""
-        path, caption = cells[at.index]
-        reference, _, driver = caption.partition(" · ")
+        path, text = cells[at.index]
+        reference, _, driver = text.partition(" · ")
         stamp = metadata.read(path)
         values = vars(stamp.settings) if stamp else {}
         return [
@@ -181,7 +183,7 @@ def _open_cells(grid: gr.Gallery, image: ImageTab, tabs: gr.Tabs) -> None:
             str(_example_paths("references", [reference])[0]),
             str(_example_paths("drivers", [driver])[0]),
             path,
-            f"{reference} · {driver}",
+            text,
             *[None] * len(image.details),
             *(values.get(name, gr.skip()) for name in image.settings),
         ]

@@ -29,6 +29,7 @@ from .components import (
 from .events import DRAWING, event, inputs_of
 from .face_picker import face_input
 from .i18n import translate
+from .opening import caption, shipped
 from .shared_settings import SharedSettings
 
 
@@ -170,7 +171,9 @@ def build(shared: SharedSettings) -> ImageTab:
                 "Portraits to try",
             )
         with gr.Column(min_width=280):
+            first = shipped(*(paths[0] if paths else None for paths in (references, drivers)))
             result = gr.Image(
+                first,
                 label=translate("Result"),
                 format="png",
                 interactive=False,
@@ -180,7 +183,7 @@ def build(shared: SharedSettings) -> ImageTab:
                 buttons=["download", "fullscreen"],
                 alt_text="The reference with the driver's expression",
             )
-            line = summary_line("about")
+            line = summary_line("about", caption(references[0], drivers[0]) if first else None)
             run = run_and_stop("Bring it to life", api_name="stop", api_visibility="public")
             own = gr.Button(
                 translate("Restyle the reference"),

@@ -6,6 +6,7 @@ import gradio as gr
 
 from . import expression_tab, gallery_tab, image_tab, restore, shared_settings, video_tab
 from .components import PRIVATE
+from .gradio_assets import lighten
 from .gradio_patches import Blocks
 from .i18n import translate
 from .stop import stop_on_leave
@@ -34,4 +35,5 @@ def build() -> gr.Blocks:
         restore.connect(file, clip_settings | image.settings | sliders | shared.components)
         page.unload(stop_on_leave)
         page.load(None, js=script(), **PRIVATE)
+    lighten(page)
     return page.queue(max_size=QUEUE_SIZE)

@@ -19,7 +19,6 @@ from .components import (
     MODEL,
     checkbox,
     dropdown,
-    example_row,
     examples,
     number,
     optional_number,
@@ -34,8 +33,10 @@ from .face_picker import face_input
 from .gradio_patches import upload_folder
 from .i18n import translate
 from .imports import import_networks
+from .opening import shipped
 from .runs import stop_check
 from .shared_settings import SharedSettings
+from .thumbnails import thumbnail_row
 
 # Settings that change the length of a clip, or how long it takes
 ESTIMATED = ("guidance", "steps", "frames", "start", "rate", "motion", "overlap", "fast")
@@ -151,22 +152,23 @@ class MotionFiles:
 
 def build(shared: SharedSettings) -> Components:
     """The tab's components and events. Returns the settings by name."""
+    references, clips = examples("references"), examples("clips", "mp4", "webm")
     with gr.Row(equal_height=False):
         with gr.Column(min_width=280):
-            driver, motion_files = _driver()
+            driver, motion_files = _driver(clips)
         with gr.Column(min_width=280):
             reference, reference_face = face_input(
                 "reference",
                 "Reference · what moves",
                 "Choose a portrait: drop a file, paste or click",
-                examples("references"),
+                references,
                 "Portraits to try",
-                first=-1,
                 height=300,
                 tab="video-",
             )
         with gr.Column(min_width=280):
             result = gr.Video(
+                shipped(*(paths[0] if paths else None for paths in (references, clips))),
                 label=translate("Result"),
                 interactive=False,
                 height=300,
@@ -214,8 +216,7 @@ def build(shared: SharedSettings) -> Components:
     return settings
 
 
-def _driver() -> tuple[gr.Video, MotionFiles]:
-    clips = examples("clips", "mp4", "webm")
+def _driver(clips: list[str]) -> tuple[gr.Video, MotionFiles]:
     driver = gr.Video(
         clips[0] if clips else None,
         label=translate("Driver clip · the face to follow"),
@@ -224,7 +225,7 @@ def _driver() -> tuple[gr.Video, MotionFiles]:
         elem_id="video-driver",
         buttons=[],
     )
-    example_row(clips, driver, "Clips to try")
+    thumbnail_row(clips, driver, "Clips to try")
     with gr.Accordion(translate("Motion files"), open=False):
         chosen = gr.File(
             label=translate("Drive by a motion file instead"),

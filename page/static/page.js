@@ -1,10 +1,12 @@
 // Runs once when the page has loaded. Adds what Gradio 6.31 leaves out, and what `js` of events calls.
 () => {
-  // Gradio's example pictures have no name for a screen reader: they get that of their file.
-  const unnamed = "button.gallery-item:not([aria-label]) :is(img, video)";
-  const fileName = media => decodeURIComponent(media.src).replace(/^.*\/|\.\w+$/g, "");
-  const nameExamples = () => document.querySelectorAll(unnamed).forEach(media =>
-    media.closest("button").setAttribute("aria-label", fileName(media)));
+  // Gradio's example pictures have no name for a screen reader: they get that of their file, which is part of
+  // the address of a thumbnail.
+  const unnamed = "button.gallery-item:not([aria-label]) img";
+  const nameExamples = () => document.querySelectorAll(unnamed).forEach(picture => {
+    const name = picture.src.match(/^data:[^,]*;name=([^;,]*)/)?.[1];
+    if (name) picture.closest("button").setAttribute("aria-label", decodeURIComponent(name));
+  });
   new MutationObserver(nameExamples).observe(document.body, {childList: true, subtree: true});
   nameExamples();
 

@@ -1,0 +1,37 @@
+"""The results that the page opens with, drawn before by the demo model: see `examples.results`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hellomeme.releases.styles import Style
+
+from . import components, state
+
+MODEL = "demo"  # which drew the shipped results
+
+
+def shipped(reference: str | None, driver: str | None) -> str | None:
+    """The picture or clip of these example files; None where there is none, or where the page does not open
+    with the model that drew it."""
+    if not (reference and driver) or (state.STATE.release, state.STATE.style) != (MODEL, Style()):
+        return None
+    name = f"{Path(reference).stem}-{Path(driver).stem}"
+    paths = ((components.EXAMPLES / "results" / f"{name}{end}") for end in (".webp", ".mp4"))
+    return next((str(path) for path in paths if path.is_file()), None)
+
+
+def shipped_grid(references: list[str], drivers: list[str]) -> list[tuple[str, str]]:
+    """The pictures of every reference with every driver, row by row, and their captions; none if one of them
+    is not there."""
+    cells = [
+        (shipped(reference, driver), caption(reference, driver))
+        for reference in references
+        for driver in drivers
+    ]
+    return cells if all(path for path, _ in cells) else []
+
+
+def caption(reference: str, driver: str) -> str:
+    """What a result of two example files is called."""
+    return f"{Path(reference).stem} · {Path(driver).stem}"
