@@ -1,5 +1,5 @@
-"""Everything that replaces a part of Gradio or uses names that Gradio does not document, except what makes the
-first load small: see `gradio_assets`.
+"""Everything that replaces a part of Gradio or uses names that Gradio does not document. What makes the first
+load small is in `gradio_assets`.
 
 All of it is written for the Gradio version below. Before that version is raised, check each item here.
 """

@@ -45,7 +45,7 @@ def thumbnail(path: str) -> str:
             picture = opened.convert("RGB")
     picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     file = io.BytesIO()
-    picture.save(file, "webp", quality=QUALITY, method=6)
+    picture.save(file, "webp", quality=QUALITY)
     return (
         f"data:image/webp;name={quote(Path(path).stem)};base64,{base64.b64encode(file.getvalue()).decode()}"
     )
