@@ -53,6 +53,8 @@ def test_results_are_there_before_a_click(visit, shipped_url, scheme):
     page.wait_for_function("film => !film.paused && film.currentTime > 0.1", arg=film)
     open_tab(page, "Gallery")
     page.wait_for_function("document.querySelectorAll('#grid img').length == 64")
+    height = "grid => grid.clientHeight == grid.scrollHeight"
+    assert page.locator("#grid .grid-wrap").evaluate(height), "the grid is cut off"
     page.locator("#grid img").nth(9).click()
     page.wait_for_selector("#about >> text=iris · asleep")
 
