@@ -5,6 +5,7 @@ CHINESE = {
     "Image": "图片",
     "Video": "视频",
     "Expression": "表情",
+    "Live": "实时",
     "Gallery": "画廊",
     # shared settings
     "Model and more settings": "模型与更多设置",
@@ -126,6 +127,16 @@ CHINESE = {
     "Draw it finely": "精细绘制",
     "Live preview": "实时预览",
     "Draws a rough picture whenever a slider is released.": "每次松开滑块就画一张草图。",
+    # live
+    "Camera · the face to follow": "摄像头 · 要模仿的脸",
+    "This is my neutral face": "这是我的中性表情",
+    "Follow my face as it is": "直接跟随我的表情",
+    "● Record": "● 录制",
+    "■ Stop and save": "■ 停止并保存",
+    "Recording": "录制的视频",
+    "No face is seen: look into the camera, in good light.": "没有看到脸：请在光线好的地方看向摄像头。",
+    "Somebody else's picture is being drawn: Live goes on after it.": "正在绘制其他人的图片：完成后实时画面会继续。",
+    "The recording has reached five minutes: stop it to save it.": "录制已达五分钟：请停止以保存。",
     # gallery
     "Clips, each with four characters that follow it.": "每段视频配四个随之而动的角色。",
     "Every character with every face. Click a picture to open it in the Image tab with its settings.": "每个角色配每种表情。点击图片即可连同设置在“图片”页中打开。",

@@ -7,6 +7,7 @@ All of it is written for the Gradio version below. Before that version is raised
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import gradio as gr
@@ -61,6 +62,19 @@ def skip_validation(component: gr.components.Component) -> gr.components.Compone
     return component
 
 
+def camera_input(camera: gr.Image, read: Callable) -> gr.Image:
+    """Makes the value of a streaming image what `read` returns for Gradio's data of a frame."""
+    camera.preprocess = read
+    return camera
+
+
+def shown_by(result: gr.Image, write: Callable) -> gr.Image:
+    """Makes an image show what `write` returns for a value, where Gradio 6.31 would write a file for each and
+    the browser ask for it."""
+    result.postprocess = write
+    return result
+
+
 # Hooks of Gradio 6.31 that are not documented: `preprocess_data`, `call_function` and `postprocess_data` of
 # Blocks, the queue's lists, and the local context of an event.
 
@@ -97,6 +111,15 @@ class Blocks(gr.Blocks):
         """The ids of a visitor's events that have left the queue and have not ended."""
         events = [event for job in self._queue.active_jobs if job is not None for event in job]
         return {event._id for event in events if _is_of(event, session, concurrency_id)}
+
+    def end_streams(self, session: str) -> None:
+        """Ends the streams of a visitor who has left. Gradio 6.31 would wait for the next frame until the
+        time limit of the stream, and nobody else could have its place."""
+        for job in self._queue.active_jobs:
+            for event in job or ():
+                if event.session_hash == session and event.streaming:
+                    event.alive, event.closed = False, True
+                    event.signal.set()
 
     def clear_queue(self, session: str, concurrency_id: str) -> None:
         """Ends the events of a visitor that still wait in the queue, with no result and a note.

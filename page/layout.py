@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from . import expression_tab, gallery_tab, image_tab, restore, shared_settings, video_tab
+from . import expression_tab, gallery_tab, image_tab, live_tab, restore, shared_settings, video_tab
 from .components import PRIVATE
 from .gradio_assets import lighten
 from .gradio_patches import Blocks
@@ -12,7 +12,7 @@ from .i18n import translate
 from .stop import stop_on_leave
 from .theme import header, script
 
-TABS = ("image", "video", "expression", "gallery")
+TABS = ("image", "video", "expression", "live", "gallery")
 FILES_KEPT = 3600  # s
 QUEUE_SIZE = 20
 
@@ -30,6 +30,8 @@ def build() -> gr.Blocks:
             clip_settings = video_tab.build(shared)
         with tab["expression"]:
             sliders = expression_tab.build(shared)
+        with tab["live"]:
+            live_tab.build(shared)
         with tab["gallery"]:
             gallery_tab.build(shared, image, tabs)
         restore.connect(file, clip_settings | image.settings | sliders | shared.components)

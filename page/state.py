@@ -24,6 +24,7 @@ from hellomeme.releases.styles import Style
 
 from . import spaces_gpu
 from .imports import import_networks
+from .live_session import LiveSessions
 from .runs import Runs, stop_check_here
 
 if TYPE_CHECKING:
@@ -55,9 +56,11 @@ class State:
         self.face_models, self.upscaler = face_models, upscaler
         self.expression_type = expression_type
         self.reenactors: dict[tuple[str, str], Reenactor] = {}
+        self.cpu_reenactors: dict[str, Reenactor] = {}  # for cameras, on Spaces
         self.portraits: OrderedDict[tuple, Portrait] = OrderedDict()
         self.references: OrderedDict[tuple, ReferencePortrait] = OrderedDict()
         self.runs = Runs()
+        self.live = LiveSessions()
         self.pace: dict[str, float] = {}  # release -> s for one prediction of one frame, as measured
         self.drawing_lock = threading.RLock()
         this = weakref.ref(self)
@@ -130,6 +133,21 @@ class State:
                 reenactor.upscaler.to(device)
         reenactor.set_style(style, _show_download)
         return reenactor
+
+    def live_reenactor(self, release: str, style: Style = Style()) -> Reenactor:
+        """The reenactor that draws for a camera, in this process: on Spaces a copy on the CPU. To be called
+        with the drawing lock."""
+        if not spaces_gpu.ON_SPACES:
+            return self.gpu_reenactor(release, style=style)
+        if release not in self.cpu_reenactors:
+            import_networks()
+            import torch
+
+            from hellomeme.reenactor import Reenactor
+
+            options = {"device": "cpu", "dtype": torch.float32, "analyzer": self.analyzer}
+            self.cpu_reenactors[release] = Reenactor.from_release(release, **options)
+        return self.cpu_reenactors[release]
 
     def download(self, release: str, style: Style, few_steps: str) -> None:
         """Downloads what a style needs, before the drawing lock is taken, so that others draw meanwhile; on

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import gradio as gr
 
 from . import state
@@ -17,6 +19,8 @@ async def stop(request: gr.Request):
     page.clear_queue(session, "model")
 
 
-def stop_on_leave(request: gr.Request):
-    """Ends the run of a visitor who closes the page."""
+async def stop_on_leave(request: gr.Request):
+    """Ends the run of a visitor who closes the page, and forgets the camera."""
     state.STATE.runs.stop(request.session_hash)
+    current_page().end_streams(request.session_hash)
+    await asyncio.to_thread(state.STATE.live.end, request.session_hash)

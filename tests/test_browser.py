@@ -23,7 +23,13 @@ from page import state as states
 pytestmark = needs_chromium
 PHONE = {"width": 390, "height": 844}
 # Tab -> a part of it
-TABS = {"Image": "#run", "Video": "#video-run", "Expression": "#expression-run", "Gallery": "#gallery-run"}
+TABS = {
+    "Image": "#run",
+    "Video": "#video-run",
+    "Expression": "#expression-run",
+    "Live": "#live-record",
+    "Gallery": "#gallery-run",
+}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -280,7 +286,7 @@ def test_a_cell_of_the_grid_opens_in_the_image_tab(visit, url):
 def test_chinese(visit, url):
     page = visit(url, locale="zh-CN")
     assert page.locator("#run").inner_text() == "让它活起来"
-    assert page.get_by_role("tab").all_inner_texts() == ["图片", "视频", "表情", "画廊"]
+    assert page.get_by_role("tab").all_inner_texts() == ["图片", "视频", "表情", "实时", "画廊"]
 
 
 @pytest.mark.skipif(not DEMO.is_dir(), reason="the demo model is not in assets/demo")

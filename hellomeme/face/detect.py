@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures.thread  # noqa: F401  (its exit hook must be registered before ours, see _close_all)
+import itertools
 import os
 import threading
 import weakref
@@ -166,6 +167,31 @@ class FaceAnalyzer:
                 f"choose a number from 0 (the largest) to {len(faces) - 1}."
             )
         return faces[index or 0]
+
+    def follow(self, frame: np.ndarray, last: Face | None = None) -> Face | None:
+        """The face in the next frame (H, W, 3) uint8 RGB of a camera, with as little work as possible; None
+        if there is none.
+
+        last: where it was before, around which it is detected once; None, or a face that is not there any
+        more, for the largest face. Small faces are not searched for.
+        """
+        check_frame(frame)
+        if last is not None and (face := self._near(frame, last)) is not None:
+            return face
+        for windows in itertools.islice(search_windows(*frame.shape[:2]), 2):  # the whole frame
+            seen = [
+                face for window in windows for face in self._detect(frame, window, min(window.side, 1024))
+            ]
+            if seen:
+                return self._near(frame, max(seen, key=lambda face: face.extent))
+        return None
+
+    def _near(self, frame: np.ndarray, face: Face) -> Face | None:
+        """The same face, detected in the centre of its own crop."""
+        window = Window.around(face.centre, CROP_SCALE * face.extent)
+        again = self._detect(frame, window, CROP_SIZE)
+        best = max(again, key=lambda found: iou(found.box, face.box), default=None)
+        return best if best is not None and iou(best.box, face.box) > SAME_FACE_IOU else None
 
     def _search(self, frame: np.ndarray, thorough: bool) -> list[Face]:
         """First detections, in which a face may occur twice.

@@ -110,6 +110,10 @@ class ReleasedFaceAnalyzer(FaceAnalyzer):
         largest = sorted(found, key=lambda points: -np.ptp(points, axis=0).max())[: self.max_faces]
         return [self._face(frame, points) for points in largest]
 
+    def follow(self, frame: np.ndarray, last: Face | None = None) -> Face | None:
+        """As `FaceAnalyzer.follow`, of the faces of the whole frame."""
+        return max(self.faces(frame), key=lambda face: iou(face.box, last.box) if last else 0.0, default=None)
+
     def _boxes(self, frame: np.ndarray, window: Window) -> np.ndarray:
         """(N, 4) px: boxes of the faces in a window, most certain first."""
         height, width = self._session(DETECTOR).get_inputs()[0].shape[2:]

@@ -16,6 +16,8 @@ MIN_CUTOFF = 0.5  # Hz: cutoff at speed 0 and strength 1; at strength s it is MI
 # radians; half sides of the pose square; logarithm of the scale; standard deviations of a code.
 BETA = {"blendshapes": 6.0, "rotation": 10.0, "origin": 6.0, "scale": 10.0, "codes": 2.0}
 COLUMNS = 128  # of a code that are filtered at once
+SPEED_CUTOFF = 1.0  # Hz: of the speed that `LiveSmoother` measures, as in the paper
+LONGEST_GAP = 1.0  # s: after a longer one `LiveSmoother` begins anew
 SPEED_WINDOW = 0.04  # s: standard deviation of the Gaussian, and half width of the maximum, of a speed
 
 
@@ -110,3 +112,53 @@ def _low_pass(values: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     for t in range(1, len(values)):
         result[t] = result[t - 1] + alpha[t] * (values[t] - result[t - 1])
     return result
+
+
+class LiveSmoother:
+    """The One-Euro filter of Casiez et al. (2012) for motions of one frame each, as they come.
+
+    It lags a little where a face moves slowly, and hardly where it moves fast. Blendshapes and rotation are
+    filtered; codes are not.
+    """
+
+    def __init__(self, strength: float):
+        """strength: 0 (unchanged) to 1, as for `smoothed`."""
+        self.strength = strength
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was before."""
+        self._time: float | None = None
+
+    def __call__(self, motion: Motion, seconds: float) -> Motion:
+        """motion: one frame. seconds: when it was, on any clock."""
+        passed = None if self._time is None else seconds - self._time
+        if self.strength == 0 or passed is None or not 0 < passed < LONGEST_GAP:
+            self._velocity = {"blendshapes": 0.0, "rotation": 0.0}
+            result = motion
+        else:
+            last = Rotation.from_matrix(self._last.rotation)
+            turn = (last.inv() * Rotation.from_matrix(motion.rotation)).as_rotvec()
+            change = motion.blendshapes - self._last.blendshapes
+            result = replace(
+                motion,
+                blendshapes=self._last.blendshapes + self._share("blendshapes", change, passed) * change,
+                rotation=(
+                    last * Rotation.from_rotvec(self._share("rotation", turn, passed) * turn)
+                ).as_matrix(),
+            )
+        self._time, self._last = seconds, result
+        return result
+
+    def _share(self, name: str, change: np.ndarray, passed: float) -> np.ndarray:
+        """How much of a change since the last result is taken over, 0 to 1, as an array like it."""
+        share = _factor(SPEED_CUTOFF, passed)
+        self._velocity[name] += share * (change / passed - self._velocity[name])
+        cutoff = MIN_CUTOFF / self.strength + BETA[name] * np.abs(self._velocity[name])
+        return _factor(cutoff, passed).astype(change.dtype)
+
+
+def _factor(cutoff: float | np.ndarray, passed: float) -> np.ndarray:
+    """The factor of a low-pass filter with a cutoff in Hz, for `passed` seconds."""
+    omega = 2 * np.pi * np.asarray(cutoff) * passed
+    return omega / (1 + omega)
