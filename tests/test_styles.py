@@ -300,3 +300,9 @@ def test_presets_come_from_the_hub(row, folder, monkeypatch, tmp_path):
         pipeline = load(row, "dreamshaper_8", "cpu", loras=["ghibli_anime_v1:0.7"], vae="dreamshaper_8")[0]
     assert equal(weights(pipeline.vae), load_file(CASE / "checkpoint" / VAE))
     assert len(adapters(pipeline.unet)) == 1 and not any("Drawing" in path for path in asked)
+
+
+@pytest.mark.parametrize("wrong", [{"loras": ["none.safetensors"]}, {"base": "none"}, {"vae": "./none"}])
+def test_a_wrong_path_is_noticed_before_the_hub_is_asked(wrong):
+    with pytest.raises(HelloMemeError, match="^There is no (folder or )?file [./]*none"):
+        load("v2", **wrong)  # of which nothing is on this computer

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from ..errors import HelloMemeError
 from ..io import metadata
+from ..releases.hub import check_exists
 from ..releases.networks import CHOICES
 from ..releases.styles import BASES, LORAS, OFFICIAL, Style
 from ..settings import NO_UPSCALER, OFF, Settings
@@ -177,6 +178,8 @@ def load(options: argparse.Namespace, standard_error: TextIO, device: str | None
     from ..reenactor import Reenactor
 
     style = style_from(options)
+    if options.upscaler is not None:
+        check_exists(options.upscaler)  # before a model is loaded
     progress = download_bars(standard_error)
     reenactor = Reenactor.from_release(
         options.release,

@@ -39,7 +39,9 @@ def fetch(options: argparse.Namespace, standard_error: TextIO) -> None:
     from ..releases.styles import Style
 
     row = find(options.release)
-    base = Style(options.base).base_source
+    style = Style(options.base)
+    style.check()
+    base = style.base_source
     parts = needed(row, options.expression_type, base, not options.no_clips)
     parts += [Needed(REPOSITORY, FILES)] if options.face_models == "release" else []
     if is_offline_mode():

@@ -7,9 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import HelloMemeError
-from .hub import BASE_FILES, CONFIG_FILES, HALF_BASE_FILES, NETWORK_FILES, WEIGHTS, Progress, as_path, fetch
+from .hub import (
+    BASE_FILES,
+    CONFIG_FILES,
+    HALF_BASE_FILES,
+    NETWORK_FILES,
+    PICKLES,
+    WEIGHTS,
+    Progress,
+    as_path,
+    fetch,
+)
 from .styles import BASES
-from .weights import PICKLES, check_values, check_weights, load_module, load_scheduler, read_config, reason
+from .weights import check_values, check_weights, load_module, load_scheduler, read_config, reason
 
 if TYPE_CHECKING:
     import torch

@@ -34,6 +34,8 @@ HALF_BASE_FILES = CONFIG_FILES + tuple(f"{part}/{name}" for part in PARTS for na
 NETWORK_FILES = ("config.json", *WEIGHTS)
 # Not ./a, ../a or a/b.safetensors: those are paths
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(?<!\.safetensors)")
+PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+NOT_FOUND = "There is no folder or file {}: check the path, or give the id of a repository."
 DEMO_REMARK = "the bundled demo model needs no network"
 ADVICE = f"give a local folder, or choose another model ({DEMO_REMARK})"
 # Errors of the disk, not of the hub
@@ -64,13 +66,21 @@ def fetch(source: str, files: tuple[str, ...] = NETWORK_FILES, progress: Progres
     if os.path.isdir(as_path(source)):
         return as_path(source)
     if not HUB_ID.fullmatch(source):
-        raise HelloMemeError(
-            f"There is no folder or file {source}: check the path, or give the id of a repository."
-        )
+        raise HelloMemeError(NOT_FOUND.format(source))
     if (folder := _cached_folder(source, files)) is not None:
         return folder
     with explained(source):
         return _download(source, files, progress)
+
+
+def check_exists(source: str | Path) -> None:
+    """Refuse a name that is nothing on this computer and cannot be in the hub, before anything is fetched."""
+    in_hub = HUB_ID.fullmatch(str(source)) or re.fullmatch(f"{HUB_ID.pattern}/.+", str(source))
+    if not in_hub and not os.path.exists(as_path(source)):
+        is_file = as_path(source).suffix.lower() in (".safetensors", *PICKLES)
+        raise HelloMemeError(
+            f"There is no file {source}: check the path." if is_file else NOT_FOUND.format(source)
+        )
 
 
 def as_path(source: str | Path) -> Path:

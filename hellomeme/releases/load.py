@@ -164,6 +164,7 @@ def load(
 
     row = name if isinstance(name, Release) else find(name)
     style = Style(base, vae, tuple(loras), reference_base)
+    style.check()
     device = choose_device(device)
     dtype = dtype or choose_dtype(device)
     chosen = chosen_controls(row, expression_types(row, expression_type))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import HelloMemeError
-from .hub import HUB_ID, as_path
+from .hub import HUB_ID, as_path, check_exists
 
 BASES = {
     name: f"songkey/{name}"
@@ -134,6 +134,13 @@ class Style:
         if len(self.loras) > MAX_NAMES:
             raise HelloMemeError(f"There are {len(self.loras)} LoRA: choose {MAX_NAMES} at most.")
         object.__setattr__(self, "loras", tuple(map(Lora.of, self.loras)))
+
+    def check(self) -> None:
+        """Refuse sources that are neither presets nor on this computer, and that the hub cannot have."""
+        presets = {OFFICIAL, None, *BASES, *LORAS}
+        for source in (self.base, self.vae, self.reference_base, *(lora.source for lora in self.loras)):
+            if source not in presets:
+                check_exists(source)
 
     @property
     def base_source(self) -> str | None:

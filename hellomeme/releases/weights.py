@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import HelloMemeError
-from .hub import HALF_WEIGHTS, WEIGHTS, download_again
+from .hub import HALF_WEIGHTS, PICKLES, WEIGHTS, download_again
 
 if TYPE_CHECKING:
     import torch
     from diffusers import SchedulerMixin
 
-PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 MAX_CONFIG_VALUE = 1 << 16  # for any number in a config.json; the largest real one is vocab_size, 49,408
 
 
