@@ -4,8 +4,10 @@ import dataclasses
 import shutil
 from pathlib import Path
 
+import photos
 import torch
 from huggingface_hub import constants
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from hellomeme.models.control import HMControlNet, HMControlNet2
@@ -15,6 +17,14 @@ from hellomeme.releases.table import Source, coefficients
 CASE = Path(__file__).parent / "fixtures" / "e2e_v1_image"
 UNET = "unet/diffusion_pytorch_model.safetensors"
 TEXT = "text_encoder/model.safetensors"
+
+
+def write_inputs(folder):
+    """Two pictures with a face, reference.png and face.png, and a LoRA, own.safetensors."""
+    for name, seed in (("reference", 3), ("face", 5)):
+        Image.fromarray(photos.toon(seed)).save(folder / f"{name}.png")
+    write_lora(folder / "own.safetensors", 1)
+    return folder
 
 
 def write_release(folder):

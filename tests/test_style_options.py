@@ -3,11 +3,10 @@
 import argparse
 
 import numpy as np
-import photos
 import pytest
 from hub import serve
 from PIL import Image
-from styled import CASE, use_hub, write_lora, write_release
+from styled import CASE, use_hub, write_inputs, write_lora, write_release
 
 from hellomeme.cli import common, main
 from hellomeme.io import metadata
@@ -18,11 +17,7 @@ from hellomeme.releases.styles import Style
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("release")
-    for name, seed in (("reference", 3), ("face", 5)):
-        Image.fromarray(photos.toon(seed)).save(folder / f"{name}.png")
-    write_lora(folder / "own.safetensors", 1)
-    return folder
+    return write_inputs(tmp_path_factory.mktemp("release"))
 
 
 @pytest.fixture(scope="module")

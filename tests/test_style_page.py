@@ -2,11 +2,10 @@
 
 import gradio as gr
 import numpy as np
-import photos
 import pytest
 from hub import serve
 from PIL import Image
-from styled import CASE, use_hub, write_lora, write_release
+from styled import CASE, use_hub, write_inputs, write_lora, write_release
 
 import app
 from hellomeme.errors import HelloMemeError
@@ -20,11 +19,7 @@ from page import components, image_tab, shared_settings, state as states, styles
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("release")
-    for name, seed in (("reference", 3), ("face", 5)):
-        Image.fromarray(photos.toon(seed)).save(folder / f"{name}.png")
-    write_lora(folder / "own.safetensors", 1)
-    return folder
+    return write_inputs(tmp_path_factory.mktemp("release"))
 
 
 @pytest.fixture(scope="module")
