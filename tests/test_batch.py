@@ -389,7 +389,12 @@ def launch(model_folder, pictures, tmp_path):
             "2",
             "-m",
         ]
-        environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+        environment = {
+            **os.environ,
+            "ACCELERATE_USE_CPU": "true",
+            "OMP_NUM_THREADS": "1",
+            "PYTHONUNBUFFERED": "1",  # each write is seen at once, so lines written in two parts would mix
+        }
         done = subprocess.run(
             [*launcher, "hellomeme", "batch", str(path), str(tmp_path / "out"), *quick],
             cwd=ROOT,

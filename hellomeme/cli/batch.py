@@ -97,7 +97,8 @@ def _run(
         for job, problem in _draw(missing, options, standard_error):
             if problem is None:
                 outcome.made += 1
-                print(job.output, flush=True)
+                # In one write: processes that share an unbuffered output would mix paths and line ends.
+                print(f"{job.output}\n", end="", flush=True)
             else:
                 outcome.errors[job.row] = problem
     except HelloMemeError as error:
