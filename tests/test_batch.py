@@ -9,7 +9,7 @@ from pathlib import Path
 import photos
 import pytest
 
-from hellomeme.cli import batch, common, jobs, main, processes
+from hellomeme.cli import batch, common, jobs, main, processes, table as table_file
 from hellomeme.cli.jobs import Job, draw, is_done, made_from, read_table
 from hellomeme.errors import HelloMemeError
 from hellomeme.face.edit import Edit, Turn
@@ -95,6 +95,66 @@ def test_tables_as_spreadsheets_write_them(table, text):
     )
 
 
+SEEDS = [7, 8]  # of the tables below
+STEPS = [2, None]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "reference,driver,seed,steps,,\r\ntoon.png,me.jpg,7,2,,\r\ntoon.png,me.jpg,8,,,\r\n",
+        "reference,,driver,seed,steps\ntoon.png,,me.jpg,7,2\ntoon.png,,me.jpg,8\n",
+        ",reference,driver,seed,steps\n0,toon.png,me.jpg,7.0,2.0\n5,toon.png,me.jpg,8.0,\n",
+        "Unnamed: 0,reference,driver,seed,steps\n0,toon.png,me.jpg,7,2.000000\n1,toon.png,me.jpg,8,\n",
+        "sep=;\r\nreference;driver;seed;steps\r\ntoon.png;me.jpg;7;2\r\ntoon.png;me.jpg;8;\r\n",
+        '\ufeff"sep=|"\nreference|driver|seed|steps\ntoon.png|me.jpg|7,0|2,0\ntoon.png|me.jpg|8,00|\n',
+        "reference\tdriver\tseed\tsteps\r\ntoon.png\tme.jpg\t7\t2\r\ntoon.png\tme.jpg\t8\t\r\n".encode(
+            "utf-16"
+        ),
+        '"reference", "driver", "seed", "steps"\r"toon.png", "me.jpg", "7", "2"\r"toon.png", "me.jpg", "8"\r',
+        'reference;driver;seed;steps\ntoon.png;me.jpg;7;2\n;;;\n"";"";"";\n\u00a0; ;;\ntoon.png;me.jpg;8;\n',
+        ",,,\n\nreference,driver,seed,steps\ntoon.png,me.jpg,7,2\ntoon.png,me.jpg,8,\n",
+    ],
+    ids=[
+        "empty columns at the end",
+        "an empty column amid others",
+        "the index and floats of pandas",
+        "pandas' own file read and written again",
+        "a first line for Excel",
+        "byte order mark and first line",
+        "Unicode text of Excel",
+        "spaces before quotes, line ends of old Macs",
+        "blank rows of merged cells",
+        "blank rows at the top",
+    ],
+)
+def test_empty_columns_an_index_and_blank_rows_mean_nothing(table, text):
+    found = plan(table(text))
+    assert found.errors == {}
+    assert [(job.reference.name, job.driver.name) for job in found.jobs] == [("toon.png", "me.jpg")] * 2
+    assert [job.settings for job in found.jobs] == [
+        Settings(seed=seed, steps=steps) for seed, steps in zip(SEEDS, STEPS, strict=True)
+    ]
+
+
+def test_decimal_commas_are_points(table):
+    rows = "toon.png;me.jpg;1,2;,5;7,5\ntoon.png;me.jpg;0,125;1;2\n"
+    first, second = plan(table(f"reference;driver;expression;head;guidance\n{rows}")).jobs
+    assert (first.settings.expression, first.settings.head, first.settings.guidance) == (1.2, 0.5, 7.5)
+    assert second.settings.expression == 0.125
+    quoted = plan(table('reference,driver,expression,prompt\ntoon.png,me.jpg,"1,5","a, b"\n')).jobs[0]
+    assert quoted.settings == Settings(expression=1.5, prompt="a, b")
+
+
+def test_rows_are_numbered_as_a_spreadsheet_shows_them(table):
+    """Excel hides the line that names the separator, and counts blank rows."""
+    found = plan(table("sep=;\nreference;driver;seed\n;;\ntoon.png;me.jpg;-1\ntoon.png;me.jpg;1,000\n"))
+    assert found.errors == {
+        3: "Seed must be a whole number from 0 to 2147483647, not -1.",
+        4: "Seed must be a whole number from 0 to 2147483647, not '1,000'.",
+    }
+
+
 UNREADABLE = "The table jobs.csv cannot be read: save it as CSV in UTF-8."
 KNOWN = ", ".join([*jobs.PATHS, *jobs.FIELDS])
 
@@ -114,7 +174,16 @@ KNOWN = ", ".join([*jobs.PATHS, *jobs.FIELDS])
             "reference,driver,colour\na,b,c\n",
             f"The table jobs.csv has a column 'colour', which means nothing: choose from {KNOWN}.",
         ),
+        (
+            "reference,driver,\na,b,\na,b,c\n",
+            "Column 3 of the table jobs.csv has no name, but 'c' in row 3: name the column or empty it.",
+        ),
+        (
+            ",reference,driver\nx,a,b\n",
+            "Column 1 of the table jobs.csv has no name, but 'x' in row 2: name the column or empty it.",
+        ),
         (b"reference,driver\n\xff\xfe,b\n", UNREADABLE),
+        (b"\xff\xfereference,driver\n", UNREADABLE),
         (b"PK\x03\x04" + bytes(range(256)), UNREADABLE),
         ('reference,driver\n"a,b\n', UNREADABLE),
         ("reference,driver\n" + "a" * 200_000 + ",b\n", UNREADABLE),
@@ -131,7 +200,7 @@ def test_a_missing_and_a_huge_table(table, tmp_path, monkeypatch):
         with pytest.raises(HelloMemeError) as caught:
             plan(path)
         assert str(caught.value) == f"There is no table {path}: check the path."
-    monkeypatch.setattr(jobs, "MAX_TABLE", 10)
+    monkeypatch.setattr(table_file, "MAX_SIZE", 10)
     with pytest.raises(HelloMemeError, match="^The table jobs.csv is larger than 0 MB"):
         plan(table("reference,driver\ntoon.png,me.jpg\n"))
 

@@ -6,10 +6,8 @@ folder; `output` is a name in the output folder and may be left out or empty; an
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
-import io
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,12 +19,12 @@ from ..errors import HelloMemeError
 from ..io import metadata
 from ..io.atomic import check_suffix
 from ..settings import Settings
+from .table import decimal_number, read_rows, whole_number
 
 if TYPE_CHECKING:
     from ..reenactor import Reenactor, Result
     from ..releases.table import Release
 
-MAX_TABLE = 1 << 24  # bytes: about 100,000 rows
 PATHS = ("reference", "driver", "output")
 FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
 UNSAFE = re.compile(r'[\x00-\x1f\x7f"*:<>?|\\]')  # not allowed in file names on every system
@@ -59,7 +57,7 @@ def read_table(path: str | Path, folder: str | Path, defaults: Settings = Settin
     """
     path, folder = Path(path), Path(folder).resolve()
     plan, taken = Plan(), {}
-    for row, cells in _rows(path):
+    for row, cells in read_rows(path, PATHS[:2], [*PATHS, *FIELDS]):
         try:
             job = _job(row, cells, path.parent, folder, defaults, taken)
             earlier = taken.setdefault(str(job.output).casefold(), row)
@@ -124,45 +122,6 @@ def draw(reenactor: Reenactor, jobs: Iterable[Job]) -> Iterator[tuple[Job, Resul
             yield job, HelloMemeError(f"Drawing failed: {first_line}.")
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yields (row number, cells by name) of the rows that are not empty; HelloMemeError for a bad table."""
-    if not os.path.isfile(path):
-        raise HelloMemeError(f"There is no table {path}: check the path.")
-    try:
-        if path.stat().st_size > MAX_TABLE:
-            raise HelloMemeError(
-                f"The table {path.name} is larger than {MAX_TABLE >> 20} MB: cut it into parts."
-            )
-        text = path.read_text(encoding="utf-8-sig")
-        first = text.partition("\n")[0]
-        separator = max(",;\t", key=first.count)  # spreadsheets write semicolons in some countries
-        table = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise HelloMemeError(f"The table {path.name} cannot be read: save it as CSV in UTF-8.") from error
-    names = [name.strip().lower().replace("-", "_").replace(" ", "_") for name in table[0]] if table else []
-    known = [*PATHS, *FIELDS]
-    for name in PATHS[:2]:
-        if name not in names:
-            raise HelloMemeError(
-                f"The table {path.name} has no column {name}: its first row must name the columns."
-            )
-    for name in names:
-        if name not in known:
-            raise HelloMemeError(
-                f"The table {path.name} has a column {name[:40]!r}, which means nothing: choose from "
-                f"{', '.join(known)}."
-            )
-        if names.count(name) > 1:
-            raise HelloMemeError(f"The table {path.name} has two columns {name}: leave one out.")
-    filled = [(row, cells) for row, cells in enumerate(table[1:], 2) if any(cell.strip() for cell in cells)]
-    if not filled:
-        raise HelloMemeError(f"The table {path.name} has no rows: write one for each picture.")
-    for row, cells in filled:
-        # Surplus cells get an empty name, which `_job` refuses
-        by_name = dict(zip([*names, *[""] * len(cells)], map(str.strip, cells), strict=False))
-        yield row, dict.fromkeys(names, "") | by_name
-
-
 def _job(row: int, cells: dict[str, str], home: Path, folder: Path, defaults: Settings, taken: dict) -> Job:
     """The job of a row; HelloMemeError for its first error. home: the folder of the table."""
     if cells.get(""):
@@ -186,7 +145,8 @@ def _job(row: int, cells: dict[str, str], home: Path, folder: Path, defaults: Se
 def _value(field: dataclasses.Field, text: str) -> Any:
     """A cell in the type of its setting. Text of another type stays as it is: `Settings` refuses it."""
     try:
-        return field.metadata["kind"](text)
+        kind = field.metadata["kind"]
+        return {int: whole_number, float: decimal_number}.get(kind, kind)(text)
     except ValueError:
         return text
 
