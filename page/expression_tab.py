@@ -32,9 +32,9 @@ from .components import (
     with_metadata,
 )
 from .events import DRAWING, Components, event, inputs_of, settings_of
-from .face_picker import face_input
 from .gradio_patches import skip_validation
 from .i18n import translate
+from .portrait_input import PortraitInput
 from .shared_settings import SharedSettings
 from .thumbnails import thumbnail_row
 
@@ -181,12 +181,21 @@ def reset_to_own_face(*portrait):
     return [values, *values]  # also for the State `initial`
 
 
-def change_reference(model, reference, reference_face, initial, *values):
-    """The own face of another reference. Sliders that somebody has moved, so that they differ from the
-    `initial` values, stay: the same face can be tried on several portraits."""
+def change_portrait(open_tab, model, reference, reference_face, shown, initial, *values):
+    """The own face of another portrait, if the tab is open. Sliders that somebody has moved, so that they
+    differ from the `initial` values, stay: the same face can be tried on several portraits."""
+    chosen = [reference, reference_face]
+    if open_tab != "expression" or chosen == shown:
+        return [gr.skip()] * (2 + len(values))
     if list(values) != initial:
-        return [gr.skip()] * (1 + len(values))
-    return reset_to_own_face(model, reference, reference_face)
+        return [chosen, *[gr.skip()] * (1 + len(values))]
+    return [chosen, *reset_to_own_face(model, reference, reference_face)]
+
+
+def show_portrait(open_tab, model, *values):
+    """The same when the tab is opened, unless the model would first be downloaded."""
+    is_loaded = (model, drawing.ARKIT) in state.STATE.reenactors
+    return change_portrait("expression" if is_loaded else None, model, *values)
 
 
 # Components
@@ -202,20 +211,10 @@ class Buttons:
     driver: gr.Image
 
 
-def build(shared: SharedSettings) -> Components:
+def build(shared: SharedSettings, portrait: PortraitInput, tab: gr.Tab) -> Components:
     """The tab's components and events. Returns the sliders by name."""
-    references = examples("references")
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=280, elem_id="expression-side"):
-            reference, reference_face = face_input(
-                "reference",
-                "Reference · what changes",
-                "Choose a portrait: drop a file, paste or click",
-                references,
-                "Portraits to try",
-                height=230,
-                tab="expression-",
-            )
             result = gr.Image(
                 label=translate("Result"),
                 format="png",
@@ -238,8 +237,7 @@ def build(shared: SharedSettings) -> Components:
             buttons = _buttons()
             sliders = _sliders()
 
-    inputs = shared.components | sliders
-    inputs |= {"reference": reference, "reference_face": reference_face, "live": live}
+    inputs = shared.components | portrait.components | sliders | {"live": live}
     run.click(
         make_expression,
         inputs_of(make_expression, inputs),
@@ -248,7 +246,7 @@ def build(shared: SharedSettings) -> Components:
         show_progress_on=result,
         **MODEL,
     )
-    _connect(inputs, sliders, buttons, [result, line])
+    _connect(inputs, sliders, buttons, [result, line], portrait.open_tab, tab)
     return sliders
 
 
@@ -299,10 +297,13 @@ def _sides_together(name: str) -> tuple[bool, str, str]:
     return not name.endswith(("Left", "Right")), name.removesuffix("Left").removesuffix("Right"), name
 
 
-def _connect(inputs: Components, sliders: Components, buttons: Buttons, outputs: list) -> None:
+def _connect(
+    inputs: Components, sliders: Components, buttons: Buttons, outputs: list, open_tab: gr.State, tab: gr.Tab
+) -> None:
     """The events that set sliders, and the preview after each."""
     values = list(sliders.values())
     initial = gr.State(ZEROS)  # the values that were set last without the visitor's hand
+    shown = gr.State(None)  # the portrait, and the number of its face, that the sliders were set for
     portrait = [inputs[name] for name in ("model", "reference", "reference_face")]
     show_preview = {
         "fn": preview,
@@ -322,8 +323,11 @@ def _connect(inputs: Components, sliders: Components, buttons: Buttons, outputs:
         changed = trigger(function, given, outputs, api_name=api_name, api_visibility=visibility, **FACES)
         changed.success(**show_preview, **PRIVATE)
 
-    for changed in (inputs["reference"].change, inputs["reference_face"].change):
-        sets(changed, change_reference, [*portrait, initial, *values], outputs=[initial, *values])
+    given, changed = [open_tab, *portrait, shown, initial, *values], [shown, initial, *values]
+    triggers = [inputs["reference"].change, inputs["reference_face"].change]
+    gr.on(triggers, change_portrait, given, changed, **PRIVATE, **FACES)
+    tab.select(show_portrait, given, changed, **PRIVATE, **FACES)
+    shown.change(**show_preview, **PRIVATE)
     sets(
         buttons.driver.change,
         driver_face,

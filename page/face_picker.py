@@ -16,29 +16,23 @@ MAX_SIDE = 900  # px: longer side of the copy with boxes
 
 
 def face_input(
-    role: str,
-    label: str,
-    hint: str,
-    examples: list[str],
-    examples_label: str,
-    height: int = 340,
-    tab: str = "",
+    role: str, label: str, hint: str, examples: list[str], examples_label: str, height: int = 340
 ) -> tuple[gr.Image, gr.Number]:
     """A picture input with its examples, and the number of the face in it.
 
-    It opens with the first of the examples. role: "reference" or "driver". tab: prefix of the element ids.
+    It opens with the first of the examples. role: "reference" or "driver".
     """
     example = examples[0] if examples else None
-    picture = picture_input(label, hint, f"{tab}{role}", example, height)
-    face = face_picker(picture, role, tab)
+    picture = picture_input(label, hint, role, example, height)
+    face = face_picker(picture, role)
     thumbnail_row(examples, picture, examples_label)
     return picture, face
 
 
-def face_picker(picture: gr.Image, role: str, tab: str = "") -> gr.Number:
+def face_picker(picture: gr.Image, role: str) -> gr.Number:
     """The number of the face in `picture`, with a copy on which to click; both are hidden while the picture
     shows fewer than two."""
-    with gr.Group(visible=False, elem_id=f"{tab}{role}-faces") as group:
+    with gr.Group(visible=False, elem_id=f"{role}-faces") as group:
         boxes = gr.Image(
             label=translate("Several faces: click one"),
             interactive=False,
@@ -47,7 +41,7 @@ def face_picker(picture: gr.Image, role: str, tab: str = "") -> gr.Number:
             buttons=["fullscreen"],
             alt_text="The picture with a numbered box around each face",
         )
-        chosen = number(f"{role}_face", elem_id=f"{tab}{role}-face")
+        chosen = number(f"{role}_face", elem_id=f"{role}-face")
     places = gr.State([])
 
     def faces(picture):

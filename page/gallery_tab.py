@@ -30,6 +30,7 @@ from .events import DRAWING, event, inputs_of
 from .i18n import translate
 from .image_tab import ImageTab
 from .opening import caption, shipped_grid
+from .portrait_input import PortraitInput
 from .shared_settings import SharedSettings
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def _example_paths(folder: str, names: list[str]) -> list[Path]:
     return [paths[name] for name in dict.fromkeys(names)]
 
 
-def build(shared: SharedSettings, image: ImageTab, tabs: gr.Tabs) -> None:
+def build(shared: SharedSettings, portrait: PortraitInput, image: ImageTab, tabs: gr.Tabs) -> None:
     """The tab's components and events. A click on a cell opens it in the Image tab."""
     names = {folder: [Path(path).stem for path in examples(folder)] for folder in ("references", "drivers")}
     gr.Markdown(
@@ -152,7 +153,7 @@ def build(shared: SharedSettings, image: ImageTab, tabs: gr.Tabs) -> None:
 
     inputs = image.settings | shared.components | {"characters": characters, "faces": faces}
     run.click(make_gallery, inputs_of(make_gallery, inputs), [grid, line], api_name="gallery", **MODEL)
-    _open_cells(grid, image, tabs)
+    _open_cells(grid, portrait, image, tabs)
 
 
 def _example_clips() -> None:
@@ -171,7 +172,7 @@ def _example_clips() -> None:
                 )
 
 
-def _open_cells(grid: gr.Gallery, image: ImageTab, tabs: gr.Tabs) -> None:
+def _open_cells(grid: gr.Gallery, portrait: PortraitInput, image: ImageTab, tabs: gr.Tabs) -> None:
     def open_cell(cells, at: gr.SelectData):
         """The cell's two pictures, its result and its settings, for the Image tab."""
         path, text = cells[at.index]
@@ -189,6 +190,6 @@ def _open_cells(grid: gr.Gallery, image: ImageTab, tabs: gr.Tabs) -> None:
         ]
 
     results = [image.result, image.line, *image.details]
-    outputs = [tabs, image.reference, image.driver, *results, *image.settings.values()]
+    outputs = [tabs, portrait.picture, image.driver, *results, *image.settings.values()]
     opened = grid.select(open_cell, grid, outputs, **PRIVATE, **FACES)
     opened.success(None, js="() => helloMeme.showResult()", **PRIVATE)

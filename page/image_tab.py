@@ -30,6 +30,7 @@ from .events import DRAWING, event, inputs_of
 from .face_picker import face_input
 from .i18n import translate
 from .opening import caption, shipped
+from .portrait_input import PortraitInput
 from .shared_settings import SharedSettings
 
 
@@ -142,7 +143,6 @@ def _draw(
 class ImageTab:
     """The components that other tabs set."""
 
-    reference: gr.Image
     driver: gr.Image
     result: gr.Image
     line: gr.Markdown
@@ -150,25 +150,17 @@ class ImageTab:
     settings: dict[str, gr.components.Component]  # by the name of the setting
 
 
-def build(shared: SharedSettings) -> ImageTab:
+def build(shared: SharedSettings, portrait: PortraitInput) -> ImageTab:
     """The tab's components and events."""
     references, drivers = examples("references"), examples("drivers")
     with gr.Row(equal_height=False):
         with gr.Column(min_width=280):
             driver, driver_face = face_input(
                 "driver",
-                "Driver · the face to follow",
+                "The face to copy",
                 "Show a face: drop a file, paste or click",
                 drivers,
                 "Faces to try",
-            )
-        with gr.Column(min_width=280):
-            reference, reference_face = face_input(
-                "reference",
-                "Reference · what changes",
-                "Choose a portrait: drop a file, paste or click",
-                references,
-                "Portraits to try",
             )
         with gr.Column(min_width=280):
             first = shipped(*(paths[0] if paths else None for paths in (references, drivers)))
@@ -195,17 +187,8 @@ def build(shared: SharedSettings) -> ImageTab:
     driver_crop, pose, reference_crop = _network_inputs()
 
     settings = strengths | {"feather": feather} | shared.settings
-    inputs = (
-        shared.components
-        | settings
-        | {
-            "reference": reference,
-            "driver": driver,
-            "reference_face": reference_face,
-            "driver_face": driver_face,
-            "paste": paste,
-        }
-    )
+    inputs = shared.components | portrait.components | settings
+    inputs |= {"driver": driver, "driver_face": driver_face, "paste": paste}
     outputs = [result, reference_crop, driver_crop, pose, compare, whole, line]
     for button, draw, name in ((run, make_image, "image"), (own, restyle, "restyle")):
         button.click(draw, inputs_of(draw, inputs), outputs, api_name=name, show_progress_on=result, **MODEL)
@@ -213,7 +196,7 @@ def build(shared: SharedSettings) -> ImageTab:
         lambda model: gr.update(visible=find(model).has_styles), shared.model, own, **PRIVATE, **IMMEDIATE
     )
     details = [compare, whole, driver_crop, pose, reference_crop]
-    return ImageTab(reference, driver, result, line, details, settings)
+    return ImageTab(driver, result, line, details, settings)
 
 
 def _before_and_after() -> tuple[gr.ImageSlider, gr.Checkbox, gr.Slider, gr.Image]:

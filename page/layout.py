@@ -1,11 +1,20 @@
-"""The page as a whole: the header, the tabs and the settings below them."""
+"""The page as a whole: the header, the portrait, the tabs beside it and the settings below them."""
 
 from __future__ import annotations
 
 import gradio as gr
 
-from . import expression_tab, gallery_tab, image_tab, live_tab, restore, shared_settings, video_tab
-from .components import PRIVATE
+from . import (
+    expression_tab,
+    gallery_tab,
+    image_tab,
+    live_tab,
+    portrait_input,
+    restore,
+    shared_settings,
+    video_tab,
+)
+from .components import IMMEDIATE, PRIVATE
 from .gradio_assets import lighten
 from .gradio_patches import Blocks
 from .i18n import translate
@@ -21,19 +30,27 @@ def build() -> gr.Blocks:
     """The page, not yet launched."""
     with Blocks(title="HelloMeme", delete_cache=(FILES_KEPT, FILES_KEPT)) as page:
         gr.HTML(header(), elem_id="header", padding=False)
-        with gr.Tabs(elem_id="tabs") as tabs:
-            tab = {name: gr.Tab(translate(name.capitalize()), id=name) for name in TABS}
+        with gr.Row(equal_height=False, elem_id="main"):
+            with gr.Column(scale=2, min_width=250, elem_id="portrait"):
+                portrait = portrait_input.build()
+            with gr.Column(scale=6, min_width=320), gr.Tabs(elem_id="tabs") as tabs:
+                tab = {
+                    name: gr.Tab(translate(name.capitalize()), id=name, elem_id=f"{name}-tab")
+                    for name in TABS
+                }
         shared, file = shared_settings.build()
         with tab["image"]:
-            image = image_tab.build(shared)
+            image = image_tab.build(shared, portrait)
         with tab["video"]:
-            clip_settings = video_tab.build(shared)
+            clip_settings = video_tab.build(shared, portrait)
         with tab["expression"]:
-            sliders = expression_tab.build(shared)
+            sliders = expression_tab.build(shared, portrait, tab["expression"])
         with tab["live"]:
-            live_tab.build(shared)
+            live_tab.build(shared, portrait)
         with tab["gallery"]:
-            gallery_tab.build(shared, image, tabs)
+            gallery_tab.build(shared, portrait, image, tabs)
+        for name in TABS:
+            tab[name].select(lambda name=name: name, None, portrait.open_tab, **PRIVATE, **IMMEDIATE)
         restore.connect(file, clip_settings | image.settings | sliders | shared.components)
         page.unload(stop_on_leave)
         page.load(None, js=script(), **PRIVATE)

@@ -18,15 +18,15 @@ from hellomeme.releases.styles import Style
 from hellomeme.settings import Settings
 
 from . import state
-from .components import IMMEDIATE, PRIVATE, examples, slider, summary_line
+from .components import IMMEDIATE, PRIVATE, slider, summary_line
 from .errors import visitor_errors
 from .events import DRAWING, Components, Values, event, inputs_of, settings_of, with_arguments
-from .face_picker import face_input
 from .gradio_patches import camera_input, shown_by
 from .i18n import translate
 from .imports import import_networks
 from .live_offer import refusal, turn_to_draw
 from .live_session import LiveSession
+from .portrait_input import PortraitInput
 from .shared_settings import SharedSettings
 from .styles import style_of
 
@@ -148,19 +148,9 @@ def record(model: str, settings: Settings, style: Style, session: str | None):
 # Components
 
 
-def build(shared: SharedSettings) -> Components:
+def build(shared: SharedSettings, portrait: PortraitInput) -> Components:
     """The tab's components and events. Returns the settings by name."""
     with gr.Row(equal_height=False):
-        with gr.Column(min_width=280):
-            reference, reference_face = face_input(
-                "reference",
-                "Reference · what moves",
-                "Choose a portrait: drop a file, paste or click",
-                examples("references"),
-                "Portraits to try",
-                height=300,
-                tab="live-",
-            )
         with gr.Column(min_width=280):
             camera = _camera()
             with gr.Row(equal_height=True):
@@ -186,8 +176,7 @@ def build(shared: SharedSettings) -> Components:
                 buttons=["download"],
             )
             settings = {name: slider(name) for name in ("expression", "head")}
-    inputs = shared.components | settings
-    inputs |= {"camera": camera, "reference": reference, "reference_face": reference_face}
+    inputs = shared.components | portrait.components | settings | {"camera": camera}
     camera.stream(
         draw_frame,
         inputs_of(draw_frame, inputs),
@@ -206,7 +195,7 @@ def build(shared: SharedSettings) -> Components:
 def _camera() -> gr.Image:
     """The camera, mirrored. Its value is an array (H, W, 3) uint8."""
     camera = gr.Image(
-        label=translate("Camera · the face to follow"),
+        label=translate("Camera · the face to copy"),
         sources=["webcam"],
         streaming=True,
         webcam_options=gr.WebcamOptions(mirror=True, constraints=CAMERA),

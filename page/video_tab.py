@@ -29,11 +29,11 @@ from .components import (
 )
 from .estimate import clip_source, estimate, length
 from .events import CLIP_SETTINGS, DRAWING, Components, event, inputs_of
-from .face_picker import face_input
 from .gradio_patches import upload_folder
 from .i18n import translate
 from .imports import import_networks
 from .opening import shipped
+from .portrait_input import PortraitInput
 from .runs import stop_check
 from .shared_settings import SharedSettings
 from .thumbnails import thumbnail_row
@@ -150,22 +150,12 @@ class MotionFiles:
     saved: gr.File
 
 
-def build(shared: SharedSettings) -> Components:
+def build(shared: SharedSettings, portrait: PortraitInput) -> Components:
     """The tab's components and events. Returns the settings by name."""
     references, clips = examples("references"), examples("clips", "mp4", "webm")
     with gr.Row(equal_height=False):
         with gr.Column(min_width=280):
             driver, motion_files = _driver(clips)
-        with gr.Column(min_width=280):
-            reference, reference_face = face_input(
-                "reference",
-                "Reference · what moves",
-                "Choose a portrait: drop a file, paste or click",
-                references,
-                "Portraits to try",
-                height=300,
-                tab="video-",
-            )
         with gr.Column(min_width=280):
             result = gr.Video(
                 shipped(*(paths[0] if paths else None for paths in (references, clips))),
@@ -182,16 +172,8 @@ def build(shared: SharedSettings) -> Components:
             estimated = summary_line("estimate")
     settings = _settings() | shared.settings
 
-    inputs = (
-        shared.components
-        | settings
-        | {
-            "reference": reference,
-            "reference_face": reference_face,
-            "driver": driver,
-            "motion_file": motion_files.chosen,
-        }
-    )
+    inputs = shared.components | portrait.components | settings
+    inputs |= {"driver": driver, "motion_file": motion_files.chosen}
     run.click(
         make_video,
         inputs_of(make_video, inputs),
@@ -219,7 +201,7 @@ def build(shared: SharedSettings) -> Components:
 def _driver(clips: list[str]) -> tuple[gr.Video, MotionFiles]:
     driver = gr.Video(
         clips[0] if clips else None,
-        label=translate("Driver clip · the face to follow"),
+        label=translate("The clip to copy"),
         sources=["upload", "webcam"],
         height=300,
         elem_id="video-driver",

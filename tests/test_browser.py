@@ -225,12 +225,15 @@ def test_a_preset_moves_the_sliders_and_a_released_slider_draws(visit, url):
 
 def test_what_the_sliders_show_goes_with_another_portrait(visit, url):
     page = visit(url)
+    page.click("#run")  # the model is loaded
+    assert result(page) == [128, 128]
     open_tab(page, "Expression")
+    assert result(page, "#expression-result") == [128, 128]
     picture, smile = (
         page.locator("#expression-result img"),
         page.locator("#slider-mouthSmileLeft input").first,
     )
-    portraits = page.locator("#expression-side button.gallery-item")
+    portraits = page.locator("#portrait button.gallery-item")
 
     def click(button):
         """Clicks, and returns how far the mouth smiles once a picture of that is there."""
@@ -249,6 +252,22 @@ def test_what_the_sliders_show_goes_with_another_portrait(visit, url):
     ] * 3
     assert click(page.locator("#own-face")) == own
     assert click(portraits.nth(0)) not in (own, "0.95")
+
+
+def test_one_portrait_for_all_tabs(visit, url):
+    page = visit(url)
+    page.click("#run")  # the model is loaded
+    assert result(page) == [128, 128]
+    portrait = page.locator("#reference img")
+    page.locator("#portrait button.gallery-item").nth(1).click()
+    page.wait_for_function("document.querySelector('#reference img').src.includes('4.png')")
+    for name, shown in TABS.items():
+        open_tab(page, name)
+        page.wait_for_selector(shown)
+        assert "4.png" in portrait.get_attribute("src")
+        assert portrait.is_visible() == (name != "Gallery"), name
+    open_tab(page, "Expression")  # it is drawn when a tab is opened that shows it
+    assert result(page, "#expression-result") == [128, 128]
 
 
 def test_a_clip_is_made_and_plays(visit, url, tmp_path):

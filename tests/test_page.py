@@ -371,10 +371,15 @@ def test_values_that_are_set_on_the_sliders(state, pictures):
     )
     assert driver[0] == pytest.approx(12, abs=6)  # that head is turned
     another = (state.release, str(pictures / "face.png"), 0)
-    initial, *values = expression_tab.change_reference(*another, own, *own)
-    assert initial == values == expression_tab.own_face(*another) != own
+    chosen = list(another[1:])
+    shown, initial, *values = expression_tab.change_portrait("expression", *another, None, own, *own)
+    assert shown == chosen and initial == values == expression_tab.own_face(*another) != own
+    nothing = [gr.skip()] * 56
+    for tab, before in (("image", None), ("expression", chosen)):
+        assert expression_tab.change_portrait(tab, *another, before, own, *own) == nothing
     moved = [own[0] + 1, *own[1:]]
-    assert expression_tab.change_reference(*another, own, *moved) == [gr.skip()] * 55
+    kept = expression_tab.change_portrait("expression", *another, None, own, *moved)
+    assert kept == [chosen, *nothing[1:]]
     laugh = expression_tab.preset("laugh")
     assert laugh.__name__ == "preset_laugh" and laugh()[3 + ARKIT_NAMES.index("jawOpen")] > 0.5
 
