@@ -12,8 +12,9 @@ ARGS ?=
 demo: $(VENV)/.installed
 	$(VENV)/bin/python app.py --open $(ARGS)
 
+# In a process a core, up to four: each takes up to 3 GB. A file stays in one process, as its fixtures do.
 test: $(VENV)/.installed
-	$(VENV)/bin/python -m pytest $(ARGS)
+	$(VENV)/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 # The rules are in pyproject.toml.
 lint: $(VENV)/.installed

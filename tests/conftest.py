@@ -1,12 +1,19 @@
 """A tiny random model in the released layout, built by code, and the pictures the tests draw with."""
 
+import atexit
 import json
 import os
+import shutil
+import tempfile
 
 # Before the libraries are imported that read them: no test asks the network, and on networks this small a
 # second thread only waits, which on a busy machine makes tests many times slower.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Each process that runs a part of the tests keeps Gradio's files to itself: tests count what is left there.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="hellomeme-tests-")
+    atexit.register(shutil.rmtree, os.environ["GRADIO_TEMP_DIR"], ignore_errors=True)
 
 import pytest
 import torch
