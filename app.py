@@ -66,9 +66,8 @@ def main(arguments: list[str] | None = None) -> None:
         prevent_thread_lock=True,
         **LOOKS,
     )
-    if not ON_SPACES:
-        # After launch: on a slow machine it would delay the request by which Gradio checks that it is up.
-        threading.Thread(target=warm_up, daemon=True).start()
+    # After launch: on a slow machine it would delay the request by which Gradio checks that it is up.
+    threading.Thread(target=warm_up, daemon=True).start()
     page.block_thread()
 
 
@@ -125,11 +124,11 @@ def supports_mcp() -> bool:
 
 
 def warm_up() -> None:
-    """Loads the model and draws one picture before the first visitor does."""
+    """Loads the model and draws with it before the first visitor does."""
     references, drivers = components.examples("references"), components.examples("drivers")
     state.STATE.warm_up()
     if references and drivers:
-        drawing.draw_first_image(references[0], drivers[0])
+        drawing.draw_first_images(references[0], drivers[0])
 
 
 def has_screen() -> bool:

@@ -126,11 +126,8 @@ class Reenactor:
             return portrait
         for _ in attempts():
             with contextlib.suppress(torch.OutOfMemoryError):
-                latents = self.styling.encode(portrait.picture)
-                shape = None if self.basis is None else FaceShape.of(portrait.face, self.basis)
-                self.reference = ReferencePortrait(
-                    **vars(portrait), latents=latents, shape=shape, style=self.style
-                )
+                made = {"latents": self.styling.encode(portrait.picture), "style": self.style}
+                self.reference = ReferencePortrait(**vars(portrait), **made, shape=self._shape(portrait))
                 return self.reference
 
     def image(
@@ -204,7 +201,8 @@ class Reenactor:
         "analysing" and every step of the phase "drawing"; it may raise `Stopped` to cancel.
         reference: from `set_reference`; the one set last if None.
         labelled: whether the metadata says that the file is AI-generated; they hold the settings in any case.
-        draw: replaces `frames`, with the same arguments, to draw in another process, for example.
+        draw: replaces `frames`, with the same arguments, to draw in another process, for example; the
+        reference may then be a `Portrait`.
         style: the one in which `draw` draws, for the metadata.
         Raises HelloMemeError for bad input, and NoFaceError if the driver does not show a face in its first
         second or in most frames.
@@ -221,7 +219,7 @@ class Reenactor:
             analyzer=self.analyzer,
             encoders=self.encoders,
             reference=reference.motion,
-            shape=reference.shape,
+            shape=self._shape(reference),
             draw=lambda motion: (draw or self.frames)(reference, motion, settings, clip, progress),
             progress=progress,
             labelled=labelled,
@@ -274,6 +272,9 @@ class Reenactor:
         crop = Crop.of([found], frame.shape, self.release.crop_scale)
         motion = self.encoders.read(frame, found, Motion.from_faces([found], crop))
         return Portrait(Image.fromarray(crop.apply(frame, self.release.size)), found, motion, crop, frame)
+
+    def _shape(self, portrait: Portrait) -> FaceShape | None:
+        return None if self.basis is None else FaceShape.of(portrait.face, self.basis)
 
     def _result(
         self,

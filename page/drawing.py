@@ -1,13 +1,15 @@
 """What needs the GPU: pictures, and the frames of clips.
 
-On Spaces the functions with the decorator `gpu` run in another process, so their arguments and results must
-be picklable. Faces are found before, and files are written after, without the GPU.
+On Spaces the functions with the decorator `lends_gpu` run in another process, unless the model draws fast
+enough on the Space's own cores. So their arguments and results must be picklable. Faces are found before, and
+files are written after, without the GPU.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +25,7 @@ from hellomeme.settings import ClipSettings, Settings
 
 from . import spaces_gpu, state
 from .errors import visitor_errors
+from .own_cores import draws_here
 from .runs import stop_check
 from .spaces_gpu import gpu
 
@@ -43,7 +46,8 @@ def image_duration(release: str, settings: Settings, pictures: int = 1, style: S
     settings = settings.resolved(row)
     seconds = spaces_gpu.duration(pictures * settings.steps, settings.guidance, row.size)
     seconds += _loading(style, settings)
-    spaces_gpu.check_duration(seconds, "the steps")
+    if not draws_here(release, settings):
+        spaces_gpu.check_duration(seconds, "the steps")
     return seconds
 
 
@@ -52,7 +56,28 @@ def _loading(style: Style, settings: Settings) -> int:
     return spaces_gpu.LOADING if (style, settings.few_steps) != (state.STATE.style, OFF) else 0
 
 
-@gpu(
+def lends_gpu(duration: Callable[..., int]) -> Callable:
+    """Decorator as `gpu`, for a function with the parameters `release` and `settings`, which on Spaces runs
+    in the page's own process where `draws_here` says so."""
+
+    def decorate(function: Callable) -> Callable:
+        lent = gpu(duration)(function)
+        if lent is function:
+            return function
+        parameters = inspect.signature(function)
+
+        @functools.wraps(function)
+        def draw(*args, **kwargs):
+            given = parameters.bind(*args, **kwargs).arguments
+            run = function if draws_here(given["release"], given["settings"]) else lent
+            return run(*args, **kwargs)
+
+        return draw
+
+    return decorate
+
+
+@lends_gpu(
     duration=lambda release, reference, driver, settings, flag, style=Style(): image_duration(
         release, settings, style=style
     )
@@ -68,7 +93,7 @@ def draw_image(
     return _draw(draw, release, reference, settings, flag, style)
 
 
-@gpu(
+@lends_gpu(
     duration=lambda release, reference, coefficients, turn, settings, flag, style=Style(): image_duration(
         release, settings, style=style
     )
@@ -90,7 +115,7 @@ def draw_expression(
     return _draw(draw, release, reference, settings, flag, style, ARKIT)
 
 
-@gpu(
+@lends_gpu(
     duration=lambda release, reference, drivers, settings, flag, style=Style(): image_duration(
         release, settings, len(drivers), style
     )
@@ -138,7 +163,7 @@ def _draw(
     # Errors are converted here, as of all exceptions only a gr.Error is returned from another process.
     with visitor_errors(), page.free_memory_on_error(), page.drawing_lock:
         try:
-            reenactor = page.gpu_reenactor(release, expression_type, style)
+            reenactor = page.drawing_reenactor(release, expression_type, style)
             ready = page.reference(release, reference, expression_type)
             settings = settings.resolved(reenactor.release)
             started = time.perf_counter()
@@ -149,13 +174,18 @@ def _draw(
     return result
 
 
-def draw_first_image(reference: str, driver: str) -> None:
-    """Draws one picture before the first visitor does: initialisation is then done, and the pace known."""
-    page = state.STATE
+def draw_first_images(reference: str, driver: str) -> None:
+    """Draws two pictures before the first visitor does, unless that would take GPU time: initialisation is
+    then done, and the pace known."""
+    page, settings = state.STATE, Settings(steps=2)
+    if not draws_here(page.release, settings):
+        return
     with contextlib.suppress(HelloMemeError, gr.Error), page.run(None) as flag:
         paths = {"reference": reference, "driver": driver}
-        portraits = (page.portrait(page.release, path, name, None) for name, path in paths.items())
-        draw_image(page.release, *portraits, Settings(steps=2), flag, page.style)
+        portraits = [page.portrait(page.release, path, name, None) for name, path in paths.items()]
+        for _ in range(2):
+            page.pace.pop(page.release, None)  # the first one is slow
+            draw_image(page.release, *portraits, settings, flag, page.style)
 
 
 # Clips
@@ -176,7 +206,8 @@ def clip_duration(
     count = predictions(release, frames, settings, clip)
     seconds = spaces_gpu.duration(count, settings.guidance, find(release).size)
     seconds += _loading(style, settings)
-    spaces_gpu.check_duration(seconds, "the number of frames or the steps")
+    if not draws_here(release, settings):
+        spaces_gpu.check_duration(seconds, "the number of frames or the steps")
     return seconds
 
 
@@ -209,12 +240,12 @@ def make_clip(
 
     page, progress = state.STATE, ClipProgress()
     with page.drawing_lock:
-        reenactor = page.reenactor(release)
-        if spaces_gpu.ON_SPACES:
+        if not draws_here(release, settings):
+            reenactor = page.reenactor(release)
             draw = functools.partial(_frames_on_gpu, release, flag, style)
             options = {"reference": reference, "draw": draw, "style": style}
         else:
-            page.gpu_reenactor(release, style=style)
+            reenactor = page.drawing_reenactor(release, style=style)
             options = {"reference": page.reference(release, reference)}
         try:
             report = reenactor.video(driver, output, settings, clip, stop_check(flag, progress), **options)
@@ -246,7 +277,7 @@ def _frames_on_gpu(
     return frames
 
 
-@gpu(
+@lends_gpu(
     duration=lambda release, reference, motion, settings, clip, flag, style=Style(): clip_duration(
         release, len(motion), settings, clip, style
     )
@@ -266,7 +297,7 @@ def draw_frames(
     page, progress = state.STATE, stop_check(flag, ClipProgress())
     with visitor_errors(), page.free_memory_on_error():
         try:
-            reenactor = page.gpu_reenactor(release, style=style)
+            reenactor = page.drawing_reenactor(release, style=style)
             ready = page.reference(release, reference)
             return list(reenactor.frames(ready, motion, settings, clip, progress))
         except Stopped:

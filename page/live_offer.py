@@ -9,9 +9,9 @@ from hellomeme.releases.load import find
 from hellomeme.settings import Settings
 
 from . import spaces_gpu, state
+from .own_cores import SMALL
 
 SLOWEST = 0.5  # s for a picture: Live is not offered with models that take longer
-SMALL = 256  # px: models up to this size draw several a second on any CPU that is not overloaded
 WAIT = 1.0  # s for another visitor's picture
 
 

@@ -102,7 +102,7 @@ def _choose(visitor: LiveSession, model: str, reference: str, settings: Settings
     page = state.STATE
     portrait = page.portrait(model, reference, "reference", settings.reference_face)
     with page.free_memory_on_error(), page.drawing_lock:
-        reenactor = page.live_reenactor(model, style)
+        reenactor = page.drawing_reenactor(model, style=style)
         ready = reenactor.set_reference(portrait)
     if visitor.live is None or visitor.live.reenactor is not reenactor:
         visitor.live = Live(reenactor)

@@ -10,12 +10,14 @@ try:
 except ImportError:
     spaces = None
 
+import functools
 import os
 from collections.abc import Callable
 
 from hellomeme.errors import HelloMemeError
 
 ON_SPACES = spaces is not None and os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
+PAGE_PROCESS = os.getpid()
 # s: Spaces charge one and a half times the duration, and a visitor who is not logged in has 120 s a day.
 MAX_DURATION = 80
 STARTUP = 8.0  # s: starting the process that gets the GPU, and moving the weights to it
@@ -40,9 +42,30 @@ def check_duration(seconds: int, what_to_lower: str) -> None:
         )
 
 
+def has_gpu() -> bool:
+    """Whether this process may use a GPU, if there is one: on Spaces only those that are forked for it."""
+    return not ON_SPACES or os.getpid() != PAGE_PROCESS
+
+
 def gpu(duration: Callable[..., int]) -> Callable:
     """Decorator for a function that needs the GPU. duration: takes the function's arguments and returns the
     seconds of the call."""
-    if spaces is None:
-        return lambda function: function
-    return spaces.GPU(duration=lambda *args, **kwargs: min(duration(*args, **kwargs), MAX_DURATION))
+
+    def decorate(function: Callable) -> Callable:
+        if not ON_SPACES:
+            return function
+
+        @functools.wraps(function)
+        def in_fork(*args, **kwargs):
+            import torch
+
+            torch.set_num_threads(
+                1
+            )  # the threads of the page's process are not there, and would be waited for
+            return function(*args, **kwargs)
+
+        return spaces.GPU(duration=lambda *args, **kwargs: min(duration(*args, **kwargs), MAX_DURATION))(
+            in_fork
+        )
+
+    return decorate

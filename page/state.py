@@ -8,6 +8,7 @@ import functools
 import hashlib
 import os
 import threading
+import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -56,12 +57,13 @@ class State:
         self.face_models, self.upscaler = face_models, upscaler
         self.expression_type = expression_type
         self.reenactors: dict[tuple[str, str], Reenactor] = {}
-        self.cpu_reenactors: dict[str, Reenactor] = {}  # for cameras, on Spaces
+        self.cpu_reenactors: dict[tuple[str, str], Reenactor] = {}  # on Spaces: draw on its own cores
         self.portraits: OrderedDict[tuple, Portrait] = OrderedDict()
         self.references: OrderedDict[tuple, ReferencePortrait] = OrderedDict()
         self.runs = Runs()
         self.live = LiveSessions()
         self.pace: dict[str, float] = {}  # release -> s for one prediction of one frame, as measured
+        self.measured_at: dict[str, float] = {}  # release -> when its pace was measured last, s
         self.drawing_lock = threading.RLock()
         this = weakref.ref(self)
 
@@ -101,15 +103,9 @@ class State:
         return started or find(release).expression_type
 
     def _load(self, release: str, expression_type: str) -> Reenactor:
-        import_networks()
-        from hellomeme.reenactor import Reenactor
+        reenactor = self._from_release(release, expression_type, **_cpu_outside_main_thread())
         from hellomeme.upscale import Upscaler
 
-        style = self.style if release == self.release else Style()
-        options = {field.name: getattr(style, field.name) for field in dataclasses.fields(Style)}
-        options |= {"device": self.device, "expression_type": expression_type, "progress": _show_download}
-        options["analyzer"] = self.analyzer
-        reenactor = Reenactor.from_release(release, **options | _cpu_outside_main_thread())
         if self.upscaler is not None:
             place = "cpu" if spaces_gpu.ON_SPACES else reenactor.pipeline.unet.device
             reenactor.upscaler = Upscaler.load(self.upscaler, place, _show_download)
@@ -120,34 +116,40 @@ class State:
                 add_motion(reenactor.pipeline, reenactor.release, _show_download)
         return reenactor
 
-    def gpu_reenactor(
+    def _from_release(self, release: str, expression_type: str, **place) -> Reenactor:
+        """A new reenactor. place: device and dtype, if not the page's."""
+        import_networks()
+        from hellomeme.reenactor import Reenactor
+
+        style = self.style if release == self.release else Style()
+        options = {field.name: getattr(style, field.name) for field in dataclasses.fields(Style)}
+        options |= {"device": self.device, "expression_type": expression_type, "progress": _show_download}
+        return Reenactor.from_release(release, **options | {"analyzer": self.analyzer} | place)
+
+    def drawing_reenactor(
         self, release: str, expression_type: str | None = None, style: Style = Style()
     ) -> Reenactor:
-        """The reenactor on the device that draws, in a style. On Spaces to be called in the process that has
-        the GPU, elsewhere with the drawing lock."""
-        reenactor = self.reenactor(release, expression_type)
-        if spaces_gpu.ON_SPACES:
-            device = choose_device(self.device)
-            reenactor.pipeline.to(device, choose_dtype(device))
-            if reenactor.upscaler is not None:
-                reenactor.upscaler.to(device)
+        """The reenactor that draws in this process, in a style; to be called with the drawing lock. On Spaces
+        it is a copy on the CPU, and in the process that is lent the GPU the one that waits for it."""
+        if spaces_gpu.ON_SPACES and not spaces_gpu.has_gpu():
+            reenactor = self._cpu_reenactor(release, expression_type)
+        else:
+            reenactor = self.reenactor(release, expression_type)
+            if spaces_gpu.ON_SPACES:
+                device = choose_device(self.device)
+                reenactor.pipeline.to(device, choose_dtype(device))
+                if reenactor.upscaler is not None:
+                    reenactor.upscaler.to(device)
         reenactor.set_style(style, _show_download)
         return reenactor
 
-    def live_reenactor(self, release: str, style: Style = Style()) -> Reenactor:
-        """The reenactor that draws for a camera, in this process: on Spaces a copy on the CPU. To be called
-        with the drawing lock."""
-        if not spaces_gpu.ON_SPACES:
-            return self.gpu_reenactor(release, style=style)
-        if release not in self.cpu_reenactors:
-            import_networks()
-            import torch
+    def _cpu_reenactor(self, release: str, expression_type: str | None) -> Reenactor:
+        import torch
 
-            from hellomeme.reenactor import Reenactor
-
-            options = {"device": "cpu", "dtype": torch.float32, "analyzer": self.analyzer}
-            self.cpu_reenactors[release] = Reenactor.from_release(release, **options)
-        return self.cpu_reenactors[release]
+        key = release, expression_type or self.default_type(release)
+        if key not in self.cpu_reenactors:
+            self.cpu_reenactors[key] = self._from_release(*key, device="cpu", dtype=torch.float32)
+        return self.cpu_reenactors[key]
 
     def download(self, release: str, style: Style, few_steps: str) -> None:
         """Downloads what a style needs, before the drawing lock is taken, so that others draw meanwhile; on
@@ -186,11 +188,13 @@ class State:
     def reference(
         self, release: str, portrait: Portrait, expression_type: str | None = None
     ) -> ReferencePortrait:
-        """The portrait with its latents, ready to be driven. Needs the GPU, if there is one."""
+        """The portrait with its latents, ready to be driven by this process, see `drawing_reenactor`."""
         pictures = hashlib.sha256(portrait.picture.tobytes() + portrait.frame.tobytes())
-        key = release, expression_type, pictures.hexdigest()
+        on_cpu = spaces_gpu.ON_SPACES and not spaces_gpu.has_gpu()
+        key = release, expression_type, on_cpu, pictures.hexdigest()
         if (reference := self.references.get(key)) is None:
-            reference = self.reenactor(release, expression_type).set_reference(portrait)
+            load = self._cpu_reenactor if on_cpu else self.reenactor
+            reference = load(release, expression_type).set_reference(portrait)
             _store(self.references, key, reference)
         return reference
 
@@ -222,6 +226,7 @@ class State:
         """Keeps the speed of a run for estimates. With guidance each prediction counts twice."""
         pace = seconds / (predictions * (2 if guidance > 1 else 1))
         self.pace[release] = pace if release not in self.pace else 0.5 * (pace + self.pace[release])
+        self.measured_at[release] = time.monotonic()
 
 
 STATE = State()

@@ -259,8 +259,8 @@ def test_where_it_is_not_offered(state, monkeypatch):
 def test_on_spaces_the_demo_is_drawn_on_the_cpu_without_the_gpu(state, monkeypatch):
     monkeypatch.setattr(spaces_gpu, "ON_SPACES", True)
     with state.drawing_lock:
-        own = state.live_reenactor(state.release)
-        assert own is state.live_reenactor(state.release)
+        own = state.drawing_reenactor(state.release)
+        assert own is state.drawing_reenactor(state.release)
     assert own is not state.reenactor(state.release) and own.pipeline.unet.device.type == "cpu"
 
 

@@ -14,24 +14,32 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
+from fractions import Fraction
 from pathlib import Path
 
 import gradio as gr
+import numpy as np
 import photos
 import pytest
 import torch
 from PIL import Image
 
 import app
+from hellomeme.io.ffmpeg import ClipWriter, probe
+from hellomeme.releases.load import find
 from hellomeme.settings import ClipSettings, Settings
-from page import drawing, image_tab, spaces_gpu, state as states
+from page import drawing, image_tab, own_cores, spaces_gpu, state as states
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
 calls = []  # (name of the function, its duration in s)
+decorated = []  # names of functions
 
 
 def gpu(duration):
     def decorate(task):
+        decorated.append(task.__name__)
+
         @functools.wraps(task)
         def call(*args, **kwargs):
             calls.append((task.__name__, duration(*args, **kwargs)))
@@ -85,6 +93,8 @@ def image(on_spaces, tmp_path):
         Image.fromarray(photos.toon(seed)).save(tmp_path / name)
     Image.new("RGB", (200, 200), "teal").save(tmp_path / "no face.png")
     calls.clear()
+    on_spaces.pace[on_spaces.release] = 10.0  # too slow for the Space's own cores
+    on_spaces.measured_at[on_spaces.release] = time.monotonic()
 
     def image(driver="face.png", steps=2, seed=0):
         files = (str(tmp_path / name) for name in ("reference.png", driver))
@@ -100,11 +110,51 @@ def test_elsewhere_nothing_is_refused_and_nothing_forked():
     assert not hasattr(drawing.draw_image, "__wrapped__")
 
 
+def test_there_are_functions_for_the_gpu_without_which_a_space_does_not_start(on_spaces):
+    assert set(decorated) == {"draw_image", "draw_expression", "draw_row", "draw_frames"}
+
+
 def test_a_picture_is_drawn_in_another_process(image, on_spaces):
     picture, *_ = image()
     assert picture.size == (128, 128) and calls == [("draw_image", 8)]
     assert not on_spaces.references  # which the other process made, and kept to itself
     assert on_spaces.runs.flags == {}
+
+
+def test_what_the_spaces_own_cores_draw_in_less_than_a_second_takes_no_gpu_time(image, on_spaces):
+    slow, *_ = image()
+    assert [name for name, _ in calls] == ["draw_image"] and not on_spaces.cpu_reenactors
+    on_spaces.pace.clear()  # not measured yet
+    own, *_ = image()
+    assert len(calls) == 1 and np.abs(np.subtract(own, slow, dtype=float)).max() <= 1
+    assert 0 < on_spaces.pace[on_spaces.release] and on_spaces.references
+    for pace, at, takes in ((0.2, 0, 1), (0.4, 0, 2), (0.4, own_cores.TRIED_AGAIN + 1, 2)):
+        on_spaces.pace[on_spaces.release] = pace  # with guidance and two steps, four predictions
+        on_spaces.measured_at[on_spaces.release] = time.monotonic() - at
+        image()
+        assert len(calls) == takes, pace
+    on_spaces.models["v1"] = ("HelloMeme v1", None)
+    assert not own_cores.draws_here("v1", Settings())  # whose first picture would take minutes
+    assert not own_cores.draws_here(on_spaces.release, Settings(upscale="2"))
+
+
+def test_a_clip_drawn_on_the_spaces_own_cores(on_spaces, tmp_path):
+    calls.clear()
+    on_spaces.pace.clear()
+    Image.fromarray(photos.toon(3)).save(tmp_path / "reference.png")
+    with ClipWriter(tmp_path / "driver.mp4", Fraction(12)) as writer:
+        for frame in range(3):
+            writer.write(photos.toon(5, yaw=4 * frame))
+    portrait = on_spaces.portrait(on_spaces.release, str(tmp_path / "reference.png"), "reference", None)
+    settings = Settings(steps=1, guidance=1).resolved(find(on_spaces.release))
+    made = tmp_path / "made.mp4", settings, ClipSettings(), str(tmp_path / "stop")
+    report = drawing.make_clip(on_spaces.release, portrait, str(tmp_path / "driver.mp4"), *made)
+    assert report.frames == 3 and calls == [] and probe(made[0]).frames == 3
+    on_spaces.pace[on_spaces.release] = 10.0
+    on_spaces.measured_at[on_spaces.release] = time.monotonic()
+    again = tmp_path / "again.mp4", *made[1:]
+    drawing.make_clip(on_spaces.release, portrait, str(tmp_path / "driver.mp4"), *again)
+    assert [name for name, _ in calls] == ["draw_frames"] and probe(again[0]).frames == 3
 
 
 def test_a_picture_without_a_face_costs_no_time_on_the_gpu(image):
@@ -192,7 +242,8 @@ print(waiting.pipeline.unet.device, waiting.pipeline.unet.dtype)
 
 patching.unpatch()  # as in the process that is lent the GPU, for which the CPU stands here
 state.device = "cpu"
-reenactor = state.gpu_reenactor(sys.argv[2])
+spaces_gpu.PAGE_PROCESS = None
+reenactor = state.drawing_reenactor(sys.argv[2])
 reenactor.set_reference(photos.toon(3))
 print(reenactor is waiting, reenactor.image(photos.toon(5), Settings(steps=1)).picture.size)
 """

@@ -163,7 +163,7 @@ def test_what_a_style_needs_is_downloaded_before_the_lock_is_taken(state, folder
     write_lora(tmp_path / "loras" / "Drawing.safetensors", 2)
     repositories = {"songkey/toonyou_beta6": CASE / "checkpoint", "songkey/loras_sd_1_5": tmp_path / "loras"}
     given = (str(folder / "reference.png"), 1, 1, 0, 0, "", "", False, 0.5, "off")
-    load, seen = states.State.gpu_reenactor, []
+    load, seen = states.State.drawing_reenactor, []
     with serve(repositories) as (endpoint, asked):
         use_hub(monkeypatch, endpoint, tmp_path / "cache")
 
@@ -171,6 +171,6 @@ def test_what_a_style_needs_is_downloaded_before_the_lock_is_taken(state, folder
             seen.append(len(asked))
             return load(self, *arguments)
 
-        monkeypatch.setattr(states.State, "gpu_reenactor", watched)
+        monkeypatch.setattr(states.State, "drawing_reenactor", watched)
         image_tab.restyle("v1", *given, "toonyou_beta6", None, None, ["Drawing"], None)
         assert seen == [len(asked)] and len(asked) > 5
