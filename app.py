@@ -6,6 +6,9 @@ Host and port: --host and --port, or Gradio's GRADIO_SERVER_NAME and GRADIO_SERV
 from __future__ import annotations
 
 import contextlib
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `hellomeme.threads.wait_without_spinning`
 
 with contextlib.suppress(ImportError):
     import spaces  # noqa: F401  (on Spaces, before anything that touches CUDA)
@@ -13,7 +16,6 @@ with contextlib.suppress(ImportError):
 import argparse
 import ctypes
 import importlib.metadata
-import os
 import sys
 import threading
 

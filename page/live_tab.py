@@ -16,6 +16,7 @@ from hellomeme.io.metadata import Stamp
 from hellomeme.releases.load import find
 from hellomeme.releases.styles import Style
 from hellomeme.settings import Settings
+from hellomeme.threads import set_threads, threads_for
 
 from . import state
 from .components import IMMEDIATE, PRIVATE, slider, summary_line
@@ -81,6 +82,7 @@ def _draw(
         if not mine:
             return gr.skip(), BUSY
         began = time.monotonic()
+        set_threads(threads_for(visitor.live.reenactor.pipeline))
         visitor.live.reenactor.set_style(style)  # another visitor may have chosen another one
         picture = visitor.live.draw(motion, visitor.reference, settings)
     drawn = time.monotonic()

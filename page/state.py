@@ -22,6 +22,7 @@ from hellomeme.releases.load import add_motion, available, choose_device, choose
 from hellomeme.releases.networks import locate
 from hellomeme.releases.parts import fetch_style
 from hellomeme.releases.styles import Style
+from hellomeme.threads import set_threads, threads_for
 
 from . import spaces_gpu
 from .imports import import_networks
@@ -140,6 +141,7 @@ class State:
                 reenactor.pipeline.to(device, choose_dtype(device))
                 if reenactor.upscaler is not None:
                     reenactor.upscaler.to(device)
+        set_threads(threads_for(reenactor.pipeline))
         reenactor.set_style(style, _show_download)
         return reenactor
 

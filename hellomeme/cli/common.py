@@ -14,6 +14,7 @@ from ..releases.hub import check_exists
 from ..releases.networks import CHOICES
 from ..releases.styles import BASES, LORAS, OFFICIAL, Style
 from ..settings import NO_UPSCALER, OFF, Settings
+from ..threads import set_threads, threads_for
 from .progress import download_bars
 
 if TYPE_CHECKING:
@@ -192,6 +193,7 @@ def load(options: argparse.Namespace, standard_error: TextIO, device: str | None
         progress=progress,
         analyzer=face_analyzer(options.face_models, progress),
     )
+    set_threads(threads_for(reenactor.pipeline))
     if options.upscaler is not None:
         from ..upscale import Upscaler
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from ..errors import HelloMemeError
 from ..settings import ClipSettings, Settings
+from ..threads import set_threads, usable_cores
 from . import common
 from .processes import gathered, own_gpu, place
 from .progress import frame_counter
@@ -174,6 +175,7 @@ class _Drawing:
             raise HelloMemeError(f"None of the clips can be measured; {name}: {why}")
         counter = frame_counter(self.standard_error) or (lambda *_: None)
         device = choose_device(self.options.device)
+        set_threads(usable_cores())  # the networks that measure are large ones
         with FaceAnalyzer() as analyzer:
             measured = measure(kept, self.options.cross, self.release.name, analyzer, device, counter)
         clips, frames = [each.name for each in kept], sum(each.frames for each in kept)

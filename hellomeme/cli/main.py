@@ -18,6 +18,7 @@ from typing import NoReturn, TextIO
 from ..errors import HelloMemeError
 from ..io.quiet import silenced
 from ..releases.hub import offline
+from ..threads import wait_without_spinning
 from . import batch, evaluate, fetch, image, video
 
 # In the order of the help; `add` of each module extends the parser
@@ -27,6 +28,7 @@ COMMANDS = (image, batch, video, evaluate, fetch)
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit status. arguments: sys.argv[1:] if None."""
     options = _parser().parse_args(arguments)
+    wait_without_spinning()
     with contextlib.nullcontext(sys.stderr) if options.verbose else _quiet() as standard_error:
         try:
             with offline() if options.offline else contextlib.nullcontext():
