@@ -1,6 +1,7 @@
 """A face edited by sliders: names, presets, the turn of the head, and what reaches the networks."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -8,12 +9,14 @@ from test_reenactor import ColourAnalyzer, picture, same
 
 from hellomeme.errors import HelloMemeError
 from hellomeme.face.arkit import ARKIT_NAMES, INDEX
-from hellomeme.face.edit import GROUPS, PRESETS, Edit, Turn, edited, preset, start, turn
+from hellomeme.face.controls import FACE_CONTROLS, control_values
+from hellomeme.face.edit import FORMAT, GROUPS, PRESETS, Edit, Turn, edited, preset, start, turn
 from hellomeme.face.motion import Motion
 from hellomeme.io import metadata
 from hellomeme.pipeline import HelloMemePipeline
 from hellomeme.reenactor import Reenactor
-from hellomeme.releases.load import load
+from hellomeme.releases import expressions
+from hellomeme.releases.load import find, load
 from hellomeme.settings import Settings
 
 QUICK = Settings(steps=1)
@@ -56,6 +59,23 @@ def test_presets():
     assert str(caught.value) == (
         "There is no preset called smirk: choose from laugh, wink, shocked, kiss, sad, sceptical."
     )
+
+
+def test_controls_stand_for_coefficients():
+    covered = [name for control in FACE_CONTROLS.values() for name in control.names]
+    assert len(set(covered)) == len(covered) == 20 and set(covered) <= set(ARKIT_NAMES)
+    for name, control in FACE_CONTROLS.items():
+        for value in (-0.35, 0.0, 0.6):
+            if value < control.lowest:
+                continue
+            changed = control.coefficients(value)
+            assert list(changed) == list(control.names) and set(changed.values()) <= {abs(value), 0}
+            expected = dict.fromkeys(FACE_CONTROLS, 0.0) | {name: value}
+            assert control_values(dict.fromkeys(ARKIT_NAMES, 0.0) | changed) == expected
+    uneven = dict.fromkeys(ARKIT_NAMES, 0.0) | {"mouthSmileLeft": 0.4, "mouthFrownRight": 0.1}
+    assert control_values(uneven)["smile"] == 0.15
+    gaze = FACE_CONTROLS["look_sideways"].coefficients(0.5)  # both eyes to the right of the picture
+    assert gaze["eyeLookOutLeft"] == gaze["eyeLookInRight"] == 0.5 and gaze["eyeLookInLeft"] == 0
 
 
 def test_names_left_out_keep_the_references_own():
@@ -164,6 +184,58 @@ def test_the_edit_in_full():
     for values in ({"jaw": 0.5}, {"jawOpen": 2}, {"yaw": 90}):
         with pytest.raises(HelloMemeError):
             Edit.parse(values)
+
+
+def test_edits_are_mixed_saved_and_loaded(tmp_path):
+    one, other = Edit(Turn(yaw=10), {"jawOpen": 0.5}), Edit(Turn(yaw=-20, roll=4), {"mouthPucker": 1})
+    assert one.mixed(other, 0) == one and one.mixed(other, 1) == other
+    values = one.mixed(other, 0.25).values
+    assert (values["yaw"], values["roll"], values["jawOpen"], values["mouthPucker"]) == (2.5, 1, 0.375, 0.25)
+    one.mixed(other, 0.3).save(tmp_path / "a.json")
+    assert Edit.load(tmp_path / "a.json") == one.mixed(other, 0.3)
+    Edit().save(tmp_path / "a.json")
+    assert Edit.load(tmp_path / "a.json") == Edit()
+    with pytest.raises(HelloMemeError, match="could not be written"):
+        one.save(tmp_path / "missing" / "a.json")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"laugh",
+        b"\xff\xfe\x00",
+        b"[" * 60_000,
+        b" " * 70_000,
+        json.dumps([]).encode(),
+        json.dumps({"format": FORMAT}).encode(),
+        json.dumps({"format": FORMAT, "values": []}).encode(),
+        json.dumps({"format": "hellomeme expression 2", "values": {}}).encode(),
+        json.dumps({"format": FORMAT, "values": {"jaw": 0.5}}).encode(),
+        json.dumps({"format": FORMAT, "values": {"jawOpen": 1.5}}).encode(),
+        json.dumps({"format": FORMAT, "values": {"yaw": "left"}}).encode(),
+    ],
+)
+def test_bad_files_of_an_expression(content, tmp_path):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(HelloMemeError) as caught:
+        Edit.load(tmp_path / "a.json")
+    assert str(caught.value) == (
+        "a.json is not an expression of HelloMeme or is damaged: save one again in the Expression tab."
+    )
+    with pytest.raises(HelloMemeError, match="^There is no expression at "):
+        Edit.load(tmp_path / "b.json")
+
+
+def test_presets_that_come_over_as_measured(tmp_path):
+    row = dataclasses.replace(find("demo"), root=tmp_path)
+    assert expressions.drawn_presets(row) == expressions.drawn_presets(find("v1")) == tuple(PRESETS)
+    path = expressions.write_measured(tmp_path, {"laugh": 0.9, "kiss": 0.4, "sad": 0.39, "wink": -1.0}, 16)
+    assert expressions.drawn_presets(row) == ("laugh", "shocked", "kiss", "sceptical")
+    for damaged in (b"", b"\0" * 99, b"[]", b'{"format": "hellomeme presets 1", "presets": {"laugh": "no"}}'):
+        path.write_bytes(damaged)
+        assert expressions.drawn_presets(row) == tuple(PRESETS)
+    assert expressions.drawn_presets(find("demo")) == ("laugh", "shocked")  # as measured of the shipped model
 
 
 def test_drawn_again_from_its_file(reenactor, tmp_path):

@@ -29,6 +29,7 @@ from training.evaluation import (
     evaluate,
     gallery,
     photographs,
+    presets,
     results,
     steps,
     text_grid,
@@ -322,6 +323,44 @@ def test_drivers_of_the_gallery_are_in_no_split(bench, small_gallery):
     assert np.abs(shots[0].frame.astype(int) - shots[1].frame).mean() > 5  # somebody else
     last = max(dataset.FIRST_IDENTITY[name] for name in dataset.FIRST_IDENTITY if name != "gallery")
     assert min(gallery.FIRST.values()) > last + 10_000
+
+
+def test_presets_that_come_over_are_told_by_their_marks(monkeypatch):
+    """Of two portraits, in pictures whose brightness stands for how far a preset has come."""
+    names = list(presets.PRESETS)
+
+    def read(pictures, analyzer):
+        faces = []
+        for i, picture in enumerate(pictures):
+            coming = picture.mean() / 100
+            marks = presets.MARKS[names[i % 7 - 1]] if i % 7 else ()
+            values = np.full(51, 0.1)
+            for mark in marks:
+                for name, weight in mark.items():
+                    values[INDEX[name]] += coming * np.sign(weight)
+            faces.append(SimpleNamespace(blendshapes=values) if coming else None)
+        return faces
+
+    monkeypatch.setattr(presets, "read_back", read)
+    truth, model = np.full((2, 7, 4, 4, 3), 100), np.full((2, 7, 4, 4, 3), 100)
+    model[:, 1 + names.index("kiss")] = 30
+    model[:, 1 + names.index("sad")] = 0  # without a face
+    figures = presets.shares({"model": model, "renderer": truth}, None)
+    assert {name: share["model"] for name, share in figures.items()} == {
+        name: {"kiss": 0.3, "sad": 0.0}.get(name, 1.0) for name in names
+    }
+    assert all(share["renderer"] == 1 for share in figures.values())
+
+
+def test_presets_are_drawn_and_measured(bench, monkeypatch, tmp_path):
+    monkeypatch.setattr(presets, "CAST", presets.CAST[:1])
+    monkeypatch.setattr(gallery, "PEOPLE", 1)
+    monkeypatch.setattr(presets, "SIZE", 256)
+    monkeypatch.setattr(gallery, "SIZE", 256)
+    figures, people, pictures = presets.measured(bench.reenactor)
+    assert people == 2 and list(figures) == list(presets.PRESETS)
+    assert all(frames.shape == (2, 7, 128, 128, 3) for frames in pictures.values())
+    assert figures["laugh"]["renderer"] > 0.8 > figures["laugh"]["model"]
 
 
 def test_photographs_drive(bench, monkeypatch):

@@ -21,6 +21,7 @@ from hellomeme.face.drawing import POINTS, FaceBasis
 from hellomeme.inputs import Conditions
 from hellomeme.models.control_base import HM5ControlNetBase, HM5SD15ControlProj
 from hellomeme.models.fan_encoder import FanEncoder
+from hellomeme.releases.expressions import FILE as MEASURED
 from hellomeme.releases.load import find, load
 from hellomeme.releases.row_file import FILE
 from hellomeme.releases.table import FACE_BASIS, Source
@@ -35,6 +36,7 @@ def drawn_folder(model_folder, tmp_path_factory):
     folder = shutil.copytree(model_folder, tmp_path_factory.mktemp("models") / "drawn")
     rng, points = np.random.default_rng(0), len(POINTS)
     FaceBasis(rng.normal(0, 1, (points, 3)), rng.normal(0, 0.2, (51, points, 3))).save(folder / FACE_BASIS)
+    (folder / MEASURED).write_text("{}", encoding="utf-8")
     return folder
 
 
@@ -154,7 +156,7 @@ def test_a_release_goes_to_the_hub_and_comes_back(pipeline, saved, online, monke
             p.relative_to(tmp_path / "hub/me/toons").as_posix() for p in repositories["me/toons"].rglob("*.*")
         }
         assert uploaded == {p.relative_to(saved).as_posix() for p in saved.rglob("*.*")}
-        assert {FILE, FACE_BASIS, "README.md", "model_index.json"} < uploaded
+        assert {FILE, FACE_BASIS, MEASURED, "README.md", "model_index.json"} < uploaded
 
         again = HelloMemePipeline.from_pretrained("me/toons")
         assert np.array_equal(picture(Reenactor(again)), picture(Reenactor(pipeline)))

@@ -27,6 +27,7 @@ from hellomeme.face.drawing import FaceBasis
 from hellomeme.models.adapters import HMReferenceAdapter
 from hellomeme.models.autoencoder import PatchAutoencoder
 from hellomeme.models.control import HMControlNet, HMV2ControlNet
+from hellomeme.releases.expressions import FILE as MEASURED
 from hellomeme.releases.table import FACE_BASIS
 from training import dataset
 from training.evaluation.curves import curves
@@ -272,6 +273,7 @@ class Workshop:
         stage = load_averaged(self.adapters_stage(), self.folder / "adapters")
         down, up = stage.controls
         self.basis.save(folder / FACE_BASIS)
+        (folder / MEASURED).unlink(missing_ok=True)  # of another model
         export_adapters(folder, {"hm_reference": stage.adapter, "hm_control": down, "hm_control_up": up})
         if (self.folder / "motion").exists():
             moving = load_averaged(self.motion_stage(), self.folder / "motion")

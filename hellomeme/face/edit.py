@@ -2,23 +2,31 @@
 
 >>> reenactor.expression({"jawOpen": 0.7, "browInnerUp": 0.4}, Turn(yaw=20))
 >>> reenactor.expression(preset("laugh"))
+
+`face.controls` has ten plain controls that stand for the coefficients.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 
 from ..errors import HelloMemeError
+from ..io.atomic import atomic_write
 from ..settings import check, number
 from .arkit import ARKIT_NAMES, INDEX
 from .motion import Motion
 from .rotation import from_angles, to_angles
 
 MOST, STEP = 1.0, 0.01  # highest value and step of a slider; the lowest is 0
+FORMAT = "hellomeme expression 1"
+MAX_FILE_SIZE = 1 << 16  # bytes: a file has about 1,000
 
 
 def _beginning(*starts: str) -> tuple[str, ...]:
@@ -146,6 +154,37 @@ class Edit:
     def values(self) -> dict[str, float]:
         """Yaw, pitch, roll (degrees) and the 51 coefficients by name."""
         return vars(self.turn) | self.coefficients
+
+    def mixed(self, other: Edit, share: float) -> Edit:
+        """(1 - share) of this face and `share` (0..1) of the other, for angles and coefficients alike."""
+        mixture = {
+            name: (1 - share) * value + share * other.values[name] for name, value in self.values.items()
+        }
+        return Edit.parse(mixture)
+
+    def save(self, path: str | Path) -> None:
+        """Writes a JSON file of the values that are not 0, atomically. Raises HelloMemeError if it fails."""
+        values = {name: value for name, value in self.values.items() if value}
+        with atomic_write(path, "expression") as draft:
+            draft.write_text(json.dumps({"format": FORMAT, "values": values}, indent=1) + "\n", "utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Edit:
+        """Reads a file of `save`. Raises HelloMemeError if it is missing, damaged or of another kind."""
+        if not os.path.isfile(path):
+            raise HelloMemeError(f"There is no expression at {path}: check the path.")
+        try:
+            if os.path.getsize(path) > MAX_FILE_SIZE:
+                raise ValueError("too large")
+            facts = json.loads(Path(path).read_text(encoding="utf-8"))
+            if facts["format"] != FORMAT:
+                raise ValueError("another format")
+            return cls.parse(facts["values"])
+        except (HelloMemeError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise HelloMemeError(
+                f"{Path(path).name} is not an expression of HelloMeme or is damaged: save one again in the "
+                "Expression tab."
+            ) from error
 
 
 def preset(name: str) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """A pipeline with its release in one folder or hub repository.
 
-Beside what diffusers saves there are the row (`release.json`), the encoders of expressions, the face basis
-and a model card.
+Beside what diffusers saves there are the row (`release.json`), the encoders of expressions, the face basis,
+the measured presets and a model card.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import HelloMemeError
 from .card import model_card
+from .expressions import FILE as MEASURED
 from .hub import HUB_ID, NETWORK_FILES, as_path, explained, fetch
 from .networks import limit_types, load_encoders
 from .row_file import FILE, encoder_networks, read_row, saved_types, write_row
@@ -125,6 +126,8 @@ class SavedRelease:
         write_row(row, sorted(self.expression_types), folder)
         if row.face_basis is not None and row.root.resolve() != folder.resolve():
             shutil.copyfile(row.root / row.face_basis, folder / FACE_BASIS)
+        if row.root is not None and (row.root / MEASURED).is_file() and not (folder / MEASURED).exists():
+            shutil.copyfile(row.root / MEASURED, folder / MEASURED)
         for name, net in encoder_networks(row).items():
             if (encoder := getattr(self.encoders, name, None)) is not None:
                 encoder.save_pretrained(folder / net.source.folder)
@@ -150,7 +153,7 @@ def local_folder(source: str | Path, options: dict[str, Any]) -> Path:
             (others if NO_NETWORK.search(value[1]) else networks).append(name)
     if (row := read_row(folder)) is not None:
         networks += [net.source.folder for net in encoder_networks(row).values()]
-    files = (INDEX, FILE, FACE_BASIS, *(f"{name}/*" for name in others))
+    files = (INDEX, FILE, FACE_BASIS, MEASURED, *(f"{name}/*" for name in others))
     files += tuple(f"{part}/{name}" for part in networks for name in NETWORK_FILES)
     return _download(source, files, chosen)
 
