@@ -10,6 +10,7 @@ import gradio as gr
 from PIL import Image
 
 from hellomeme.io import metadata
+from hellomeme.io.colour import SRGB_PROFILE
 from hellomeme.portrait import Result
 from hellomeme.settings import ClipSettings, Settings
 
@@ -146,7 +147,9 @@ def show_stopped() -> None:
 
 
 def with_metadata(picture: Image.Image, stamp: metadata.Stamp) -> Image.Image:
-    """A copy of the picture that Gradio saves as a PNG file with the settings and the AI-generated label."""
+    """A copy of the picture that Gradio saves as a PNG file with the settings, the AI-generated label and the
+    profile of sRGB."""
     picture = picture.copy()
     picture.info |= {"Software": "HelloMeme", "Comment": metadata.LABEL, metadata.KEY: stamp.text}
+    picture.info["icc_profile"] = SRGB_PROFILE
     return picture

@@ -110,18 +110,19 @@ class Stamp:
 
 
 def save(picture: Image.Image, path: str | Path, stamp: Stamp | None, overwrite: bool = False) -> None:
-    """Writes a PNG, JPEG or WebP file with its stamp, atomically.
+    """Writes a PNG, JPEG or WebP file with its stamp and the profile of sRGB, atomically.
 
     The suffix of `path`, one of FORMATS, chooses the format. Raises HelloMemeError if writing fails, or if
     the file exists and `overwrite` is False.
     """
     suffix = Path(path).suffix.lower()
     kind = {".jpg": "jpeg"}.get(suffix, suffix[1:])
+    from .colour import SRGB_PROFILE
+
+    options = FORMATS[suffix] | ({} if stamp is None else _options(kind, stamp))
     with atomic_write(path, "output", overwrite) as draft:
         encoded = io.BytesIO()  # PIL does not notice when a full disk cuts off a JPEG file
-        picture.save(
-            encoded, format=kind, **FORMATS[suffix], **({} if stamp is None else _options(kind, stamp))
-        )
+        picture.save(encoded, format=kind, icc_profile=SRGB_PROFILE, **options)
         draft.write_bytes(encoded.getbuffer())
 
 
