@@ -1,4 +1,4 @@
-"""Pictures of telephones, cameras and printers: their colours come out in sRGB, and results say that they are."""
+"""Pictures of telephones, cameras and printers come out in sRGB, and results say that they are in it."""
 
 import io
 import re
