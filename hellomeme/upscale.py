@@ -14,7 +14,8 @@ from torch import Tensor
 from .errors import HelloMemeError
 from .releases.hub import Progress
 from .releases.one_file import find_file
-from .releases.weights import check_values, reason
+from .releases.tensors import check_values
+from .releases.weights import reason
 from .settings import NO_UPSCALER, Settings
 
 TILE = 256  # px of the input along a side: what is enlarged at once

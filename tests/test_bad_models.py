@@ -16,7 +16,7 @@ from refusals import refused
 from safetensors.torch import load_file, save_file
 from test_releases import Bomb
 
-from hellomeme.releases import loras, weights
+from hellomeme.releases import loras, tensors
 from hellomeme.releases.load import LATENT, MAX_LATENT_SIDE, find, load
 from hellomeme.releases.table import RELEASES
 
@@ -62,7 +62,7 @@ def test_weights_of_a_network(model_folder, tmp_path):
     for case, (content, about) in bad_weights().items():
         (folder / WEIGHTS).write_bytes(content)
         name = WEIGHTS if "pickle" in about else f"The weights {folder / WEIGHTS}"
-        refused(tmp_path, case, lambda: weights.check_weights(folder / WEIGHTS), f"{name} {about}...")
+        refused(tmp_path, case, lambda: tensors.check_weights(folder / WEIGHTS), f"{name} {about}...")
 
 
 NO_LORA = "is not a LoRA for this base model"

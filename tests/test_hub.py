@@ -12,7 +12,7 @@ from hub import COMMIT, STALL, cut, instead, reset
 from huggingface_hub import constants
 
 from hellomeme.errors import HelloMemeError
-from hellomeme.releases import hub, weights
+from hellomeme.releases import hub, tensors
 from hellomeme.releases.load import available, find, load
 from hellomeme.releases.table import Source, reference
 
@@ -199,7 +199,7 @@ def test_a_damaged_file_in_the_cache_can_be_had_anew(net, online, tmp_path):
         folder = hub.fetch("me/net")
         blob = os.path.realpath(folder / WEIGHTS)
         with pytest.raises(HelloMemeError) as caught:  # these bytes are no weights
-            weights.check_weights(folder / WEIGHTS)
+            tensors.check_weights(folder / WEIGHTS)
         assert str(caught.value) == (
             f"The weights {folder / WEIGHTS} are damaged or incomplete: delete {blob} and try "
             "again, it will be downloaded anew."

@@ -193,7 +193,7 @@ def test_an_autoencoder_of_its_own(row, folder, tmp_path):
     first = next(iter(tensors))
     save_file({key: x for key, x in tensors.items() if key != first}, tmp_path / "part.safetensors")
     for vae, sentence in {
-        tmp_path / "part.safetensors": "part.safetensors is not an autoencoder for this model",
+        tmp_path / "part.safetensors": "part.safetensors lacks 1 of the 180 tensors of its autoencoder",
         tmp_path / "none.safetensors": "There is no file",
         folder / "base" / "unet": "is not an autoencoder of Stable Diffusion but UNet2DConditionModel",
         "no/such": "no/such is not on this computer",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     wait_without_spinning()
     with contextlib.nullcontext(sys.stderr) if options.verbose else _quiet() as standard_error:
         try:
-            with offline() if options.offline else contextlib.nullcontext():
+            with _told(standard_error), offline() if options.offline else contextlib.nullcontext():
                 return options.command(options, standard_error) or 0
         except HelloMemeError as error:
             print(f"hellomeme: {' '.join(str(error).split())}", file=standard_error, flush=True)
@@ -57,6 +58,19 @@ class _OneLineParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Prints one line and exits with status 2."""
         self.exit(2, f"hellomeme: {message}; try {self.prog} --help\n")
+
+
+@contextlib.contextmanager
+def _told(standard_error: TextIO) -> Iterator[None]:
+    """What the package warns of goes to standard error, a line each."""
+    handler = logging.StreamHandler(standard_error)
+    handler.setFormatter(logging.Formatter("hellomeme: %(message)s"))
+    log = logging.getLogger(__package__.split(".")[0])
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
 
 
 @contextlib.contextmanager

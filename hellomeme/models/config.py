@@ -35,10 +35,14 @@ class TimeWidthFromWeights:
     @classmethod
     def from_pretrained(cls, folder: str | Path, **kwargs):
         """As in diffusers."""
+        return super().from_pretrained(folder, **{**cls.sizes_in(folder), **kwargs})
+
+    @classmethod
+    def sizes_in(cls, folder: str | Path) -> dict[str, int]:
+        """The constructor arguments that the weights in a folder tell, and its config.json does not."""
         weights = Path(folder) / "diffusion_pytorch_model.safetensors"
-        if weights.is_file() and "time_width" not in cls.load_config(folder):
-            with safe_open(weights, "pt") as file:
-                name = next((name for name in file.keys() if name.endswith("time_emb_proj.weight")), None)
-                if name is not None:
-                    kwargs.setdefault("time_width", file.get_slice(name).get_shape()[1])
-        return super().from_pretrained(folder, **kwargs)
+        if not weights.is_file() or "time_width" in cls.load_config(folder):
+            return {}
+        with safe_open(weights, "pt") as file:
+            name = next((name for name in file.keys() if name.endswith("time_emb_proj.weight")), None)
+            return {} if name is None else {"time_width": file.get_slice(name).get_shape()[1]}

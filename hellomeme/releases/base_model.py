@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from .hub import (
     BASE_FILES,
     CONFIG_FILES,
     HALF_BASE_FILES,
+    HALF_WEIGHTS,
     NETWORK_FILES,
     PICKLES,
     WEIGHTS,
@@ -18,17 +20,20 @@ from .hub import (
     as_path,
     fetch,
 )
+from .single_file import SIGNS, TITLES, SingleFile
 from .styles import BASES
-from .weights import check_values, check_weights, load_module, load_scheduler, read_config, reason
+from .weights import load_module, load_scheduler, read_config
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedTokenizerBase
 
     from ..models.adapters import ReferenceAdapter
 
 TEXT_ENCODER_FILES = ("text_encoder/config.json", "text_encoder/model.safetensors")
 MIN_VOCABULARY = 100  # for a tokenizer; a real one has more than the 256 byte tokens
 TEXT_WIDTH_OF = {1024: "Stable Diffusion 2", 2048: "Stable Diffusion XL"}
+log = logging.getLogger(__name__)
 
 
 def load_base(
@@ -50,9 +55,9 @@ def load_base(
     """
     path = as_path(source)
     if _is_file(path):
-        return _load_single_file(path, dtype, fetch(configs, CONFIG_FILES, progress), text_width)
+        return _load_single_file(path, dtype, configs, text_width, progress)
 
-    from transformers import CLIPTextModel, CLIPTokenizer
+    from transformers import CLIPTextModel
 
     folder = fetch_base(source, progress)
     for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
@@ -67,21 +72,27 @@ def load_base(
             f"not {adapter.unet_widths}; "
             "choose a model derived from the release's own base."
         )
-    try:
-        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-        if len(tokenizer) < MIN_VOCABULARY:  # without its files it is made all the same, but knows no words
-            raise ValueError("no words")
-    except Exception as error:
-        raise HelloMemeError(
-            f"The tokenizer of {source} cannot be read: download the model again."
-        ) from error
     return {
         "unet": load_module(_unet(), folder / "unet", dtype),
         "vae": load_module(_autoencoder(vae, source), folder / "vae", dtype),
         "text_encoder": load_module(CLIPTextModel, folder / "text_encoder", dtype),
-        "tokenizer": tokenizer,
+        "tokenizer": _load_tokenizer(folder, source),
         "scheduler": load_scheduler(folder / "scheduler"),
     }
+
+
+def _load_tokenizer(folder: Path, source: str) -> PreTrainedTokenizerBase:
+    from transformers import CLIPTokenizer
+
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+        if len(tokenizer) < MIN_VOCABULARY:  # without its files it is made all the same, but knows no words
+            raise ValueError("no words")
+        return tokenizer
+    except Exception as error:
+        raise HelloMemeError(
+            f"The tokenizer of {source} cannot be read: download the model again."
+        ) from error
 
 
 def load_saved_reference_parts(folder: Path, dtype: torch.dtype) -> dict:
@@ -117,11 +128,7 @@ def load_text_encoder(source: str, dtype: torch.dtype, progress: Progress | None
     """The text encoder of a base model in a folder or on the hub, and nothing else of it."""
     from transformers import CLIPTextModel
 
-    folder = fetch(source, TEXT_ENCODER_FILES, progress) / "text_encoder"
-    if not (folder / "model.safetensors").is_file():
-        half = tuple(name.replace("model.", "model.fp16.") for name in TEXT_ENCODER_FILES)
-        folder = fetch(source, half, progress) / "text_encoder"
-    return load_module(CLIPTextModel, folder, dtype)
+    return _load_part(CLIPTextModel, source, "text_encoder", dtype, progress)
 
 
 def load_autoencoder(
@@ -159,55 +166,64 @@ def fetch_autoencoder(source: str, progress: Progress | None = None) -> Path:
 def _autoencoder_file(path: Path, config: str, dtype: torch.dtype) -> torch.nn.Module:
     from diffusers import AutoencoderKL
 
-    if not path.is_file():
-        raise HelloMemeError(f"There is no file {path}: check the path.")
-    check_weights(path)
-    check_values(path)
-    try:
-        vae = AutoencoderKL.from_single_file(path, config=config, torch_dtype=dtype, local_files_only=True)
-        if missing := [name for name, tensor in vae.state_dict().items() if tensor.is_meta]:
-            raise ValueError(f"it lacks {missing[0]}")
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
-        raise HelloMemeError(f"{path.name} is not an autoencoder for this model: {reason(error)}") from error
-    return vae.eval().requires_grad_(False)
+    file = SingleFile(path)
+    if "vae" not in file.names:
+        raise HelloMemeError(f"{path.name} is not an autoencoder for this model: it holds none.")
+    return file.read("vae", AutoencoderKL, Path(config), dtype)
 
 
-def _load_single_file(path: Path, dtype, configs: Path, text_width: int | None) -> dict:
-    from diffusers import StableDiffusionPipeline
-    from safetensors import safe_open
+def _load_single_file(
+    path: Path, dtype: torch.dtype, configs: str, text_width: int | None, progress: Progress | None
+) -> dict:
+    from transformers import CLIPTextModel
 
-    if not path.is_file():
-        raise HelloMemeError(f"There is no file {path}: check the path.")
-    if path.suffix.lower() != ".safetensors":
-        check_weights(path)
-        raise HelloMemeError(
-            f"{path.name} is not a model: give a .safetensors file, a diffusers folder or a hub id."
-        )
-    check_weights(path)
-    with safe_open(path, "np") as file:
-        shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}
-    unet = "model.diffusion_model."
-    text = next(
-        (s[1] for k, s in shapes.items() if k.startswith(unet) and k.endswith("attn2.to_k.weight")), None
-    )
+    file = SingleFile(path)
+    text = file.side("unet", ("attn2.to_k.weight",), 1)
     if text is None:
         raise HelloMemeError(f"{path.name} is not a Stable Diffusion model: it holds no UNet.")
-    latent_channels = shapes.get("first_stage_model.post_quant_conv.weight", [4])[0]
-    _check_kind(
-        path.name, text, shapes.get(f"{unet}input_blocks.0.0.weight", [0, 0])[1], text_width, latent_channels
-    )
+    latents = file.side("vae", ("post_quant_conv.weight",), 0) or 4
+    _check_kind(path.name, text, file.side("unet", SIGNS["unet"], 1), text_width, latents)
+    folder = fetch(configs, CONFIG_FILES, progress)
+    kinds = {
+        "unet": _unet(),
+        "vae": _autoencoder(read_config(folder / "vae"), configs),
+        "text_encoder": CLIPTextModel,
+    }
+    parts = {
+        part: file.read(part, kind, folder / part, dtype)
+        if part in file.names
+        else _part_of_release(path, part, kind, configs, dtype, progress)
+        for part, kind in kinds.items()
+    }
+    return parts | {
+        "tokenizer": _load_tokenizer(folder, configs),
+        "scheduler": load_scheduler(folder / "scheduler"),
+    }
+
+
+def _part_of_release(
+    path: Path, part: str, kind: type, official: str, dtype: torch.dtype, progress: Progress | None
+) -> torch.nn.Module:
+    """A part of the release's own base model, for a file that lacks it."""
+    log.warning("%s holds no %s: that of %s is used.", path.name, TITLES[part], official)
     try:
-        base = StableDiffusionPipeline.from_single_file(
-            path, config=str(configs), torch_dtype=dtype, safety_checker=None, feature_extractor=None
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
+        return _load_part(kind, official, part, dtype, progress)
+    except HelloMemeError as error:
         raise HelloMemeError(
-            f"{path.name} cannot be read as a Stable Diffusion 1.5 model: {reason(error)}"
+            f"{path.name} holds no {TITLES[part]}, and that of {official} cannot be had: {error}"
         ) from error
-    parts = {name: getattr(base, name) for name in ("unet", "vae", "text_encoder", "tokenizer", "scheduler")}
-    for name in ("unet", "vae", "text_encoder"):
-        parts[name].eval().requires_grad_(False)
-    return parts
+
+
+def _load_part(
+    kind: type, source: str, part: str, dtype: torch.dtype, progress: Progress | None
+) -> torch.nn.Module:
+    """One network of a base model in a folder or on the hub."""
+    files = tuple(f"{part}/{name}" for name in NETWORK_FILES)
+    folder = fetch(source, files, progress) / part
+    if not any((folder / name).is_file() for name in WEIGHTS):
+        half = tuple(f"{part}/{name}" for name in HALF_WEIGHTS)
+        folder = fetch(source, (f"{part}/config.json", *half), progress) / part
+    return load_module(kind, folder, dtype)
 
 
 def _check_kind(

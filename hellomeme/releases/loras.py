@@ -17,7 +17,8 @@ from .base_model import TEXT_WIDTH_OF
 from .hub import Progress
 from .one_file import find_file
 from .styles import LORAS, Lora
-from .weights import check_values, reason
+from .tensors import check_values
+from .weights import reason
 
 if TYPE_CHECKING:
     from torch import nn

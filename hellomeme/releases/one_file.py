@@ -8,7 +8,7 @@ from pathlib import Path
 from ..errors import HelloMemeError
 from .hub import Progress, as_path, fetch
 from .styles import split_repository
-from .weights import check_weights
+from .tensors import check_weights
 
 
 def find_file(source: str | Path, progress: Progress | None = None, what: str = "file") -> Path:

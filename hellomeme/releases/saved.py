@@ -20,7 +20,8 @@ from .hub import HUB_ID, NETWORK_FILES, as_path, explained, fetch
 from .networks import limit_types, load_encoders
 from .row_file import FILE, encoder_networks, read_row, saved_types, write_row
 from .table import FACE_BASIS, Release
-from .weights import check_weights, read_config, reason
+from .tensors import check_values, check_weights
+from .weights import read_config, reason
 
 if TYPE_CHECKING:
     from ..expression import ExpressionEncoders
@@ -54,6 +55,7 @@ class SavedRelease:
         folder = local_folder(pretrained_model_name_or_path, options)
         for path in folder.glob("*/*.safetensors"):
             check_weights(path)
+            check_values(path)
         try:
             pipeline = super().from_pretrained(str(folder), **{**options, "use_safetensors": True})
         except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as error:

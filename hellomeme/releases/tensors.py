@@ -1,0 +1,160 @@
+"""Reads .safetensors files: what is in them, whether it is sound, and one tensor after the other.
+
+A file is mapped into memory while it is open, and what has been read of it counts as memory of the process.
+So values are copied into their place in portions, and the file is closed between them: reading takes little
+more memory than what is read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..errors import HelloMemeError
+from .hub import PICKLES, download_again
+
+if TYPE_CHECKING:
+    import torch
+
+PORTION = 1 << 25  # bytes
+NOT_NUMBERS = "{} holds values that are not numbers: get it from its author again."
+
+
+class Facts(NamedTuple):
+    """What a file says of a tensor. kind: F32, F16, BF16, F8_E4M3, I64, ..."""
+
+    shape: tuple[int, ...]
+    kind: str
+
+
+def check_weights(path: Path) -> None:
+    """Refuse, with a sentence, a file that is not safetensors from beginning to end."""
+    from safetensors import SafetensorError, safe_open
+
+    if path.suffix.lower() in PICKLES:
+        raise HelloMemeError(
+            f"{path.name} is a pickle, which can run code when opened: use its .safetensors version."
+        )
+    try:
+        with safe_open(path, "np"):
+            return
+    except (OSError, SafetensorError) as error:
+        # Only of a file that is not safetensors: the length of a header, too, may begin like that
+        if _begins_like_a_pickle(path):
+            raise HelloMemeError(
+                f"{path.name} is a pickle under a safetensors name and was not opened: "
+                "get it from its author again."
+            ) from error
+        raise HelloMemeError(
+            f"The weights {path} are damaged or incomplete: {download_again(path, 'them')}."
+        ) from error
+
+
+def _begins_like_a_pickle(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            start = file.read(2)
+    except OSError:
+        return False
+    return start[:1] == b"\x80" or start == b"PK"  # a pickle, or torch.save's zip archive
+
+
+def facts_of(path: Path) -> dict[str, Facts]:
+    """The shapes and kinds of a file's tensors by name."""
+    from safetensors import safe_open
+
+    with safe_open(path, "np") as file:
+        parts = {name: file.get_slice(name) for name in file.keys()}
+        return {name: Facts(tuple(part.get_shape()), part.get_dtype()) for name, part in parts.items()}
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    """The texts that a file's author has put into its header."""
+    from safetensors import safe_open
+
+    with safe_open(path, "np") as file:
+        return file.metadata() or {}
+
+
+def check_values(path: Path) -> None:
+    """Refuse weights that are NaN or infinite, in any type of float: pictures would come out black."""
+    for _ in read(path, facts_of(path)):
+        pass
+
+
+def read(
+    path: Path, names: Iterable[str], dtype: torch.dtype | None = None
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yields (name, tensor) of the tensors with these names, each a copy.
+
+    dtype: that floats are converted to; None leaves them. Raises HelloMemeError for values that are NaN or
+    infinite, or that `dtype` cannot hold.
+    """
+    from safetensors import safe_open
+
+    known = facts_of(path)
+    for portion in _portions({name: known[name] for name in names}):
+        with safe_open(path, "pt") as file:
+            tensors = {name: _copy(path, name, file, known[name], dtype) for name in portion}
+        while tensors:  # none is held longer than its receiver holds it
+            name = next(iter(tensors))
+            yield name, tensors.pop(name)
+
+
+def _portions(facts: Mapping[str, Facts]) -> Iterator[list[str]]:
+    portion, size = [], 0
+    for name, (shape, _) in facts.items():
+        portion.append(name)
+        size += 4 * math.prod(shape)
+        if size >= PORTION:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
+
+
+def _copy(path: Path, name: str, file, facts: Facts, dtype: torch.dtype | None) -> torch.Tensor:
+    """A tensor of an open file, converted some rows at a time."""
+    import torch
+
+    try:
+        if not facts.shape:
+            return _checked(path, name, file.get_tensor(name), dtype)
+        part, (rows, *rest) = file.get_slice(name), facts.shape
+        step = max(1, PORTION // (4 * max(1, math.prod(rest))))
+        copy = None
+        for first in range(0, max(rows, 1), step):
+            found = _checked(path, name, part[first : first + step], dtype)
+            if step >= rows:
+                return found
+            copy = torch.empty(facts.shape, dtype=found.dtype) if copy is None else copy
+            copy[first : first + step] = found
+        return copy
+    except (ValueError, RuntimeError, TypeError, AttributeError, IndexError) as error:
+        if isinstance(error, HelloMemeError):
+            raise
+        raise HelloMemeError(
+            f"{path.name} has numbers of a kind that cannot be read here ({facts.kind}): "
+            "get a version in 16-bit or 32-bit floats."
+        ) from error
+
+
+def _checked(path: Path, name: str, stored: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
+    """A copy in another type of float, all of whose values are finite."""
+    import torch
+
+    if not stored.is_floating_point():
+        return stored.clone()
+    copy = stored.to(dtype or stored.dtype, copy=True)
+    # Floats of 8 bits have no arithmetic of their own
+    values = copy if copy.element_size() > 1 else copy.to(torch.float16)
+    if copy.numel() and not all(map(math.isfinite, (end.item() for end in torch.aminmax(values)))):
+        if torch.isfinite(stored.float()).all():
+            raise HelloMemeError(
+                f"{path.name} holds values beyond the range of {str(dtype).removeprefix('torch.')} ({name} "
+                "is one): use --device cpu, or a version in half precision."
+            )
+        raise HelloMemeError(NOT_NUMBERS.format(path.name))
+    return copy
