@@ -1,6 +1,7 @@
 """Opens the page: `python app.py`. Hugging Face Spaces run this file, too.
 
-Host and port: --host and --port, or Gradio's GRADIO_SERVER_NAME and GRADIO_SERVER_PORT.
+Host and port: --host and --port, or Gradio's GRADIO_SERVER_NAME and GRADIO_SERVER_PORT. HELLOMEME_OPTIONS
+holds options where there is no command line, as on Spaces.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ with contextlib.suppress(ImportError):
 import argparse
 import ctypes
 import importlib.metadata
+import shlex
 import sys
 import threading
 
@@ -74,7 +76,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The options. Exits with a sentence and status 2 for wrong ones."""
+    """The options, with those of HELLOMEME_OPTIONS before the command line's. Exits with a sentence and
+    status 2 for wrong ones."""
     parser = argparse.ArgumentParser(prog="app.py", description="Opens the HelloMeme page.")
     parser.add_argument("--host", help="address to listen on (default: GRADIO_SERVER_NAME, or 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on (default: GRADIO_SERVER_PORT, or 7860)")
@@ -95,6 +98,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     common.add_face_models(parser)
     common.add_upscaler(parser)
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best there is)")
+    if arguments is None:
+        arguments = shlex.split(os.environ.get("HELLOMEME_OPTIONS", "")) + sys.argv[1:]
     options = parser.parse_args(arguments)
     if options.mcp and not supports_mcp():
         parser.exit(2, "app.py: --mcp needs a package more, of version 1: pip install 'mcp>=1.21,<2'.\n")
@@ -106,7 +111,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def is_local(options: argparse.Namespace) -> bool:
     """Whether only this computer can open the page: no public link, no proxy, no other address."""
     host = options.host or os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")
-    reached = options.share or options.root_path or os.environ.get("GRADIO_ROOT_PATH") or ON_SPACES
+    reached = options.share or options.root_path
+    reached = reached or any(map(os.environ.get, ("GRADIO_ROOT_PATH", "SPACE_ID"))) or ON_SPACES
     return host in ("127.0.0.1", "localhost", "::1") and not reached
 
 

@@ -31,6 +31,14 @@ def test_mcp_without_its_package_is_one_sentence(monkeypatch, capsys, version, w
         assert said.err == "app.py: --mcp needs a package more, of version 1: pip install 'mcp>=1.21,<2'.\n"
 
 
+def test_options_of_the_environment_come_before_those_of_the_command_line(monkeypatch):
+    monkeypatch.setenv("HELLOMEME_OPTIONS", "--release v1 --auth 'ann:a secret'")
+    monkeypatch.setattr(sys, "argv", ["app.py", "--release", "v2", "--share"])
+    options = app.parse(None)
+    assert (options.release, options.auth, options.share) == ("v2", "ann:a secret", True)
+    assert app.parse([]).release == "demo"
+
+
 @pytest.fixture
 def launch(model_folder, monkeypatch):
     """Launches the page as `app.main` does, but for uploads of 100 KB at most, and without a first run; its

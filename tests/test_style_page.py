@@ -89,8 +89,10 @@ def test_only_a_page_for_this_computer_takes_paths(monkeypatch):
     assert app.is_local(app.parse([]))
     for options in (["--share"], ["--host", "0.0.0.0"], ["--root-path", "/hellomeme"]):
         assert not app.is_local(app.parse(options))
-    monkeypatch.setenv("GRADIO_SERVER_NAME", "0.0.0.0")
-    assert not app.is_local(app.parse([]))
+    for name, value in (("SPACE_ID", "me/mine"), ("GRADIO_SERVER_NAME", "0.0.0.0")):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            assert not app.is_local(app.parse([]))
 
 
 def test_a_style_is_drawn_recorded_and_restored(state, folder, monkeypatch, tmp_path):
