@@ -71,6 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
         **LOOKS,
     )
     # After launch: on a slow machine it would delay the request by which Gradio checks that it is up.
+    state.STATE.warm.clear()
     threading.Thread(target=warm_up, daemon=True).start()
     page.block_thread()
 
@@ -132,11 +133,17 @@ def supports_mcp() -> bool:
 
 
 def warm_up() -> None:
-    """Loads the model and draws with it before the first visitor does."""
+    """Loads the model and draws pictures and clips with it before the first visitor does."""
     references, drivers = components.examples("references"), components.examples("drivers")
-    state.STATE.warm_up()
-    if references and drivers:
-        drawing.draw_first_images(references[0], drivers[0])
+    clips = components.examples("clips", "mp4", "webm")
+    try:
+        state.STATE.warm_up()
+        if references and drivers:
+            drawing.draw_first_images(references[0], drivers[0])
+            if clips:
+                drawing.draw_first_clips(references[0], clips[0])
+    finally:
+        state.STATE.warm.set()
 
 
 def has_screen() -> bool:

@@ -187,7 +187,7 @@ class Reenactor:
         output: str | Path,
         settings: Settings = Settings(),
         clip: ClipSettings = ClipSettings(),
-        progress: Callable[[str, int, int], None] | None = None,
+        progress: Callable[[str, float, int], None] | None = None,
         reference: ReferencePortrait | None = None,
         labelled: bool = True,
         draw: Callable[..., Iterable[np.ndarray]] | None = None,
@@ -198,7 +198,7 @@ class Reenactor:
         driver: path of a clip or of a motion file (.npz), or a Motion. output: the new file; it is written
         atomically.
         progress: called as `progress(phase, done, total)` in frames, after every frame of the phase
-        "analysing" and every step of the phase "drawing"; it may raise `Stopped` to cancel.
+        "analysing" and every step of "drawing", then in fractions; it may raise `Stopped` to cancel.
         reference: from `set_reference`; the one set last if None.
         labelled: whether the metadata says that the file is AI-generated; they hold the settings in any case.
         draw: replaces `frames`, with the same arguments, to draw in another process, for example; the
@@ -232,7 +232,7 @@ class Reenactor:
         motion: Motion,
         settings: Settings,
         clip: ClipSettings,
-        progress: Callable[[str, int, int], None],
+        progress: Callable[[str, float, int], None],
     ) -> Iterator[np.ndarray]:
         """Yields the frames of a clip, (size, size, 3) uint8, upscaled where the settings, which are resolved
         ones, say so. motion: retargeted.
@@ -321,7 +321,7 @@ class Reenactor:
             return self.conditions(motion.at(frames), reference)
 
         def on_progress(share: float) -> None:
-            progress("drawing", int(share * len(motion)), len(motion))
+            progress("drawing", share * len(motion), len(motion))
 
         prepared, generator = self.prepared(reference, settings), reference.generator(settings.seed)
         text = self.pipeline.encode_prompt(*settings.prompts(self.release))

@@ -195,6 +195,15 @@ class ClipSettings:
         "Start",
         "Seconds into the driver at which to begin; frames then follow each other.",
     )
+    end: float | None = number(
+        float,
+        None,
+        0.0,
+        86_400.0,
+        0.1,
+        "End",
+        "Seconds into the driver at which to stop; its own end if not given.",
+    )
     rate: str = _choice(
         ("source", "8", "12", "15", "24", "25", "30"),
         "Frames a second",

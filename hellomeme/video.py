@@ -33,7 +33,7 @@ from .releases.styles import Style
 from .releases.table import Release
 from .settings import ClipSettings, Settings
 
-Progress = Callable[[str, int, int], None]
+Progress = Callable[[str, float, int], None]
 MOTION_RATE = Fraction(25)  # frames per second of a motion file without a rate
 MAX_FRAMES = 250_000  # more than two hours at 30 per second; their motion is kept in memory
 
@@ -71,16 +71,23 @@ class Selection:
     def of(cls, seconds: Fraction, rate: Fraction, clip: ClipSettings) -> Selection:
         """The frames that the settings choose from a driver of `seconds` at `rate` frames per second.
 
-        Raises HelloMemeError for a start beyond its end, and for more than MAX_FRAMES frames.
+        Raises HelloMemeError for a start beyond its end or that of the clip, and for more than MAX_FRAMES
+        frames.
         """
         wanted = rate if clip.rate == "source" else Fraction(clip.rate)
         start = Fraction(clip.start or 0).limit_denominator(1000)
+        end = seconds if clip.end is None else min(Fraction(clip.end).limit_denominator(1000), seconds)
         if start >= seconds:
             raise HelloMemeError(
                 f"The start of {float(start):g} s is beyond the end of the driver, which lasts "
                 f"{float(seconds):.2f} s: choose an earlier one."
             )
-        available = max(round((seconds - start) * wanted), 1)
+        if start >= end:
+            raise HelloMemeError(
+                f"The clip would end at {float(end):g} s, and it starts at {float(start):g} s: choose a "
+                "later end, or an earlier start."
+            )
+        available = max(round((end - start) * wanted), 1)
         if not 0 < clip.frames < available:
             if available > MAX_FRAMES:
                 raise HelloMemeError(
@@ -90,7 +97,7 @@ class Selection:
             return cls(start, wanted, available, wanted)
         if clip.start is not None:
             return cls(start, wanted, clip.frames, wanted)
-        spread = Fraction(clip.frames) / seconds
+        spread = Fraction(clip.frames) / end
         return cls(start, spread, clip.frames, spread if clip.rate == "source" else wanted)
 
     @property

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,9 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from hellomeme.errors import HelloMemeError
+from hellomeme.face.motion import is_motion_file
 from hellomeme.releases.few_steps import OFF
+from hellomeme.releases.files import lacking, needed
 from hellomeme.releases.load import find, has_motion
 from hellomeme.releases.styles import Style
 from hellomeme.settings import ClipSettings, Settings
@@ -26,6 +29,7 @@ from hellomeme.settings import ClipSettings, Settings
 from . import spaces_gpu, state
 from .errors import visitor_errors
 from .own_cores import draws_here
+from .paces import TimeLeft
 from .runs import stop_check
 from .spaces_gpu import gpu
 
@@ -37,6 +41,8 @@ if TYPE_CHECKING:
     from hellomeme.reenactor import Portrait, Reenactor, Result
     from hellomeme.video import Report
 
+FEW_STEPS, MORE_STEPS = 2, 4  # of the clips that measure the pace: at most so many, then so many more
+WARM_UP = 10.0  # s: the most that each of these clips may take
 ARKIT = "drive_coeff"  # the expression type of control nets that take ARKit coefficients
 
 
@@ -188,6 +194,30 @@ def draw_first_images(reference: str, driver: str) -> None:
             draw_image(page.release, *portraits, settings, flag, page.style)
 
 
+def draw_first_clips(reference: str, driver: str) -> None:
+    """Draws a second of a clip with few steps and then with more, so that estimates are there for the first
+    visitor. Nothing where that would take long, or download anything."""
+    from hellomeme.video import select_frames
+
+    page, clip = state.STATE, ClipSettings(end=1.0)
+    row, pace = find(page.release), page.pace.get(page.release)
+    if pace is None or lacking(needed(row, clips=True)):
+        return
+    fewest = min(row.steps, FEW_STEPS)
+    with contextlib.suppress(HelloMemeError, gr.Error), page.run(None) as flag:
+        frames = select_frames(driver, clip).count
+        portrait = page.portrait(page.release, reference, "reference", None)
+        for steps in (fewest, fewest + MORE_STEPS):
+            settings = Settings(steps=steps).resolved(row)
+            passes = clip_passes(page.release, frames, settings, clip)
+            expected = page.clip_paces.drawing((page.release, OFF), frames, passes) or pace * passes
+            if expected > WARM_UP:
+                return
+            with tempfile.TemporaryDirectory(prefix="hellomeme-") as folder:
+                output = Path(folder, "clip.mp4")
+                make_clip(page.release, portrait, driver, output, settings, clip, flag, page.style)
+
+
 # Clips
 
 
@@ -212,17 +242,26 @@ def clip_duration(
 
 
 class ClipProgress:
-    """Shows the phase of a clip, how far it is, and about how long the phase still takes."""
+    """Shows the phase of a clip, how far it is, and about how long the phase still takes.
 
-    def __init__(self):
+    drawing: seconds that drawing is expected to take, if earlier runs say so.
+    """
+
+    def __init__(self, drawing: float | None = None):
         self.show = gr.Progress()
-        self.started: dict[str, tuple[float, int]] = {}  # phase -> time of its first call, frames done then
+        self.drawing = drawing
+        self.left: dict[str, TimeLeft] = {}  # by phase
 
-    def __call__(self, phase: str, done: int, total: int) -> None:
-        now = time.perf_counter()
-        started, before = self.started.setdefault(phase, (now, done))
-        left = f", {(now - started) * (total - done) / (done - before):.0f} s left" if done > before else ""
-        self.show((done, total), desc=phase.capitalize() + left, unit="frames")
+    def __call__(self, phase: str, done: float, total: int) -> None:
+        expected = self.drawing if phase == "drawing" else None
+        left = self.left.setdefault(phase, TimeLeft(expected)).seconds(done / total, time.perf_counter())
+        text = phase.capitalize() + ("" if left is None else f", {left:.0f} s left")
+        self.show((int(done), total), desc=text, unit="frames")
+
+
+def clip_passes(release: str, frames: int, settings: Settings, clip: ClipSettings) -> int:
+    """How often the network runs for a clip with resolved settings, frame by frame."""
+    return predictions(release, frames, settings, clip) * (2 if settings.guidance > 1 else 1)
 
 
 def make_clip(
@@ -238,23 +277,36 @@ def make_clip(
     """Writes the clip `output`; None if the run was stopped. driver: path of a clip or motion file."""
     from hellomeme.reenactor import Stopped
 
-    page, progress = state.STATE, ClipProgress()
+    page, kind = state.STATE, (release, settings.upscale)
+    settings, started = settings.resolved(find(release)), {}
     with page.drawing_lock:
         if not draws_here(release, settings):
             reenactor = page.reenactor(release)
-            draw = functools.partial(_frames_on_gpu, release, flag, style)
-            options = {"reference": reference, "draw": draw, "style": style}
+            frames = functools.partial(_frames_on_gpu, release, flag, style)
+            options = {"reference": reference, "style": style}
         else:
             reenactor = page.drawing_reenactor(release, style=style)
-            options = {"reference": page.reference(release, reference)}
+            page.add_motion(reenactor, clip)  # now, so that its download is shown, and not measured
+            frames, options = reenactor.frames, {"reference": page.reference(release, reference)}
+
+        def draw(reference, motion: Motion, settings: Settings, clip: ClipSettings, _):
+            count, now = len(motion), time.perf_counter()
+            started.update(frames=count, at=now, passes=clip_passes(release, count, settings, clip))
+            if not is_motion_file(driver):
+                page.clip_paces.record_analysis(kind, count, now - began)
+            progress = ClipProgress(page.clip_paces.drawing(kind, count, started["passes"]))
+            if progress.drawing is not None:
+                progress("drawing", 0, count)
+            return frames(reference, motion, settings, clip, stop_check(flag, progress))
+
+        began = time.perf_counter()
+        analysing = stop_check(flag, ClipProgress())
         try:
-            report = reenactor.video(driver, output, settings, clip, stop_check(flag, progress), **options)
+            report = reenactor.video(driver, output, settings, clip, analysing, draw=draw, **options)
         except Stopped:
             return None
-    if "drawing" in progress.started:  # not where another process draws
-        count = predictions(release, report.frames, report.settings, clip)
-        seconds = time.perf_counter() - progress.started["drawing"][0]
-        page.record_pace(release, count, report.settings.guidance, seconds)
+        spent = time.perf_counter() - started["at"]
+    page.clip_paces.record_drawing(kind, started["frames"], started["passes"], spent)
     return report
 
 
@@ -294,7 +346,9 @@ def draw_frames(
     """The frames of a clip, (size, size, 3) uint8; None if the run was stopped. settings: resolved ones."""
     from hellomeme.reenactor import Stopped
 
-    page, progress = state.STATE, stop_check(flag, ClipProgress())
+    page, frames, kind = state.STATE, len(motion), (release, settings.upscale)
+    expected = page.clip_paces.drawing(kind, frames, clip_passes(release, frames, settings, clip))
+    progress = stop_check(flag, ClipProgress(expected))
     with visitor_errors(), page.free_memory_on_error():
         try:
             reenactor = page.drawing_reenactor(release, style=style)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
 
 from hellomeme.errors import HelloMemeError
@@ -12,8 +13,9 @@ from hellomeme.settings import ClipSettings
 from . import drawing, state
 from .events import CLIP_SETTINGS, Values, clip_settings_of, settings_of, with_arguments
 from .imports import import_networks
+from .paces import ClipWork
 
-ANALYSIS = 0.03  # s a frame: reading it, and MediaPipe's two passes over it
+WARM_UP = 60.0  # s: how long an estimate waits for the first measurement
 
 
 def clip_source(driver: str | None, motion_file: str | None) -> str:
@@ -26,9 +28,16 @@ def clip_source(driver: str | None, motion_file: str | None) -> str:
 
 
 @with_arguments(
-    "model", "guidance", "steps", *CLIP_SETTINGS, "driver", "motion_file", optional=("driver", "motion_file")
+    "model",
+    "guidance",
+    "steps",
+    *CLIP_SETTINGS,
+    "driver",
+    "motion_file",
+    "upscale",
+    optional=("driver", "motion_file", "upscale"),
 )
-def estimate(values: Values, session: str | None) -> str:
+def estimate(values: Values, session: str | None) -> Iterator[str]:
     """The number of frames and the length of a clip with these settings, and about how long it will take."""
     model, driver, motion_file = (values[name] for name in ("model", "driver", "motion_file"))
     try:
@@ -37,17 +46,22 @@ def estimate(values: Values, session: str | None) -> str:
         count, played, analysed = length(source, clip)
         drawing.clip_duration(model, count, settings, clip)
     except HelloMemeError as error:
-        return "" if not (driver or motion_file) else str(error)
+        yield "" if not (driver or motion_file) else str(error)
+        return
     plays = (
         f"{count} {'frame' if count == 1 else 'frames'}, {float(count / played):.1f} s at "
         f"{float(played):.4g} a second"
     )
-    pace = state.STATE.pace.get(model)
-    if pace is None:
-        return f"{plays}. How long it takes is known after the first picture."
-    passes = 2 if settings.guidance > 1 else 1
-    wait = drawing.predictions(model, count, settings, clip) * passes * pace + analysed * ANALYSIS
-    return f"{plays}. It takes about {_in_words(wait)} here."
+    page, kind = state.STATE, (model, settings.upscale)
+    work = ClipWork(analysed, count, drawing.clip_passes(model, count, settings, clip))
+    if page.clip_paces.whole(kind, work) is None and page.is_warming_up(model):
+        yield f"{plays}. How long it takes is being measured."
+        page.warm.wait(WARM_UP)
+    seconds = page.clip_paces.whole(kind, work)
+    if seconds is None:
+        yield f"{plays}. How long it takes here is known after the first clip with this model."
+    else:
+        yield f"{plays}. It takes about {_in_words(seconds)} here."
 
 
 def length(source: str, clip: ClipSettings) -> tuple[int, Fraction, int]:

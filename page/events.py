@@ -141,6 +141,7 @@ _CONVERTERS = {
     "reference_face": face_index,
     "driver_face": face_index,
     "start": parse_number,
+    "end": parse_number,
     "neutral": parse_number,
 }
 

@@ -14,7 +14,8 @@ from . import (
     shared_settings,
     video_tab,
 )
-from .components import IMMEDIATE, PRIVATE
+from .components import FACES, IMMEDIATE, PRIVATE
+from .errors import visitor_error
 from .gradio_assets import lighten
 from .gradio_patches import Blocks
 from .i18n import translate
@@ -24,6 +25,11 @@ from .theme import header, script
 TABS = ("image", "video", "expression", "live", "gallery")
 FILES_KEPT = 3600  # s
 QUEUE_SIZE = 20
+
+
+def refuse_clip():
+    """Says that a picture is needed."""
+    raise visitor_error("This is a clip, and a still is needed here: save one of its frames as a picture.")
 
 
 def build() -> gr.Blocks:
@@ -42,7 +48,7 @@ def build() -> gr.Blocks:
         with tab["image"]:
             image = image_tab.build(shared, portrait)
         with tab["video"]:
-            clip_settings = video_tab.build(shared, portrait)
+            clip_settings, part = video_tab.build(shared, portrait, tab["video"])
         with tab["expression"]:
             sliders = expression_tab.build(shared, portrait, tab["expression"])
         with tab["live"]:
@@ -51,7 +57,11 @@ def build() -> gr.Blocks:
             gallery_tab.build(shared, portrait, image, tabs)
         for name in TABS:
             tab[name].select(lambda name=name: name, None, portrait.open_tab, **PRIVATE, **IMMEDIATE)
-        restore.connect(file, clip_settings | image.settings | sliders | shared.components)
+        restored = restore.connect(file, clip_settings | image.settings | sliders | shared.components)
+        part.show_after(restored)
+        # page.js presses it
+        refuse = gr.Button(visible="hidden", elem_id="refuse-clip")
+        refuse.click(refuse_clip, **PRIVATE, **FACES)
         page.unload(stop_on_leave)
         page.load(None, js=script(), **PRIVATE)
     lighten(page)

@@ -27,11 +27,13 @@ from hellomeme.threads import set_threads, threads_for
 from . import spaces_gpu
 from .imports import import_networks
 from .live_session import LiveSessions
+from .paces import ClipPaces
 from .runs import Runs, stop_check_here
 
 if TYPE_CHECKING:
     from hellomeme.face.detect import FaceAnalyzer
     from hellomeme.reenactor import Portrait, Reenactor, ReferencePortrait
+    from hellomeme.settings import ClipSettings
 
 CACHE_SIZE = 6  # portraits, and prepared references: enough for the few visitors who take turns
 
@@ -63,8 +65,11 @@ class State:
         self.references: OrderedDict[tuple, ReferencePortrait] = OrderedDict()
         self.runs = Runs()
         self.live = LiveSessions()
-        self.pace: dict[str, float] = {}  # release -> s for one prediction of one frame, as measured
+        self.pace: dict[str, float] = {}  # release -> s for one prediction of a picture, as measured
         self.measured_at: dict[str, float] = {}  # release -> when its pace was measured last, s
+        self.clip_paces = ClipPaces()
+        self.warm = threading.Event()  # clear while the page measures how fast it is, after its start
+        self.warm.set()
         self.drawing_lock = threading.RLock()
         this = weakref.ref(self)
 
@@ -160,12 +165,21 @@ class State:
         preset = find_preset(few_steps, row)
         fetch_style(locate(row, row.base), style, [preset.lora] if preset else [], _show_download)
 
+    def add_motion(self, reenactor: Reenactor, clip: ClipSettings) -> None:
+        """Gives a reenactor the motion networks of its release, if the clip is drawn with them."""
+        if clip.motion:
+            add_motion(reenactor.pipeline, reenactor.release, _show_download)
+
     @functools.cached_property
     def analyzer(self) -> FaceAnalyzer:
         """The face analyzer of all reenactors."""
         from hellomeme.face.onnx_models import face_analyzer
 
         return face_analyzer(self.face_models, _show_download)
+
+    def is_warming_up(self, release: str) -> bool:
+        """Whether the speed of a release is being measured."""
+        return release == self.release and not self.warm.is_set()
 
     def warm_up(self) -> None:
         """Loads the model that the page opens with. A failure is raised again when it is used."""
@@ -225,7 +239,7 @@ class State:
             raise
 
     def record_pace(self, release: str, predictions: int, guidance: float, seconds: float) -> None:
-        """Keeps the speed of a run for estimates. With guidance each prediction counts twice."""
+        """Keeps the speed of a picture. With guidance each prediction counts twice."""
         pace = seconds / (predictions * (2 if guidance > 1 else 1))
         self.pace[release] = pace if release not in self.pace else 0.5 * (pace + self.pace[release])
         self.measured_at[release] = time.monotonic()

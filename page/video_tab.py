@@ -15,8 +15,9 @@ from hellomeme.settings import ClipSettings, Settings
 
 from . import drawing, spaces_gpu, state
 from .components import (
-    FACES,
+    IMMEDIATE,
     MODEL,
+    PRIVATE,
     checkbox,
     dropdown,
     examples,
@@ -28,7 +29,7 @@ from .components import (
     summary_line,
 )
 from .estimate import clip_source, estimate, length
-from .events import CLIP_SETTINGS, DRAWING, Components, event, inputs_of
+from .events import CLIP_SETTINGS, DRAWING, Components, event, inputs_of, parse_number
 from .gradio_patches import upload_folder
 from .i18n import translate
 from .imports import import_networks
@@ -39,7 +40,17 @@ from .shared_settings import SharedSettings
 from .thumbnails import thumbnail_row
 
 # Settings that change the length of a clip, or how long it takes
-ESTIMATED = ("guidance", "steps", "frames", "start", "rate", "motion", "overlap", "fast")
+ESTIMATED = ("guidance", "steps", "frames", "start", "end", "rate", "motion", "overlap", "fast", "upscale")
+ESTIMATES = {"concurrency_id": "estimates", "concurrency_limit": 8, "show_progress": "hidden"}
+FIRST, WHOLE, BETWEEN = "first", "whole", "between"
+PARTS = {FIRST: "First second", WHOLE: "Whole clip", BETWEEN: "From … to …"}
+# What a choice of PARTS means for start, end and whether they are shown. It runs in the browser, so that a
+# button pressed right after it finds the new values.
+SET_PART = """(part, start, end) => [
+    part === "between" ? start || "0" : "",
+    part === "between" ? end : part === "first" ? "1" : "",
+    {__type__: "update", visible: part === "between"},
+]"""
 
 
 @event(
@@ -150,8 +161,29 @@ class MotionFiles:
     saved: gr.File
 
 
-def build(shared: SharedSettings, portrait: PortraitInput) -> Components:
-    """The tab's components and events. Returns the settings by name."""
+@dataclass(frozen=True)
+class Part:
+    """Which part of the driver is followed: the choice, and start and end, shown in `times` where chosen."""
+
+    choice: gr.Radio
+    times: gr.Row
+    settings: dict[str, gr.components.Component]
+
+    def show_after(self, restored: gr.events.Dependency) -> None:
+        """Sets the choice after an event that sets start and end."""
+        ends = [self.settings[name] for name in ("start", "end")]
+        restored.success(chosen_part, ends, [self.choice, self.times], **PRIVATE, **IMMEDIATE)
+
+
+def chosen_part(start, end):
+    """The choice that start and end stand for, and whether they are shown."""
+    parts = {(None, 1.0): FIRST, (None, None): WHOLE}
+    part = parts.get((parse_number(start), parse_number(end)), BETWEEN)
+    return part, gr.update(visible=part == BETWEEN)
+
+
+def build(shared: SharedSettings, portrait: PortraitInput, tab: gr.Tab) -> tuple[Components, Part]:
+    """The tab's components and events. Returns the settings by name, and which part of the clip is chosen."""
     references, clips = examples("references"), examples("clips", "mp4", "webm")
     with gr.Row(equal_height=False):
         with gr.Column(min_width=280):
@@ -168,9 +200,10 @@ def build(shared: SharedSettings, portrait: PortraitInput) -> Components:
                 loop=True,
             )
             line = summary_line("video-about")
+            part = _part()
             run = run_and_stop("Make the clip", "video-")
             estimated = summary_line("estimate")
-    settings = _settings() | shared.settings
+    settings = part.settings | _settings() | shared.settings
 
     inputs = shared.components | portrait.components | settings
     inputs |= {"driver": driver, "motion_file": motion_files.chosen}
@@ -187,15 +220,25 @@ def build(shared: SharedSettings, portrait: PortraitInput) -> Components:
     )
     changing = [inputs[name] for name in ("driver", "motion_file", "model", *ESTIMATED)]
     gr.on(
-        [component.change for component in (*changing, result)],
+        [tab.select, *(component.change for component in (*changing, result))],
         estimate,
         inputs_of(estimate, inputs),
         estimated,
         api_name="estimate",
         trigger_mode="always_last",
-        **FACES,
+        **ESTIMATES,
     )
-    return settings
+    return settings, part
+
+
+def _part() -> Part:
+    choices = [(translate(text), name) for name, text in PARTS.items()]
+    choice = gr.Radio(choices, value=WHOLE, label=translate("How much of the clip"), elem_id="part")
+    with gr.Row(visible=False) as times:
+        ends = {name: optional_number(name, min_width=120, elem_id=name) for name in ("start", "end")}
+    shown = list(ends.values())
+    choice.input(None, [choice, *shown], [*shown, times], js=SET_PART, **PRIVATE)
+    return Part(choice, times, ends)
 
 
 def _driver(clips: list[str]) -> tuple[gr.Video, MotionFiles]:
@@ -227,13 +270,12 @@ def _settings() -> dict[str, gr.components.Component]:
     with gr.Row():
         settings = {name: slider(name) for name in ("expression", "head", "smoothing")}
     with gr.Row():
-        settings["frames"] = number("frames", elem_id="frames")
         settings["rate"] = dropdown("rate", elem_id="rate")
         settings["region"] = dropdown("region", elem_id="region")
         settings["side_by_side"] = checkbox("side_by_side", elem_id="side-by-side")
     with gr.Accordion(translate("More for clips"), open=False):
         with gr.Row():
-            settings["start"] = optional_number("start", elem_id="start")
+            settings["frames"] = number("frames", elem_id="frames")
             settings["translation"] = slider("translation")
             settings["driver_face"] = number("driver_face", elem_id="video-driver-face")
         with gr.Row():

@@ -1,5 +1,8 @@
 """The page in a real browser: every tab, as visitors use it."""
 
+from fractions import Fraction
+
+import clips
 import photos
 import pytest
 from browser import (  # noqa: F401  (fixtures)
@@ -17,6 +20,7 @@ from browser import (  # noqa: F401  (fixtures)
 )
 from PIL import Image
 
+from hellomeme.io.ffmpeg import ClipWriter
 from hellomeme.releases.table import DEMO
 from page import state as states
 
@@ -275,6 +279,39 @@ def test_a_clip_is_made_and_plays(visit, url, tmp_path):
     choose_clip(page, tmp_path, steps=1)
     page.click("#video-run")
     assert film(page) == [128, 128, None]
+    page.wait_for_selector("#estimate >> text=It takes about")  # as this run was measured
+
+
+def test_a_part_of_a_clip(visit, url, tmp_path):
+    page = visit(url)
+    open_tab(page, "Video")
+    with ClipWriter(tmp_path / "driver.mp4", Fraction(4)) as writer:
+        for frame in range(12):
+            writer.write(photos.toon(5, yaw=frame))
+    page.set_input_files("#video-driver input[type=file]", tmp_path / "driver.mp4")
+    page.wait_for_selector("#estimate >> text=12 frames, 3.0 s at 4 a second.")
+    times = page.locator("#start textarea, #start input")
+    page.get_by_label("First second").check()
+    page.wait_for_selector("#estimate >> text=4 frames, 1.0 s")
+    assert not times.is_visible()
+    page.get_by_label("From … to …").check()
+    times.wait_for()
+    for name, value in (("start", "0.5"), ("end", "2")):
+        page.locator(f"#{name} textarea, #{name} input").fill(value)
+    page.wait_for_selector("#estimate >> text=6 frames, 1.5 s")
+    page.get_by_label("Whole clip").check()
+    page.wait_for_selector("#estimate >> text=12 frames, 3.0 s")
+    assert not times.is_visible()
+
+
+def test_a_clip_is_refused_as_a_portrait(visit, url, tmp_path):
+    clips.clip(tmp_path / "me.mp4")
+    page = visit(url)
+    page.wait_for_selector("#reference img")
+    page.set_input_files("#reference input[type=file]", tmp_path / "me.mp4")
+    page.wait_for_selector("text=This is a clip, and a still is needed here")
+    assert not page.get_by_text("Invalid file type").is_visible()
+    assert page.locator("#reference img").count() == 1  # the one before
 
 
 def test_a_cell_of_the_grid_opens_in_the_image_tab(visit, url):

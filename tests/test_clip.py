@@ -309,6 +309,13 @@ def test_selection():
     assert chosen(frames=50) == (0, 50, 5, 5, True)  # evenly over the clip, in its own time
     assert chosen(frames=50, rate="25") == (0, 50, 5, 25, False)
     assert chosen(frames=1000) == (0, 300, NTSC, NTSC, True)  # there are no more
+    assert chosen(end=1) == (0, 30, NTSC, NTSC, True)
+    assert chosen(start=9.5, end=99) == (Fraction(19, 2), 15, NTSC, NTSC, True)
+    assert chosen(start=2, end=4, rate="12") == (2, 24, 12, 12, True)
+    assert chosen(end=5, frames=10) == (0, 10, 2, 2, True)
+    for clip in ({"end": 0}, {"start": 4, "end": 3}):
+        with pytest.raises(HelloMemeError, match="choose a later end, or an earlier start"):
+            chosen(**clip)
 
 
 def test_no_driver_can_ask_for_more_frames_than_can_be_kept(plain):

@@ -239,7 +239,9 @@ def test_time_left_and_frames_without_a_face_are_shown(state, pictures, monkeypa
     values = 1, 1, 0, 1, 2, 0, None, None, "", "", *vars(chosen).values()
     video_tab.make_video(state.release, str(pictures / "reference.png"), *values, driver)
     drawn = [desc for desc in seen if desc.startswith("Drawing")]
+    assert drawn[0].endswith(" s left") or drawn[1].endswith(" s left")  # from the first moment
     assert drawn[-1].endswith(" s left") and left("Analysing")
+    assert state.clip_paces.drawing((state.release, "off"), 5, 10) > 0
 
 
 def test_models_that_cannot_run_here_say_why(state):
@@ -413,7 +415,7 @@ def test_arguments_of_the_api(state):
         "video": f"model reference expression head translation {run} {faces} {prompts} {clip} "
         f"driver motion_file {style}",
         "motion": f"model driver driver_face {clip}",
-        "estimate": f"model guidance steps {clip} driver motion_file",
+        "estimate": f"model guidance steps {clip} driver motion_file upscale",
         "expression": f"model reference reference_face {run} yaw pitch roll {' '.join(ARKIT_NAMES)} {style}",
         "gallery": f"model characters faces expression head {run} {style}",
         "restore": "file",

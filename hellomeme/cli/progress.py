@@ -18,18 +18,18 @@ def step_counter(stream: TextIO) -> Callable[[int, int], None] | None:
     return show
 
 
-def frame_counter(stream: TextIO) -> Callable[[str, int, int], None] | None:
+def frame_counter(stream: TextIO) -> Callable[[str, float, int], None] | None:
     """A callback of `Reenactor.video`: the phase, frames done, time left. None without a terminal."""
     if not stream.isatty():
         return None
     began = {}
 
-    def show(phase: str, done: int, total: int) -> None:
+    def show(phase: str, done: float, total: int) -> None:
         now = time.monotonic()
         spent = now - began.setdefault(phase, now)
         left = f", {spent / done * (total - done):.0f} s left" if done and spent > 1 else ""
         end = "" if done < total else "\n"
-        print(f"\r\x1b[K{phase}: {done} of {total} frames{left}", end=end, file=stream, flush=True)
+        print(f"\r\x1b[K{phase}: {int(done)} of {total} frames{left}", end=end, file=stream, flush=True)
 
     return show
 

@@ -15,7 +15,7 @@ from .progress import download_bars, frame_counter
 PICTURE_FIELDS, CLIP_FIELDS = dataclasses.fields(Settings), dataclasses.fields(ClipSettings)
 # What the command `motion` uses of them
 MOTION_PICTURE_FIELDS = [field for field in PICTURE_FIELDS if field.name == "driver_face"]
-MOTION_CLIP_FIELDS = [field for field in CLIP_FIELDS if field.name in ("frames", "start", "rate")]
+MOTION_CLIP_FIELDS = [field for field in CLIP_FIELDS if field.name in ("frames", "start", "end", "rate")]
 
 
 def video(options: argparse.Namespace, standard_error: TextIO) -> None:

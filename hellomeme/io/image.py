@@ -27,6 +27,7 @@ FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000
 # Not every format of PIL: EPS, for example, would start another program
 HEAD = 1 << 16  # bytes at the beginning of a file in which its colours are named
 HEIC = re.compile(rb".{4}ftyp(?=.{0,60}(hei[cmsx]|hev[cmsx]|mif1|msf1))(?!.{0,60}avi[fs])", re.DOTALL)
+CLIPS = (".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi")
 
 
 def read_picture(source: str | os.PathLike | Image.Image | np.ndarray, name: str = "reference") -> np.ndarray:
@@ -79,6 +80,10 @@ def _open(path: Path, name: str) -> Image.Image:
             raise HelloMemeError(
                 f"The {name} picture {path.name} is an HEIC picture: run `pip install pillow-heif`, or save "
                 "it as JPEG."
+            ) from error
+        if path.suffix.lower() in CLIPS:
+            raise HelloMemeError(
+                f"{path.name} is a clip, and the {name} must be a still: save one of its frames as a picture."
             ) from error
         raise HelloMemeError(
             f"The {name} picture {path.name} is not a picture that can be read: choose a PNG, "

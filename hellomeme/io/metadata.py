@@ -67,7 +67,8 @@ class Stamp:
                 del settings[name]
         facts = {KEY: VERSION, "release": self.release, "settings": settings}
         if self.clip is not None:
-            facts["clip"] = dataclasses.asdict(self.clip)
+            clip = dataclasses.asdict(self.clip)
+            facts["clip"] = {name: value for name, value in clip.items() if (name, value) != ("end", None)}
         if self.edit is not None:
             facts["edit"] = {name: value for name, value in self.edit.values.items() if value}  # most are 0
         if self.made_from is not None:

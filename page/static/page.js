@@ -33,6 +33,17 @@
     input.dispatchEvent(new Event("change", {bubbles: true}));
   });
 
+  // Gradio refuses a clip as a picture in words of its own.
+  const refuseClips = event => {
+    const files = [...(event.dataTransfer ?? event.target).files ?? []];
+    const isClip = files.some(file => file.type.startsWith("video/"));
+    if (!isClip || !event.target.closest?.(".takes-picture")) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    document.querySelector("#refuse-clip").click();
+  };
+  for (const kind of ["change", "drop"]) document.addEventListener(kind, refuseClips, true);
+
   window.helloMeme = {
     // Scrolls to the result of the Image tab, once that tab is open. On a phone the tab is longer than the
     // screen.
