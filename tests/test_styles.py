@@ -1,5 +1,7 @@
 """Base models, autoencoders and LoRA: which weights go where, exchanged in place, and back to what it was."""
 
+import shutil
+
 import numpy as np
 import photos
 import pytest
@@ -171,6 +173,28 @@ def test_in_x1_the_reference_is_seen_without_the_lora(row, loras, folder):
         assert not torch.equal(*texts)
 
 
+def test_a_base_model_that_sees_the_reference_itself_is_loaded_once(row, loras, folder):
+    """It draws with the LoRA and sees the reference without, as a second copy would."""
+    (folder / "link").symlink_to(folder / "base")
+    results = []
+    for name in ("link", "copy"):
+        if name == "copy":
+            shutil.copytree(folder / "base", folder / "copy")
+        pipeline = load(
+            row, str(folder / "base"), "cpu", loras=loras, reference_base=str(folder / name), vae="official"
+        )[0]
+        reference = pipeline.prepare_reference(torch.ones(1, 4, 16, 16), "a face")
+        keys, noise = reference.prepared["up_3"].row_keys, torch.ones(1, 4, 16, 16)
+        drawn = pipeline.unet(noise, 1, torch.ones(1, 77, 32)).sample
+        results.append((keys, drawn, pipeline.encode(torch.ones(1, 3, 128, 128))))
+        assert (pipeline.reference_unet is pipeline.unet) == (name == "link")
+        load_loras(pipeline, [])
+        assert adapters(pipeline.unet) == [] and equal(
+            weights(pipeline.unet), load_file(folder / "base" / UNET)
+        )
+    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
+
+
 def test_an_autoencoder_of_its_own(row, folder, tmp_path):
     from single_file import vae_key
 
@@ -205,7 +229,6 @@ def test_an_autoencoder_of_its_own(row, folder, tmp_path):
 
 def test_an_autoencoder_of_another_kind_is_refused(row, folder, tmp_path):
     import json
-    import shutil
 
     shutil.copytree(folder / "official" / "vae", tmp_path / "xl")
     config = tmp_path / "xl" / "config.json"

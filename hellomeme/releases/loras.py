@@ -81,10 +81,8 @@ def _networks(pipeline: HelloMemePipeline) -> list[nn.Module]:
 
 def _pairs(pipeline: HelloMemePipeline) -> list[tuple]:
     """(UNet, text encoder): those that draw, and those that see the reference where these are others."""
-    return [
-        (pipeline.unet, pipeline.text_encoder),
-        (pipeline.reference_unet, pipeline.reference_text_encoder),
-    ]
+    seeing = None if pipeline.reference_unet is pipeline.unet else pipeline.reference_unet
+    return [(pipeline.unet, pipeline.text_encoder), (seeing, pipeline.reference_text_encoder)]
 
 
 def _load(pipeline: HelloMemePipeline, path: Path, name: str) -> None:

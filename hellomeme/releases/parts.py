@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -57,7 +58,8 @@ def load_parts(
     seeing = dict.fromkeys(("reference_unet", "reference_vae", "reference_text_encoder"))
     if style.reference_base is not None:
         named = official if style.reference_base == OFFICIAL else style.reference_base
-        second = base_model(BASES.get(named, named))
+        named = BASES.get(named, named)
+        second = parts if _is_same(named, base) else base_model(named)
         parts["text_encoder"] = second["text_encoder"]
         seeing |= {"reference_unet": second["unet"], "reference_vae": second["vae"]}
     elif base != official and row.has_styles:
@@ -68,6 +70,11 @@ def load_parts(
         seeing["reference_vae"] = seeing["reference_vae"] or parts["vae"]  # another one decodes only
         parts["vae"] = _autoencoder(style.vae, official, parts["vae"], dtype, progress)
     return parts | seeing
+
+
+def _is_same(source: str, other: str) -> bool:
+    """Whether two names are of one base model."""
+    return source == other or os.path.realpath(as_path(source)) == os.path.realpath(as_path(other))
 
 
 def fetch_style(
