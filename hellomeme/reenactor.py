@@ -91,8 +91,7 @@ class Reenactor:
         for _ in attempts():
             with contextlib.suppress(torch.OutOfMemoryError):
                 pipeline, encoders, release = load(name, base, device, dtype, loras, **more)
-                style = Style(base, more.get("vae"), tuple(loras), more.get("reference_base"))
-                return cls(pipeline, release, encoders, analyzer, face_basis(release), style)
+                return cls(pipeline, release, encoders, analyzer, face_basis(release), pipeline.style)
 
     @property
     def style(self) -> Style:

@@ -10,14 +10,17 @@ import torch
 
 from .pipeline import HelloMemePipeline, Reference
 from .portrait import ReferencePortrait, pixels
-from .releases.few_steps import OFF, find_preset
+from .releases.few_steps import OFF, FewSteps, find_preset
 from .releases.hub import Progress
 from .releases.loras import load_loras
 from .releases.networks import locate
 from .releases.parts import load_parts, scheduler_of
+from .releases.prediction import Prediction
 from .releases.styles import Style
 
 if TYPE_CHECKING:
+    from diffusers import SchedulerMixin
+
     from .inputs import Conditions
     from .releases.table import Release
 
@@ -52,9 +55,14 @@ class Styling:
         if few_steps != self.few_steps:
             if self.few_steps == OFF:
                 self._schedulers = self.pipeline.scheduler, self.pipeline.clip_scheduler
-            own = (scheduler_of(preset.sampler), None) if preset else self._schedulers
+            own = (self._scheduler_of(preset), None) if preset else self._schedulers
             self.pipeline.register_modules(scheduler=own[0], clip_scheduler=own[1])
         self.style, self.few_steps = style, few_steps
+
+    def _scheduler_of(self, preset: FewSteps) -> SchedulerMixin:
+        """The scheduler of a preset, for what the base model predicts."""
+        own = self._schedulers[0]
+        return scheduler_of(preset.sampler, None, Prediction.of_config(own.config, type(own).__name__))
 
     def prepared(
         self, portrait: ReferencePortrait, prompts: tuple[str, str], conditions: Conditions | None = None
@@ -83,13 +91,15 @@ class Styling:
         pipeline, row = self.pipeline, self.release
         adapter, unet = pipeline.hm_reference, pipeline.unet
         parts = load_parts(row, locate(row, row.base), style, adapter, unet.dtype, progress)
-        del parts["scheduler"], parts["clip_scheduler"]
+        made, _ = parts.pop("scheduler"), parts.pop("clip_scheduler")
+        own = (pipeline.scheduler, pipeline.clip_scheduler) if self.few_steps == OFF else self._schedulers
+        prediction = Prediction.of_config(made.config, type(made).__name__)
+        schedulers = tuple(one and prediction.scheduler(one) for one in own)
         self._exchange(parts, unet.device)
         pipeline.base = style.base_source or row.base.elsewhere
         self.style = replace(style, loras=())
-        if self.few_steps != OFF:
-            self.few_steps = OFF
-            pipeline.register_modules(scheduler=self._schedulers[0], clip_scheduler=self._schedulers[1])
+        self.few_steps, self._schedulers = OFF, schedulers
+        pipeline.register_modules(scheduler=schedulers[0], clip_scheduler=schedulers[1])
 
     def _exchange(self, parts: dict[str, Any], device: torch.device) -> None:
         """Puts parts in the place of the pipeline's own, which make room for them on the device first, and

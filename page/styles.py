@@ -103,7 +103,8 @@ def style_of(values: Mapping[str, Any]) -> Style:
         lora = Lora.of((_source(name, loras), given["lora_strength"] if strength is None else strength))
         chosen.append(lora)
     reference_base = None if given["stylize"] == X2 else own.reference_base or OFFICIAL
-    return Style(base, vae, tuple(chosen), reference_base)
+    prediction_type = own.prediction_type if base == own.base else None
+    return Style(base, vae, tuple(chosen), reference_base, prediction_type)
 
 
 def _source(name: str, offered: Mapping[str, str]) -> str:

@@ -215,7 +215,7 @@ def test_the_noise_of_a_clip_frame_by_frame_is_that_of_one_draw():
     assert torch.equal(torch.randn(5, generator=other), torch.randn(5, generator=generator))
 
 
-def test_every_part_of_the_plan_counts(pipeline):
+def test_every_part_of_the_plan_counts(pipeline, monkeypatch):
     reference = pipeline.prepare_reference(torch.ones(1, 4, 16, 16) / 2)
     text = pipeline.encode_prompt("")
     poses = torch.rand(1, 3, 13, 128, 128, generator=torch.Generator().manual_seed(2))
@@ -238,6 +238,13 @@ def test_every_part_of_the_plan_counts(pipeline):
     assert shares == sorted(shares) and shares[-1] == 1
     for change in ({"overlap": 6}, {"fast": True}, {"first_pass": False}, {"together": False}):
         assert deviation(draw(**change), first) > 1e-3, change
+
+    with monkeypatch.context() as patch:  # a schedule that ends in noise alone: no first pass shines through
+        scheduler = pipeline.scheduler
+        for zero_snr, is_same in ((True, True), (False, False)):
+            settings = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": zero_snr}
+            patch.setattr(pipeline, "scheduler", type(scheduler).from_config(scheduler.config, **settings))
+            assert torch.equal(draw(), draw(first_pass=False)) == is_same
 
     # Alone, a frame is the picture of that moment, from the noise that all frames share.
     alone = draw(together=False)

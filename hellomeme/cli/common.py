@@ -12,7 +12,7 @@ from ..errors import HelloMemeError
 from ..io import metadata
 from ..releases.hub import check_exists
 from ..releases.networks import CHOICES
-from ..releases.styles import BASES, LORAS, OFFICIAL, Style
+from ..releases.styles import BASES, LORAS, OFFICIAL, PREDICTIONS, Style
 from ..settings import NO_UPSCALER, OFF, Settings
 from ..threads import set_threads, threads_for
 from .progress import download_bars
@@ -99,6 +99,12 @@ def add_style_options(command: argparse.ArgumentParser) -> None:
         default="x2",
         help="x1: plain Stable Diffusion sees the reference; x2: the base does (default: x2)",
     )
+    command.add_argument(
+        "--prediction-type",
+        choices=PREDICTIONS,
+        help="what the base was trained to predict (default: what its configuration, metadata or marker keys "
+        "say, or else epsilon)",
+    )
 
 
 def add_upscaler(command: argparse.ArgumentParser) -> None:
@@ -111,7 +117,8 @@ def add_upscaler(command: argparse.ArgumentParser) -> None:
 def style_from(options: argparse.Namespace) -> Style:
     """The style that the options choose; HelloMemeError for a bad strength."""
     reference_base = OFFICIAL if options.stylize == "x1" else None
-    return Style(options.base, options.vae, tuple(options.lora), reference_base)
+    loras = tuple(options.lora)
+    return Style(options.base, options.vae, loras, reference_base, options.prediction_type)
 
 
 def add_overwrite(command: argparse.ArgumentParser) -> None:
@@ -190,6 +197,7 @@ def load(options: argparse.Namespace, standard_error: TextIO, device: str | None
         loras=style.loras,
         vae=style.vae,
         reference_base=style.reference_base,
+        prediction_type=style.prediction_type,
         progress=progress,
         analyzer=face_analyzer(options.face_models, progress),
     )

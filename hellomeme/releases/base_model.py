@@ -20,6 +20,7 @@ from .hub import (
     as_path,
     fetch,
 )
+from .prediction import Prediction
 from .single_file import SIGNS, TITLES, SingleFile
 from .styles import BASES
 from .weights import load_module, load_scheduler, read_config
@@ -44,7 +45,7 @@ def load_base(
     text_width: int | None,
     progress: Progress | None = None,
 ) -> dict:
-    """The parts of a base model: vae, text_encoder, tokenizer, unet, scheduler.
+    """The parts of a base model: vae, text_encoder, tokenizer, unet, scheduler, and its `Prediction`.
 
     Args:
         source: a diffusers folder, a hub id, or a single .safetensors file.
@@ -77,8 +78,17 @@ def load_base(
         "vae": load_module(_autoencoder(vae, source), folder / "vae", dtype),
         "text_encoder": load_module(CLIPTextModel, folder / "text_encoder", dtype),
         "tokenizer": _load_tokenizer(folder, source),
-        "scheduler": load_scheduler(folder / "scheduler"),
+        **_load_scheduler(folder, source),
     }
+
+
+def _load_scheduler(folder: Path, source: str, prediction: Prediction | None = None) -> dict:
+    """A folder's scheduler, and the prediction that its configuration names, unless another is given."""
+    scheduler = load_scheduler(folder / "scheduler")
+    if prediction is None:
+        config = read_config(folder / "scheduler", "scheduler_config.json")
+        prediction = Prediction.of_config(config, source)
+    return {"scheduler": scheduler, "prediction": prediction}
 
 
 def _load_tokenizer(folder: Path, source: str) -> PreTrainedTokenizerBase:
@@ -197,7 +207,7 @@ def _load_single_file(
     }
     return parts | {
         "tokenizer": _load_tokenizer(folder, configs),
-        "scheduler": load_scheduler(folder / "scheduler"),
+        **_load_scheduler(folder, configs, Prediction.of_file(file)),
     }
 
 

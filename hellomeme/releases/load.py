@@ -144,12 +144,14 @@ def load(
     expression_type: str | Sequence[str] | None = None,
     progress: Progress | None = None,
     vae: str | None = None,
+    prediction_type: str | None = None,
 ) -> tuple[HelloMemePipeline, ExpressionEncoders, Release]:
     """The pipeline of a release, the encoders that its control nets need, and its row.
 
     Args:
         name: the name of a row, a local folder in the released layout, or a row of your own.
-        base, loras, reference_base, vae: the fields of `styles.Style`, which says what they may be.
+        base, loras, reference_base, vae, prediction_type: the fields of `styles.Style`, which says what they
+            may be.
         device, dtype: the best device there is, and float16 on CUDA or float32 elsewhere, if not given.
         expression_type: "pd_fpg" or "drive_coeff", or "both" or a list of the two: which control nets to
             load, whose maps add up; the row's default if not given.
@@ -163,7 +165,7 @@ def load(
     from ..pipeline import HelloMemePipeline
 
     row = name if isinstance(name, Release) else find(name)
-    style = Style(base, vae, tuple(loras), reference_base)
+    style = Style(base, vae, tuple(loras), reference_base, prediction_type)
     style.check()
     device = choose_device(device)
     dtype = dtype or choose_dtype(device)
@@ -181,7 +183,7 @@ def load(
         hm_reference=adapter, **controls, **parts, reference_control=row.reference_control
     )
     load_loras(pipeline, style.loras, progress)
-    pipeline.release, pipeline.encoders = row, encoders
+    pipeline.release, pipeline.encoders, pipeline.style = row, encoders, style
     pipeline.base = style.base_source or row.base.elsewhere
     return pipeline.to(device), encoders, row
 

@@ -18,6 +18,7 @@ from .base_model import (
 )
 from .hub import Progress, as_path
 from .loras import find_lora
+from .prediction import CHOICES, Prediction
 from .styles import BASES, OFFICIAL, Style
 from .table import Release, Sampler
 from .weights import reason
@@ -52,9 +53,11 @@ def load_parts(
     base = official if style.base in (None, OFFICIAL) else BASES.get(style.base, style.base)
     parts = base_model(base)
     own, image, clip = parts["scheduler"], row.image_sampler, row.clip_sampler
+    found = parts.pop("prediction")
+    prediction = CHOICES.get(style.prediction_type, None if found == Prediction() else found)
     same = (clip.scheduler, clip.settings) == (image.scheduler, image.settings)
-    parts["scheduler"] = scheduler_of(image, own)
-    parts["clip_scheduler"] = None if same else scheduler_of(clip, own)
+    parts["scheduler"] = scheduler_of(image, own, prediction)
+    parts["clip_scheduler"] = None if same else scheduler_of(clip, own, prediction)
     seeing = dict.fromkeys(("reference_unet", "reference_vae", "reference_text_encoder"))
     if style.reference_base is not None:
         named = official if style.reference_base == OFFICIAL else style.reference_base
@@ -112,18 +115,19 @@ def _autoencoder(source: str, official: str, own, dtype: torch.dtype, progress: 
     return vae
 
 
-def scheduler_of(sampler: Sampler, own: SchedulerMixin | None = None) -> SchedulerMixin:
+def scheduler_of(
+    sampler: Sampler, own: SchedulerMixin | None = None, prediction: Prediction | None = None
+) -> SchedulerMixin:
     """The scheduler that a row names, or the base model's own.
 
-    Raises HelloMemeError where diffusers has none of that name and with these settings: a row may come from
-    the file of a saved pipeline.
+    prediction: what the base model predicts; None for what the settings say. Raises HelloMemeError where
+    diffusers has none of that name and with these settings: a row may come from the file of a saved pipeline.
     """
     import diffusers
 
-    if sampler.scheduler is None:
-        return own
     try:
-        return getattr(diffusers, sampler.scheduler)(**sampler.settings)
+        scheduler = getattr(diffusers, sampler.scheduler)(**sampler.settings) if sampler.scheduler else own
     except Exception as error:  # what settings from a file ask for can go wrong in any way
         why = f"The scheduler {sampler.scheduler} of this release cannot be made: {reason(error)}"
         raise HelloMemeError(why) from error
+    return scheduler if prediction is None else prediction.scheduler(scheduler)

@@ -19,6 +19,7 @@ from .expressions import FILE as MEASURED
 from .hub import HUB_ID, NETWORK_FILES, as_path, explained, fetch
 from .networks import limit_types, load_encoders
 from .row_file import FILE, encoder_networks, read_row, saved_types, write_row
+from .styles import Style
 from .table import FACE_BASIS, Release
 from .tensors import check_values, check_weights
 from .weights import read_config, reason
@@ -37,12 +38,13 @@ class SavedRelease:
     """The part of `HelloMemePipeline` that saves, loads and uploads it with its release.
 
     release: its row; None for a pipeline that was put together by hand. encoders: of expressions. base: hub
-    id or path of the base model; None if that is not known.
+    id or path of the base model; None if that is not known. style: the one it was loaded with.
     """
 
     release: Release | None = None
     encoders: ExpressionEncoders | None = None
     base: str | None = None
+    style: Style = Style()
 
     @classmethod
     def from_pretrained(cls: type[P], pretrained_model_name_or_path: str | Path, **options: Any) -> P:

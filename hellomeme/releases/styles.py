@@ -48,6 +48,7 @@ LORAS = {
         "zyd232_InkStyle_v1_0",
     )
 }
+PREDICTIONS = ("epsilon", "v_prediction", "v_prediction_zero_snr")
 OFFICIAL = "official"  # names the release's own base model, or its autoencoder
 OWN = "base"  # names the autoencoder of the base model
 MAX_STRENGTH = 10.0
@@ -113,7 +114,8 @@ class Style:
     base's. loras: `Lora`, or what `Lora.of` takes.
     reference_base: the model that sees the reference picture and whose text encoder reads the prompt. None
     for the one that draws (the released "stylize x2"), OFFICIAL for the release's own base model ("x1"), or
-    another base model.
+    another base model. prediction_type: what the model that draws predicts, one of PREDICTIONS; None for what
+    it says of itself.
     """
 
     base: str | None = _field("Base model", "The Stable Diffusion 1.5 model that draws.")
@@ -124,11 +126,18 @@ class Style:
         "x1: plain Stable Diffusion sees the reference, which keeps the likeness; "
         "x2: the styled model sees it, too.",
     )
+    prediction_type: str | None = _field(
+        "Prediction", "What the base model was trained to predict, where its files do not say so."
+    )
 
     def __post_init__(self):
         for name in ("base", "vae", "reference_base"):
             value = getattr(self, name)
             object.__setattr__(self, name, None if value in (None, "") else str(_text(value)))
+        if self.prediction_type not in (None, *PREDICTIONS):
+            raise HelloMemeError(
+                f"There is no prediction type {self.prediction_type}: choose from {', '.join(PREDICTIONS)}."
+            )
         if self.vae == OWN:
             object.__setattr__(self, "vae", None)
         if len(self.loras) > MAX_NAMES:
@@ -157,7 +166,8 @@ class Style:
         """The style for metadata: files and folders of this computer by their last name only."""
         loras = tuple(lora._replace(source=last_name(lora.source)) for lora in self.loras)
         names = {name: getattr(self, name) for name in ("base", "vae", "reference_base")}
-        return Style(loras=loras, **{name: value and last_name(value) for name, value in names.items()})
+        names = {name: value and last_name(value) for name, value in names.items()}
+        return dataclasses.replace(self, loras=loras, **names)
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -142,6 +142,8 @@ def draw_clip(
     raises ends the clip. step_generator: draws what a stochastic scheduler adds; `generator` if None.
     """
     scheduler = pipeline.clip_scheduler or pipeline.scheduler
+    if not plan.key_frames and scheduler.config.get("rescale_betas_zero_snr"):
+        plan = replace(plan, first_pass=False)  # of which nothing would be left under pure noise
     total = plan.predictions(lambda steps: len(with_timesteps(scheduler, steps).timesteps))
     drawing = _Drawing(
         pipeline,
