@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from dataclasses import fields, replace
 
 import numpy as np
-import torch
 
 from .errors import HelloMemeError
 from .face.crop import Crop
@@ -15,7 +13,6 @@ from .face.detect import Face
 from .face.motion import Motion
 from .face.retarget import held_turns, relative
 from .face.smooth import LiveSmoother
-from .memory import attempts
 from .portrait import ReferencePortrait
 from .reenactor import Reenactor
 from .settings import Settings
@@ -81,21 +78,7 @@ class Live:
         """
         reenactor = self.reenactor
         settings = settings.resolved(reenactor.release)
-        conditions = reenactor.conditions(self.retargeted(motion, reference, settings), reference)
-        prompt, negative = settings.prompts(reenactor.release)
-        for low_memory in attempts():
-            with contextlib.suppress(torch.OutOfMemoryError):
-                pictures = reenactor.pipeline(
-                    reenactor.prepared(reference, settings),
-                    **vars(conditions),
-                    prompt=prompt,
-                    negative_prompt=negative,
-                    num_inference_steps=settings.steps,
-                    guidance_scale=settings.guidance,
-                    generator=reference.generator(settings.seed),
-                    low_memory=low_memory,
-                ).frames
-                return np.asarray(pictures[0])
+        return np.asarray(reenactor.draw(self.retargeted(motion, reference, settings), reference, settings))
 
 
 def _joined(first: Motion, second: Motion) -> Motion:

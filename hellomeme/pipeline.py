@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from diffusers import DiffusionPipeline, UNet2DConditionModel, UNetMotionModel
+from diffusers import DiffusionPipeline
 from diffusers.loaders import StableDiffusionLoraLoaderMixin
 from diffusers.utils import BaseOutput
 from torch import Tensor
 
+from .denoising import ALL, Denoising
 from .errors import HelloMemeError
-from .inputs import Conditions, Reference, with_negative
+from .inputs import Conditions, Reference
 from .io.image import to_pictures
 from .models import old_names  # noqa: F401  (from_pretrained finds our networks by the modules it imports)
 from .models.adapters import ReferenceAdapter
@@ -20,12 +21,9 @@ from .models.control import ControlNet
 from .models.control_base import ControlNetBase, ControlProj
 from .models.knitted_motion import KnittedMotion
 from .models.lora_layers import without_loras
-from .models.motion_module import with_motion
-from .models.unet import HMDenoisingNet, HMReferenceNet
+from .models.unet import HMReferenceNet
 from .releases.saved import SavedRelease
-from .sampling.image import Denoise, OnStep, guided, sample
-
-ALL = slice(None)
+from .sampling.image import OnStep, last_guided, sample
 
 
 @dataclass
@@ -37,7 +35,7 @@ class HelloMemeOutput(BaseOutput):
     latents: Tensor
 
 
-class HelloMemePipeline(SavedRelease, DiffusionPipeline, StableDiffusionLoraLoaderMixin):
+class HelloMemePipeline(Denoising, SavedRelease, DiffusionPipeline, StableDiffusionLoraLoaderMixin):
     """A reference picture takes over the pose and expression of a driver (Figure 1).
 
     Args:
@@ -110,16 +108,6 @@ class HelloMemePipeline(SavedRelease, DiffusionPipeline, StableDiffusionLoraLoad
             clip_scheduler=clip_scheduler,
         )
         self.register_to_config(reference_control=reference_control)
-
-    @property
-    def controls(self) -> list[ControlNet | ControlNetBase]:
-        """The control nets that are loaded."""
-        return [net for net in (self.hm_control, self.hm_control2, self.hm_control_up) if net is not None]
-
-    @property
-    def expression_types(self) -> set[str]:
-        """The expressions its control nets take: "drive_coeff", "pd_fpg" or both."""
-        return {kind for net in self.controls for kind in net.expression_types}
 
     @property
     def has_motion(self) -> bool:
@@ -214,6 +202,8 @@ class HelloMemePipeline(SavedRelease, DiffusionPipeline, StableDiffusionLoraLoad
         callback_on_step_end: Callable | None = None,
         output_type: str = "pil",
         low_memory: bool = False,
+        reuse: int = 1,
+        guidance_end: float = 1.0,
     ) -> HelloMemeOutput:
         """Draw the reference with the poses and expressions of T frames; a picture is a clip of one frame.
 
@@ -227,6 +217,8 @@ class HelloMemePipeline(SavedRelease, DiffusionPipeline, StableDiffusionLoraLoad
                 returns may hold other latents to continue with; an exception it raises ends the run.
             output_type: "pil", "pt" or "latent".
             low_memory: predict the two halves of guidance one after the other, with half the memory.
+            reuse: compute deep features at every so many steps, and reuse them at the others.
+            guidance_end: share of the steps, 0 to 1, after which there is no guidance.
 
         Raises:
             HelloMemeError: an expression that the control nets need is missing.
@@ -234,7 +226,10 @@ class HelloMemePipeline(SavedRelease, DiffusionPipeline, StableDiffusionLoraLoad
         # 1. Text and control maps
         text = self.encode_prompt(prompt, negative_prompt)
         conditions = Conditions(condition, drive_coeff, face_parts, emotion, negative_emotion)
-        denoise = self.denoiser(reference, text, guidance_scale, conditions, low_memory=low_memory)
+        ends = last_guided(self.scheduler, num_inference_steps, guidance_end)
+        denoise = self.denoiser(
+            reference, text, guidance_scale, conditions, None, low_memory, reuse=reuse, last_guided=ends
+        )
 
         # 2. Noise and denoising
         if noise is None:
@@ -266,77 +261,6 @@ class HelloMemePipeline(SavedRelease, DiffusionPipeline, StableDiffusionLoraLoad
             return (callback(self, i, timestep, {"latents": latents}) or {}).get("latents")
 
         return on_step
-
-    def denoiser(
-        self,
-        reference: Reference,
-        text: Tensor,
-        guidance_scale: float,
-        conditions: Conditions,
-        unet: UNet2DConditionModel | UNetMotionModel | None = None,
-        low_memory: bool = False,
-        motion: KnittedMotion | None = None,
-        pads: Mapping[str, Tensor] | None = None,
-    ) -> Denoise:
-        """The guided prediction for T frames, as a function of latents (1, C, T, h, w) and a timestep.
-
-        text: both halves, from `encode_prompt`. unet: the one that draws, if it is not `self.unet` itself.
-        motion: takes part in it. pads: what it sees of the finished first and last frame, see `pad_features`,
-        place -> (2, C, 2, h, w). The other arguments are those of a call.
-        """
-        unet = unet or self.unet
-        use_guidance = guidance_scale > 1
-        # The rows of the batch [negative, positive] that are predicted together
-        parts = [slice(0, 1), slice(1, 2)] if use_guidance and low_memory else [ALL]
-        control = self._control_maps(conditions, use_guidance, parts, unet.device)
-        net = HMDenoisingNet(unet, self.hm_reference)
-        used = ALL if use_guidance else slice(1, None)
-        prepared, text = Reference(reference.latents, reference.part(used)), text[used]
-        pads = pads and {place: x[used] for place, x in pads.items()}
-
-        def denoise(latents: Tensor, timestep: Tensor) -> Tensor:
-            predictions = [
-                net(
-                    latents[rows].to(unet.dtype),
-                    timestep,
-                    text[rows],
-                    reference=prepared.part(rows),
-                    control={key: control_map[rows] for key, control_map in control.items()},
-                    motion=motion and motion.modules_at(pads and {at: x[rows] for at, x in pads.items()}),
-                )
-                for rows in parts
-            ]
-            return torch.cat(predictions)
-
-        return guided(denoise, guidance_scale)
-
-    def motion_unet(self) -> UNet2DConditionModel | UNetMotionModel:
-        """The UNet that draws, with AnimateDiff's motion modules in it where there are any."""
-        return self.unet if self.motion_adapter is None else with_motion(self.unet, self.motion_adapter)
-
-    def _control_maps(
-        self, conditions: Conditions, use_guidance: bool, parts: list[slice], device: torch.device
-    ) -> dict[str, Tensor]:
-        """Key -> (2 or 1, C, T, h, w): the sum of the maps of all control nets whose expression is given,
-        made for the `parts` of the batch one after the other."""
-        total: dict[str, Tensor] = {}
-        given = [(net, conditions.first_inputs(net.expression_types)) for net in self.controls]
-        given = [(net, inputs) for net, inputs in given if inputs is not None]
-        if not given:
-            needed = " or ".join(sorted(self.expression_types)) or "a control net"
-            raise HelloMemeError(f"The pipeline was given no expression: pass {needed}.")
-        for net, inputs in given:
-            batch = {
-                name: with_negative(x.to(device), negative, use_guidance)
-                for name, (x, negative) in inputs.items()
-            }
-            maps = [net(**{name: x[rows] for name, x in batch.items()}) for rows in parts]
-            if self.hm_control_proj is not None:
-                maps = [self.hm_control_proj(part) for part in maps]
-            for key in list(maps[0]):
-                value = torch.cat([part.pop(key) for part in maps])
-                total[key] = total[key] + value if key in total else value
-        return total
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:

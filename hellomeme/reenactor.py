@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
+from .drawing import Drawing, Progress
 from .errors import HelloMemeError
 from .expression import ExpressionEncoders
-from .face.conditions import condition_pictures, condition_tensor
+from .face.conditions import condition_pictures
 from .face.crop import Crop
 from .face.detect import FaceAnalyzer
 from .face.drawing import FaceBasis, FaceShape
@@ -22,25 +22,23 @@ from .face.motion import Motion
 from .face.retarget import held_turns
 from .io.image import read_picture
 from .memory import attempts
-from .pipeline import Conditions, HelloMemePipeline, Reference
+from .pipeline import HelloMemePipeline
 from .portrait import Portrait, ReferencePortrait, Result
-from .releases.load import add_motion, face_basis, load
+from .releases.load import face_basis, load
 from .releases.styles import Style
 from .releases.table import Release
-from .sampling.clip import ClipPlan, draw_clip
 from .sampling.image import Stopped
 from .settings import ClipSettings, Settings
 from .styling import Styling
-from .upscale import Upscaler, check_upscaling, upscaled
+from .upscale import Upscaler, upscaled
 from .video import Report, make_clip
 
 __all__ = ["Portrait", "ReferencePortrait", "Reenactor", "Result", "Stopped"]
 
 PictureSource = str | Path | Image.Image | np.ndarray | Portrait
-Progress = Callable[[int, int], None]
 
 
-class Reenactor:
+class Reenactor(Drawing):
     """Gives the face of a reference picture the expression and head pose of a driver.
 
     >>> reenactor = Reenactor.from_release("demo")
@@ -225,31 +223,6 @@ class Reenactor:
             style=style or self.style,
         )
 
-    def frames(
-        self,
-        reference: ReferencePortrait,
-        motion: Motion,
-        settings: Settings,
-        clip: ClipSettings,
-        progress: Callable[[str, float, int], None],
-    ) -> Iterator[np.ndarray]:
-        """Yields the frames of a clip, (size, size, 3) uint8, upscaled where the settings, which are resolved
-        ones, say so. motion: retargeted.
-
-        If the GPU memory runs out, the remaining frames are drawn in smaller batches; then NoMemoryError.
-        """
-        done = 0
-        for low_memory in attempts():
-            with contextlib.suppress(torch.OutOfMemoryError):
-                together = clip.motion and add_motion(self.pipeline, self.release)
-                plan = ClipPlan.of(len(motion), settings, clip, self.release, together)
-                plan = plan.with_low_memory(started=done > 0) if low_memory else plan
-                frames = self._clip_frames(reference, motion, settings, plan, progress)
-                for frame in itertools.islice(frames, done, None):
-                    yield frame
-                    done += 1
-                return
-
     def chosen(self, reference: ReferencePortrait | None) -> ReferencePortrait:
         """The given reference, or the one set last; HelloMemeError without either."""
         if reference is None and self.reference is None:
@@ -286,64 +259,9 @@ class Reenactor:
     ) -> Result:
         """One picture of the reference, moved by a motion of one frame."""
         motion, held = held_turns(motion, self.release.turns)
-
-        def on_step(pipeline, step: int, timestep, tensors: dict) -> None:
-            if progress is not None:
-                progress(step + 1, settings.steps)
-
-        prompt, negative = settings.prompts(self.release)
-        conditions = self.conditions(motion, reference)
-        for low_memory in attempts():
-            with contextlib.suppress(torch.OutOfMemoryError):
-                picture = self.pipeline(
-                    self.prepared(reference, settings),
-                    **vars(conditions),
-                    prompt=prompt,
-                    negative_prompt=negative,
-                    num_inference_steps=settings.steps,
-                    guidance_scale=settings.guidance,
-                    generator=reference.generator(settings.seed),
-                    callback_on_step_end=on_step,
-                    low_memory=low_memory,
-                ).frames[0]
-                picture = Image.fromarray(upscaled(np.asarray(picture), settings, self.upscaler))
-                break
+        drawn = np.asarray(self.draw(motion, reference, settings, progress))
+        picture = Image.fromarray(upscaled(drawn, settings, self.upscaler))
         pose = Image.fromarray(condition_pictures(motion, shape=reference.shape)[0])
         name, whole = self.release.name, (reference.frame, reference.crop)
         made = (settings, name, *whole, edit, held, self.style)
         return Result(picture, reference.picture, driver, pose, *made)
-
-    def _clip_frames(
-        self, reference: ReferencePortrait, motion: Motion, settings: Settings, plan: ClipPlan, progress
-    ) -> Iterator[np.ndarray]:
-        def conditions(frames: np.ndarray) -> Conditions:
-            return self.conditions(motion.at(frames), reference)
-
-        def on_progress(share: float) -> None:
-            progress("drawing", share * len(motion), len(motion))
-
-        prepared, generator = self.prepared(reference, settings), reference.generator(settings.seed)
-        text = self.pipeline.encode_prompt(*settings.prompts(self.release))
-        for latents in draw_clip(self.pipeline, prepared, conditions, plan, text, generator, on_progress):
-            pictures = self.pipeline.decode(latents)[0].permute(1, 2, 3, 0)  # (T, H, W, 3) in [0, 1]
-            for picture in (pictures * 255).round().byte().cpu().numpy():
-                yield upscaled(picture, settings, self.upscaler)
-
-    # What a picture and a clip have in common
-
-    def resolved(self, settings: Settings) -> Settings:
-        """The settings with the release's defaults; HelloMemeError for what cannot be done here."""
-        check_upscaling(settings, self.upscaler)
-        return settings.resolved(self.release)
-
-    def conditions(self, motion: Motion, reference: ReferencePortrait) -> Conditions:
-        """What the pipeline is told of a motion of T frames, for a reference."""
-        condition = condition_tensor(motion, self.release.condition_size, reference.shape)[None]
-        return Conditions(condition, **self.encoders.arguments(motion, self.pipeline.expression_types))
-
-    def prepared(self, reference: ReferencePortrait, settings: Settings) -> Reference:
-        """The reference's keys and values for the prompts and the few-step preset of the settings, which the
-        pipeline then has; made unless they are at hand."""
-        self.styling.apply(self.style, settings.few_steps)
-        own = self.conditions(reference.motion, reference) if self.release.reference_control else None
-        return self.styling.prepared(reference, settings.prompts(self.release), own)

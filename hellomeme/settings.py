@@ -142,6 +142,25 @@ class Settings:
         NAMES, "Few steps", "A LoRA with which 4 to 8 steps suffice; it sets steps and guidance, too."
     )
 
+    reuse: int = number(
+        int,
+        1,
+        1,
+        10,
+        1,
+        "Reuse",
+        "Deep features are computed at every so many steps and reused at the others: 3 takes less than half "
+        "the time of 25 steps, and the picture differs a little.",
+    )
+    guidance_end: float = number(
+        float,
+        1.0,
+        0.0,
+        1.0,
+        0.05,
+        "Guidance end",
+        "Share of the steps after which there is no guidance: steps without it take half the time.",
+    )
     upscale: str = _choice(
         (OFF, "2", "4"), "Upscaling", "How many times larger the upscaler makes the face picture or clip."
     )

@@ -32,7 +32,8 @@ T = TypeVar("T")
 LABEL = "AI-generated"
 KEY = "hellomeme"  # of the PNG chunk, and the first key of the JSON
 VERSION = 1
-LATER = ("few_steps", "upscale")  # settings that only stamps with another value than the default have
+# Settings that only stamps with another value than the default have
+LATER = ("few_steps", "upscale", "reuse", "guidance_end")
 MAX_LENGTH = 1 << 16  # characters: a stamp has about 1,000
 FORMATS = {".png": {}, ".jpg": {"quality": 95}, ".jpeg": {"quality": 95}, ".webp": {"quality": 95}}
 CLIPS = (".mp4", ".mov", ".m4v")

@@ -16,6 +16,7 @@ from ..errors import HelloMemeError
 from .adapters import ReferenceAdapter
 from .attention import KeysValues
 from .control import CONTROL_KEYS
+from .deep_features import DeepFeatures, run_layer
 
 # The motion module of a place: feature map (B*T, C, h, w), time embedding (B*T, D) and T -> the new map
 MotionModule = Callable[[Tensor, Tensor, int], Tensor]
@@ -36,6 +37,7 @@ def adapted_unet_forward(
     control: dict[str, Tensor] | None = None,
     motion: Mapping[str, MotionModule] | None = None,
     features_only: bool = False,
+    deep: DeepFeatures | None = None,
 ) -> UNetOutput:
     """The forward of a stock UNet, block by block, with the adapters of the method inserted (Figure 1).
 
@@ -47,9 +49,9 @@ def adapted_unet_forward(
     sample: (B, C, T, h, w). timestep: number or tensor, (), (B,) or (B, T). text: (B, N, D).
     reference: what `adapter.prepare` returned. control: key -> (B, C, T, h, w), see `CONTROL_KEYS`.
     motion: place (not `mid`) -> its motion module, in releases from v3 on.
-    features_only: stop at the last feature map.
+    features_only: stop at the last feature map. deep: what calls share, where deep features are reused.
     """
-    batch, _, frames = sample.shape[:3]
+    frames = sample.shape[2]
     reference, control, motion, features = reference or {}, control or {}, motion or {}, {}
 
     def insert(place: str, x: Tensor) -> Tensor:
@@ -60,6 +62,9 @@ def adapted_unet_forward(
     temb = _time_embedding(unet, timestep, sample)  # (B*T, D)
     text = text.repeat_interleave(frames, dim=0)  # (B*T, N, D)
     x = unet.conv_in(sample.transpose(1, 2).flatten(0, 1))  # (B*T, C, h, w)
+    if deep is not None and (kept := deep.reused(len(x))) is not None:
+        x = run_layer(unet.up_blocks[-1], -1, text, frames, kept, x, temb)
+        return UNetOutput(_last_convolution(unet, x, frames), {})
 
     # 2. Down
     skips = [x]
@@ -80,11 +85,14 @@ def adapted_unet_forward(
             return UNetOutput(None, features)
         x = insert(f"up_{i}", _add_control(x, control, "up", i))
         own, skips = skips[-len(block.resnets) :], skips[: -len(block.resnets)]
-        size = skips[-1].shape[-2:] if skips else None  # odd sides must come back to their own size
-        x = _run(block, text, frames, x, tuple(own), temb=temb, upsample_size=size)
+        x = _run_up(block, text, frames, x, temb, own, skips, deep)
+    return UNetOutput(_last_convolution(unet, x, frames), features)
 
-    x = unet.conv_out(unet.conv_act(unet.conv_norm_out(x)))  # (B*T, C, h, w)
-    return UNetOutput(x.unflatten(0, (batch, frames)).transpose(1, 2), features)
+
+def _last_convolution(unet, x: Tensor, frames: int) -> Tensor:
+    """(B*T, C, h, w), T = `frames` -> the prediction (B, C, T, h, w)."""
+    x = unet.conv_out(unet.conv_act(unet.conv_norm_out(x)))
+    return x.unflatten(0, (-1, frames)).transpose(1, 2)
 
 
 def _run(block: nn.Module, text: Tensor, frames: int, *states, **kwargs):
@@ -94,6 +102,23 @@ def _run(block: nn.Module, text: Tensor, frames: int, *states, **kwargs):
     if hasattr(block, "motion_modules"):
         kwargs["num_frames"] = frames
     return block(*states, **kwargs)
+
+
+def _run_up(
+    block: nn.Module,
+    text: Tensor,
+    frames: int,
+    x: Tensor,
+    temb: Tensor,
+    own: list[Tensor],
+    left: list[Tensor],
+    deep: DeepFeatures | None,
+) -> Tensor:
+    """An up block with its own skip connections; `left` are those of the up blocks after it."""
+    if deep is not None and not left:
+        return deep.run_last_block(block, text, frames, x, own, temb)
+    size = left[-1].shape[-2:] if left else None  # odd sides must come back to their own size
+    return _run(block, text, frames, x, tuple(own), temb=temb, upsample_size=size)
 
 
 def _add_control(x: Tensor, control: dict[str, Tensor], side: str, i: int) -> Tensor:
@@ -158,6 +183,7 @@ class HMDenoisingNet(nn.Module):
         reference: dict[str, KeysValues] | None = None,
         control: dict[str, Tensor] | None = None,
         motion: Mapping[str, MotionModule] | None = None,
+        deep: DeepFeatures | None = None,
     ) -> Tensor:
         """Predicts the noise, or the velocity if the UNet was trained for that: (B, C, T, h, w).
 
@@ -166,8 +192,9 @@ class HMDenoisingNet(nn.Module):
         reference: what `ReferenceAdapter.prepare` returned for batch B, shared by all frames.
         control: the maps of the control nets in one dict, key -> (B, C, T, h, w).
         motion: place -> its motion module, in releases from v3 on.
+        deep: what the calls of this run share, where deep feature maps are reused.
         """
         adapter = self.reference_adapter
         return adapted_unet_forward(
-            self.unet, sample, timestep, encoder_hidden_states, adapter, reference, control, motion
+            self.unet, sample, timestep, encoder_hidden_states, adapter, reference, control, motion, deep=deep
         ).prediction

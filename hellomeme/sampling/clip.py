@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..inputs import Conditions, Reference
 from ..pipeline import HelloMemePipeline
-from .image import Denoise, with_timesteps
+from .image import Denoise, last_guided, with_timesteps
 from .keyframes import EXTRA_NOISE, predicted_frames, sample_key_frames
 from .windows import BATCH, WINDOW, NoiseByFrame, sample_frames, sample_windows
 
@@ -42,6 +42,7 @@ class ClipPlan:
     key_frames: instead, in windows that share their end frames, which are drawn before the others. overlap
     and fast then have no effect, and the first pass draws the first and the last frame.
     fast: in the first pass start each frame from noise, in batches, instead of from the frame before.
+    reuse, guidance_end: as for a picture.
     window: how many frames are drawn together. low_memory: never more than one frame at once where each
     stands alone, and the halves of guidance one after the other.
     """
@@ -56,6 +57,8 @@ class ClipPlan:
     window: int = WINDOW
     low_memory: bool = False
     key_frames: bool = False
+    reuse: int = 1
+    guidance_end: float = 1.0
 
     @classmethod
     def of(
@@ -73,6 +76,8 @@ class ClipPlan:
             clip.overlap,
             clip.fast,
             key_frames=way.key_frames,
+            reuse=settings.reuse,
+            guidance_end=settings.guidance_end,
         )
 
     @property
@@ -198,9 +203,12 @@ class _Drawing:
         unet, (_, channels, height, width) = self.pipeline.unet, self.reference.latents.shape
         return NoiseByFrame(self.generator, channels, frames, height, width, unet.device, unet.dtype)
 
-    def denoiser(self, frames: np.ndarray, unet: UNet2DConditionModel | UNetMotionModel, **more) -> Denoise:
+    def denoiser(
+        self, frames: np.ndarray, unet: UNet2DConditionModel | UNetMotionModel, steps: int, **more
+    ) -> Denoise:
         """What predicts these frames; beyond the end of the clip its last one is shown."""
         plan, shown = self.plan, self.conditions(np.minimum(frames, self.plan.frames - 1))
+        more |= {"reuse": plan.reuse, "last_guided": last_guided(self.scheduler, steps, plan.guidance_end)}
         return self.pipeline.denoiser(
             self.reference, self.text, plan.guidance, shown, unet, plan.low_memory, **more
         )
@@ -210,7 +218,7 @@ class _Drawing:
     ) -> Iterator[Tensor]:
         """Frames with these numbers, each alone, all from the same noise (1, C, 1, h, w)."""
         return sample_frames(
-            lambda positions: self.denoiser(frames[positions], unet or self.pipeline.unet),
+            lambda positions: self.denoiser(frames[positions], unet or self.pipeline.unet, steps),
             self.scheduler,
             noise,
             len(frames),
@@ -235,9 +243,16 @@ class _Drawing:
             starts = zip(_padded(clean, plan.padded), fresh_noise, strict=True)
         else:
             starts = ((None, noise) for _ in range(plan.padded))
-        moving = functools.partial(self.denoiser, unet=self.pipeline.motion_unet())
+        moving = functools.partial(self.denoiser, unet=self.pipeline.motion_unet(), steps=plan.steps)
         return sample_windows(
-            moving, self.scheduler, starts, plan.windows, plan.steps, self.step_generator, self.on_step
+            moving,
+            self.scheduler,
+            starts,
+            plan.windows,
+            plan.steps,
+            self.step_generator,
+            self.on_step,
+            keep=plan.reuse > 1,
         )
 
     def by_key_frames(self) -> Iterator[Tensor]:
@@ -258,7 +273,7 @@ class _Drawing:
             if pads is not None:
                 first, last = pads
                 pads = {place: torch.stack([first[place], last[place]], dim=2) for place in first}
-            return self.denoiser(frames, unet, motion=pipeline.hm_motion, pads=pads)
+            return self.denoiser(frames, unet, plan.steps, motion=pipeline.hm_motion, pads=pads)
 
         return sample_key_frames(
             moving,
@@ -271,6 +286,7 @@ class _Drawing:
             ends,
             self.step_generator,
             self.on_step,
+            keep=plan.reuse > 1,
         )
 
 

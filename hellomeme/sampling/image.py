@@ -7,6 +7,7 @@ shape of `noise`. It knows the networks only as `denoise(latents, timestep)`, it
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 
 import torch
@@ -44,6 +45,16 @@ def guided(denoise: Denoise, scale: float) -> Denoise:
         return negative + scale * (positive - negative)
 
     return with_guidance
+
+
+def last_guided(scheduler: SchedulerMixin, steps: int, end: float) -> float | None:
+    """The timestep of the last of `steps` steps with guidance, where it ends after a share `end` of them, 0
+    to 1: infinite for none of them, None for all."""
+    timesteps = with_timesteps(scheduler, steps).timesteps.tolist()
+    count = round(end * len(timesteps))
+    if count == len(timesteps):
+        return None
+    return timesteps[count - 1] if count else math.inf
 
 
 def sample(

@@ -57,6 +57,7 @@ def sample_windows(
     generator: torch.Generator | None = None,
     on_step: Callable[[int], None] | None = None,
     step_noise: Sequence[Iterator[Tensor]] | None = None,
+    keep: bool = False,
 ) -> Iterator[Tensor]:
     """Denoises frames in overlapping windows whose predictions are averaged at every step.
 
@@ -67,15 +68,15 @@ def sample_windows(
     starts: for each frame (clean latents or None, noise), each (1, C, 1, h, w). windows: the frames of each,
     ascending, from frame 0 on and without a gap. on_step: called after every step with the number of frames
     it predicted. step_noise: for each step, the noise (1, C, 1, h, w) that a stochastic scheduler adds to
-    each frame in order; from `generator`, window by window, if None. Yields latents (1, C, T, h, w) of
-    consecutive frames.
+    each frame in order; from `generator`, window by window, if None. keep: a window has one denoiser
+    for all steps, which is held while it is in progress. Yields latents (1, C, T, h, w), frames in order.
     """
     behind, unshared = _windows_behind(windows), _unshared(windows)
     fresh = with_timesteps(scheduler, steps)
     initial = enumerate(initial_latents(fresh, noise, clean) for clean, noise in starts)
     latents: dict[int, Tensor] = {}  # frame -> (1, C, 1, h, w)
     predictions = _Predictions()
-    schedulers: dict[int, SchedulerMixin] = {}  # window -> that of its unshared frames
+    running: dict[int, tuple] = {}  # window -> the scheduler of its unshared frames, and its denoiser if kept
 
     for front in range(len(windows) + behind * (len(fresh.timesteps) - 1)):
         for i, timestep in enumerate(fresh.timesteps):
@@ -84,20 +85,19 @@ def sample_windows(
                 continue
             frames = np.array(windows[number])
             if i == 0:
-                schedulers[number] = with_timesteps(scheduler, steps)
                 begun = windows[number - 1].stop if number else 0
                 latents.update(itertools.islice(initial, windows[number].stop - begun))
-            now = schedulers[number]
+                running[number] = with_timesteps(scheduler, steps), denoiser(frames) if keep else None
+            now, kept = running[number]
 
             # 1. Predict the window, and add to what other windows predicted of its frames
-            scaled = now.scale_model_input(torch.cat([latents[t] for t in frames], 2), timestep)
-            predictions.add(frames, denoiser(frames)(scaled, timestep))
+            scaled = now.scale_model_input(_joined(latents, frames), timestep)
+            predictions.add(frames, (kept or denoiser(frames))(scaled, timestep))
 
             # 2. One step for the frames that no later window shares
             own = np.array(unshared[number])
-            before = torch.cat([latents[t] for t in own], 2)
             noise = None if step_noise is None else torch.cat([next(step_noise[i]) for _ in own], 2)
-            after = take_step(now, predictions.take(own), timestep, before, generator, noise)
+            after = take_step(now, predictions.take(own), timestep, _joined(latents, own), generator, noise)
             latents.update(zip(own, after.split(1, 2), strict=True))
             if on_step is not None:
                 on_step(len(frames))
@@ -105,9 +105,14 @@ def sample_windows(
             # 3. After the last step they are done
             if i == len(fresh.timesteps) - 1:
                 yield after
-                del schedulers[number]
+                del running[number]
                 for t in own:
                     del latents[t]
+
+
+def _joined(latents: dict[int, Tensor], frames: np.ndarray) -> Tensor:
+    """The latents of these frames, (1, C, T, h, w)."""
+    return torch.cat([latents[t] for t in frames], 2)
 
 
 def _unshared(windows: Sequence[range]) -> list[range]:

@@ -1,0 +1,131 @@
+"""From a motion to pictures: what the pipeline is told, and what becomes of its result."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from PIL import Image
+
+from .expression import ExpressionEncoders
+from .face.conditions import condition_tensor
+from .face.motion import Motion
+from .memory import attempts
+from .pipeline import Conditions, HelloMemePipeline, Reference
+from .portrait import ReferencePortrait
+from .releases.load import add_motion
+from .releases.styles import Style
+from .releases.table import Release
+from .sampling.clip import ClipPlan, draw_clip
+from .settings import ClipSettings, Settings
+from .styling import Styling
+from .upscale import Upscaler, check_upscaling, upscaled
+
+Progress = Callable[[int, int], None]
+
+
+class Drawing:
+    """The part of `Reenactor` that draws motions which were retargeted before."""
+
+    pipeline: HelloMemePipeline
+    release: Release
+    encoders: ExpressionEncoders
+    styling: Styling
+    style: Style
+    upscaler: Upscaler | None
+
+    def draw(
+        self,
+        motion: Motion,
+        reference: ReferencePortrait,
+        settings: Settings,
+        progress: Progress | None = None,
+    ) -> Image.Image:
+        """The reference with a motion of one frame, which is retargeted; settings are resolved, and upscaling
+        has no effect.
+
+        If the GPU memory runs out, it tries once more with less, then raises NoMemoryError.
+        """
+
+        def on_step(pipeline, step: int, timestep, tensors: dict) -> None:
+            if progress is not None:
+                progress(step + 1, settings.steps)
+
+        prompt, negative = settings.prompts(self.release)
+        conditions = self.conditions(motion, reference)
+        for low_memory in attempts():
+            with contextlib.suppress(torch.OutOfMemoryError):
+                return self.pipeline(
+                    self.prepared(reference, settings),
+                    **vars(conditions),
+                    prompt=prompt,
+                    negative_prompt=negative,
+                    num_inference_steps=settings.steps,
+                    guidance_scale=settings.guidance,
+                    generator=reference.generator(settings.seed),
+                    callback_on_step_end=on_step,
+                    low_memory=low_memory,
+                    reuse=settings.reuse,
+                    guidance_end=settings.guidance_end,
+                ).frames[0]
+
+    def frames(
+        self,
+        reference: ReferencePortrait,
+        motion: Motion,
+        settings: Settings,
+        clip: ClipSettings,
+        progress: Callable[[str, float, int], None],
+    ) -> Iterator[np.ndarray]:
+        """Yields the frames of a clip, (size, size, 3) uint8, upscaled where the settings, which are resolved
+        ones, say so. motion: retargeted.
+
+        If the GPU memory runs out, the remaining frames are drawn in smaller batches; then NoMemoryError.
+        """
+        done = 0
+        for low_memory in attempts():
+            with contextlib.suppress(torch.OutOfMemoryError):
+                together = clip.motion and add_motion(self.pipeline, self.release)
+                plan = ClipPlan.of(len(motion), settings, clip, self.release, together)
+                plan = plan.with_low_memory(started=done > 0) if low_memory else plan
+                frames = self._clip_frames(reference, motion, settings, plan, progress)
+                for frame in itertools.islice(frames, done, None):
+                    yield frame
+                    done += 1
+                return
+
+    def _clip_frames(
+        self, reference: ReferencePortrait, motion: Motion, settings: Settings, plan: ClipPlan, progress
+    ) -> Iterator[np.ndarray]:
+        def conditions(frames: np.ndarray) -> Conditions:
+            return self.conditions(motion.at(frames), reference)
+
+        def on_progress(share: float) -> None:
+            progress("drawing", share * len(motion), len(motion))
+
+        prepared, generator = self.prepared(reference, settings), reference.generator(settings.seed)
+        text = self.pipeline.encode_prompt(*settings.prompts(self.release))
+        for latents in draw_clip(self.pipeline, prepared, conditions, plan, text, generator, on_progress):
+            pictures = self.pipeline.decode(latents)[0].permute(1, 2, 3, 0)  # (T, H, W, 3) in [0, 1]
+            for picture in (pictures * 255).round().byte().cpu().numpy():
+                yield upscaled(picture, settings, self.upscaler)
+
+    def resolved(self, settings: Settings) -> Settings:
+        """The settings with the release's defaults; HelloMemeError for what cannot be done here."""
+        check_upscaling(settings, self.upscaler)
+        return settings.resolved(self.release)
+
+    def conditions(self, motion: Motion, reference: ReferencePortrait) -> Conditions:
+        """What the pipeline is told of a motion of T frames, for a reference."""
+        condition = condition_tensor(motion, self.release.condition_size, reference.shape)[None]
+        return Conditions(condition, **self.encoders.arguments(motion, self.pipeline.expression_types))
+
+    def prepared(self, reference: ReferencePortrait, settings: Settings) -> Reference:
+        """The reference's keys and values for the prompts and the few-step preset of the settings, which the
+        pipeline then has; made unless they are at hand."""
+        self.styling.apply(self.style, settings.few_steps)
+        own = self.conditions(reference.motion, reference) if self.release.reference_control else None
+        return self.styling.prepared(reference, settings.prompts(self.release), own)
