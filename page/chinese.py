@@ -46,6 +46,8 @@ CHINESE = {
     "Face in the driver": "驱动图中的脸",
     "Which face, counted from 0 by size; the largest if not given.": "选哪张脸，按大小从 0 数起；不填则取最大的。",
     "Faces to try": "试试这些脸",
+    "Portraits with a face to try": "试试这些肖像和脸的组合",
+    "Use as the portrait in": "作为肖像用于",
     "Your portrait": "你的肖像",
     "Choose a portrait: drop a file, paste or click": "选一张肖像：拖入文件、粘贴或点击",
     "Face in the reference": "参考图中的脸",

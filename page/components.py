@@ -24,7 +24,7 @@ FIELDS = {
     field.name: field.metadata for kind in (Settings, ClipSettings) for field in dataclasses.fields(kind)
 }
 # Options of events. MODEL: one visitor draws at a time, in the order of asking. FACES: face detection runs
-# beside it. IMMEDIATE: without a queue.
+# beside it. IMMEDIATE: without a queue; Gradio 6.31 does not show its errors.
 MODEL = {"concurrency_id": "model", "concurrency_limit": 1}
 FACES = {"concurrency_id": "faces", "show_progress": "hidden"}
 IMMEDIATE = {"queue": False, "show_progress": "hidden"}
@@ -119,7 +119,7 @@ def _texts(facts: Mapping) -> dict:
 
 def run_and_stop(label: str, prefix: str = "", **stop_options) -> gr.Button:
     """A row with the button that starts a run, which is returned, and Stop. stop_options: of Stop's event."""
-    with gr.Row(equal_height=True):
+    with gr.Row(equal_height=True, elem_classes="run"):
         run = gr.Button(
             translate(label), variant="primary", size="lg", scale=3, min_width=120, elem_id=f"{prefix}run"
         )

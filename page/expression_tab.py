@@ -35,6 +35,7 @@ from .events import DRAWING, Components, event, inputs_of, settings_of
 from .gradio_patches import skip_validation
 from .i18n import translate
 from .portrait_input import PortraitInput
+from .send_on import send_on
 from .shared_settings import SharedSettings
 from .thumbnails import thumbnail_row
 
@@ -211,7 +212,7 @@ class Buttons:
     driver: gr.Image
 
 
-def build(shared: SharedSettings, portrait: PortraitInput, tab: gr.Tab) -> Components:
+def build(shared: SharedSettings, portrait: PortraitInput, tabs: gr.Tabs, tab: gr.Tab) -> Components:
     """The tab's components and events. Returns the sliders by name."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=280, elem_id="expression-side"):
@@ -227,6 +228,7 @@ def build(shared: SharedSettings, portrait: PortraitInput, tab: gr.Tab) -> Compo
             )
             line = summary_line("expression-about")
             run = run_and_stop("Draw it finely", "expression-")
+            send_on(result, "expression", portrait, tabs)
             live = gr.Checkbox(
                 True,
                 label=translate("Live preview"),

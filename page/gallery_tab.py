@@ -181,6 +181,7 @@ def _open_cells(grid: gr.Gallery, portrait: PortraitInput, image: ImageTab, tabs
         values = vars(stamp.settings) if stamp else {}
         return [
             gr.Tabs(selected="image"),
+            "image",  # a tab that an event opens does not fire `select`
             str(_example_paths("references", [reference])[0]),
             str(_example_paths("drivers", [driver])[0]),
             path,
@@ -190,6 +191,6 @@ def _open_cells(grid: gr.Gallery, portrait: PortraitInput, image: ImageTab, tabs
         ]
 
     results = [image.result, image.line, *image.details]
-    outputs = [tabs, portrait.picture, image.driver, *results, *image.settings.values()]
+    outputs = [tabs, portrait.open_tab, portrait.picture, image.driver, *results, *image.settings.values()]
     opened = grid.select(open_cell, grid, outputs, **PRIVATE, **FACES)
     opened.success(None, js="() => helloMeme.showResult()", **PRIVATE)

@@ -31,7 +31,9 @@ from .face_picker import face_input
 from .i18n import translate
 from .opening import caption, shipped
 from .portrait_input import PortraitInput
+from .send_on import send_on
 from .shared_settings import SharedSettings
+from .thumbnails import pair_row
 
 
 @event(
@@ -150,11 +152,11 @@ class ImageTab:
     settings: dict[str, gr.components.Component]  # by the name of the setting
 
 
-def build(shared: SharedSettings, portrait: PortraitInput) -> ImageTab:
+def build(shared: SharedSettings, portrait: PortraitInput, tabs: gr.Tabs) -> ImageTab:
     """The tab's components and events."""
     references, drivers = examples("references"), examples("drivers")
     with gr.Row(equal_height=False):
-        with gr.Column(min_width=280):
+        with gr.Column(min_width=280, elem_classes="chooser"):
             driver, driver_face = face_input(
                 "driver",
                 "The face to copy",
@@ -162,6 +164,8 @@ def build(shared: SharedSettings, portrait: PortraitInput) -> ImageTab:
                 drivers,
                 "Faces to try",
             )
+            pairs = list(zip(references, drivers, strict=False))
+            pair_row(pairs, [portrait.picture, driver], "Portraits with a face to try")
         with gr.Column(min_width=280):
             first = shipped(*(paths[0] if paths else None for paths in (references, drivers)))
             result = gr.Image(
@@ -182,6 +186,7 @@ def build(shared: SharedSettings, portrait: PortraitInput) -> ImageTab:
                 visible=find(state.STATE.release).has_styles,
                 elem_id="restyle",
             )
+            send_on(result, "image", portrait, tabs)
             strengths = {name: slider(name) for name in ("expression", "head")}
     compare, paste, feather, whole = _before_and_after()
     driver_crop, pose, reference_crop = _network_inputs()

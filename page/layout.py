@@ -37,7 +37,7 @@ def build() -> gr.Blocks:
     with Blocks(title="HelloMeme", delete_cache=(FILES_KEPT, FILES_KEPT)) as page:
         gr.HTML(header(), elem_id="header", padding=False)
         with gr.Row(equal_height=False, elem_id="main"):
-            with gr.Column(scale=2, min_width=250, elem_id="portrait"):
+            with gr.Column(scale=2, min_width=250, elem_id="portrait", elem_classes="chooser"):
                 portrait = portrait_input.build()
             with gr.Column(scale=6, min_width=320), gr.Tabs(elem_id="tabs") as tabs:
                 tab = {
@@ -46,11 +46,11 @@ def build() -> gr.Blocks:
                 }
         shared, file = shared_settings.build()
         with tab["image"]:
-            image = image_tab.build(shared, portrait)
+            image = image_tab.build(shared, portrait, tabs)
         with tab["video"]:
             clip_settings, part = video_tab.build(shared, portrait, tab["video"])
         with tab["expression"]:
-            sliders = expression_tab.build(shared, portrait, tab["expression"])
+            sliders = expression_tab.build(shared, portrait, tabs, tab["expression"])
         with tab["live"]:
             live_tab.build(shared, portrait)
         with tab["gallery"]:

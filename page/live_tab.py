@@ -19,7 +19,7 @@ from hellomeme.settings import Settings
 from hellomeme.threads import set_threads, threads_for
 
 from . import state
-from .components import IMMEDIATE, PRIVATE, slider, summary_line
+from .components import FACES, IMMEDIATE, PRIVATE, slider, summary_line
 from .errors import visitor_errors
 from .events import DRAWING, Components, Values, event, inputs_of, settings_of, with_arguments
 from .gradio_patches import camera_input, shown_by
@@ -188,9 +188,9 @@ def build(shared: SharedSettings, portrait: PortraitInput) -> Components:
         **LIVE,
         **PRIVATE,
     )
-    neutral.click(set_neutral, None, absolute, **PRIVATE, **IMMEDIATE)
+    neutral.click(set_neutral, None, absolute, **PRIVATE, **FACES)
     absolute.click(forget_neutral, None, absolute, **PRIVATE, **IMMEDIATE)
-    button.click(record, inputs_of(record, inputs), [button, clip], **PRIVATE, **IMMEDIATE)
+    button.click(record, inputs_of(record, inputs), [button, clip], **PRIVATE, **FACES)
     return settings
 
 

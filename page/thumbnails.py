@@ -23,19 +23,52 @@ QUALITY = 80
 
 def thumbnail_row(paths: list[str], component: gr.components.Component, label: str) -> None:
     """Thumbnails of pictures or clips; a click puts the file into the component. Nothing for no paths."""
-    if not paths:
+    _row([(path,) for path in paths], [component], label, ["thumbnails"])
+
+
+def pair_row(pairs: list[tuple[str, str]], components: list[gr.components.Component], label: str) -> None:
+    """Thumbnails of two pictures each; a click puts them into the two components. Nothing for no pairs."""
+    _row(pairs, components, label, ["thumbnails", "pairs"])
+
+
+def _row(
+    samples: list[tuple[str, ...]], components: list[gr.components.Component], label: str, classes: list[str]
+) -> None:
+    if not samples:
         return
     shown = gr.Image(render=False)
     # Without "path" and "meta", by which Gradio would recognise a file, and serve it.
-    shown.as_example = lambda path: {"url": thumbnail(path)}
-    row = gr.Dataset(components=[shown], samples=[[path] for path in paths], label=translate(label))
-    row.click(lambda sample: sample[0], row, component, **PRIVATE, **IMMEDIATE)
+    shown.as_example = lambda sample: {"url": thumbnail(*sample)}
+    row = gr.Dataset(
+        components=[shown],
+        samples=[[sample] for sample in samples],
+        label=translate(label),
+        elem_classes=classes,
+    )
+
+    def choose(chosen):
+        (paths,) = chosen
+        return paths if len(paths) > 1 else paths[0]
+
+    row.click(choose, row, components, **PRIVATE, **IMMEDIATE)
 
 
 @functools.cache
-def thumbnail(path: str) -> str:
-    """The picture, or the first frame of the clip, as the address of a WebP picture with its data in it and
-    the name of the file, which page.js reads."""
+def thumbnail(*paths: str) -> str:
+    """The pictures, or first frames of clips, side by side, as the address of a WebP picture with its data in
+    it and the names of the files, which page.js reads."""
+    pictures = [_small(path) for path in paths]
+    widths = [picture.width for picture in pictures]
+    joined = Image.new("RGB", (sum(widths), max(picture.height for picture in pictures)))
+    for number, picture in enumerate(pictures):
+        joined.paste(picture, (sum(widths[:number]), 0))
+    file = io.BytesIO()
+    joined.save(file, "webp", quality=QUALITY)
+    name = quote(" · ".join(Path(path).stem for path in paths))
+    return f"data:image/webp;name={name};base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def _small(path: str) -> Image.Image:
     if Path(path).suffix in (".mp4", ".webm"):
         frames = read_frames(path, Fraction(1), count=1)
         picture = Image.fromarray(next(frames))
@@ -44,8 +77,4 @@ def thumbnail(path: str) -> str:
         with Image.open(path) as opened:
             picture = opened.convert("RGB")
     picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    picture.save(file, "webp", quality=QUALITY)
-    return (
-        f"data:image/webp;name={quote(Path(path).stem)};base64,{base64.b64encode(file.getvalue()).decode()}"
-    )
+    return picture

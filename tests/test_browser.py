@@ -1,5 +1,6 @@
 """The page in a real browser: every tab, as visitors use it."""
 
+import re
 from fractions import Fraction
 
 import clips
@@ -185,7 +186,11 @@ def test_a_phone_scrolls_down_only(visit, url):
         page.wait_for_selector(shown)
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], name
     page.get_by_role("tab", name="Image", exact=True).tap()
-    page.locator("#run").tap()
+    page.evaluate("scrollTo(0, 0)")
+    for name in ("#run", "#reference img", "#driver img", "#image-tab-button"):  # all without a scroll
+        box = page.locator(name).bounding_box()
+        assert 0 <= box["y"] and box["y"] + box["height"] <= PHONE["height"], name
+    page.touchscreen.tap(100, PHONE["height"] - 30)  # as a thumb does
     assert result(page) == [128, 128]
 
 
@@ -274,6 +279,50 @@ def test_one_portrait_for_all_tabs(visit, url):
     assert result(page, "#expression-result") == [128, 128]
 
 
+def test_a_pair_is_chosen_by_one_click(visit, url):
+    page = visit(url)
+    page.locator(".pairs button.gallery-item").nth(1).click()
+    page.wait_for_function("""() => ["#reference", "#driver"].every((place, number) =>
+        document.querySelector(`${place} img`).src.includes(`${[4, 6][number]}.png`))""")
+
+
+COVERED = """() => {
+    const labels = [...document.querySelectorAll("[data-testid=block-label]")];
+    const shown = labels.filter(one => one.checkVisibility());
+    const box = element => element.getBoundingClientRect();
+    return shown.flatMap(label => [...label.parentElement.querySelectorAll("img, video")]
+        .filter(picture => picture.checkVisibility() && box(picture).top < box(label).bottom));
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_tabs_are_of_one_width_and_legible_and_labels_cover_no_picture(visit, url, scheme):
+    page = visit(url, color_scheme=scheme)
+    page.wait_for_selector("#reference img")
+    for name, shown in TABS.items():
+        open_tab(page, name)
+        page.wait_for_selector(shown)
+        assert page.evaluate(COVERED) == [], name
+        page.wait_for_timeout(300)  # the colour changes slowly
+        widths, colours = page.get_by_role("tab").evaluate_all("""tabs => [
+            tabs.map(tab => tab.getBoundingClientRect().width),
+            [tabs.find(tab => tab.ariaSelected == "true"), document.body].map(
+                (one, body) => getComputedStyle(one)[body ? "backgroundColor" : "color"]),
+        ]""")
+        assert max(widths) - min(widths) < 1
+        assert contrast(*colours) >= 4.5, name
+
+
+def contrast(*colours):
+    """Of two colours as CSS writes them, 1 to 21, by WCAG 2."""
+    luminances = []
+    for colour in colours:
+        levels = [int(level) / 255 for level in re.findall(r"\d+", colour)[:3]]
+        linear = [level / 12.92 if level <= 0.04045 else ((level + 0.055) / 1.055) ** 2.4 for level in levels]
+        luminances.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
+    return (max(luminances) + 0.05) / (min(luminances) + 0.05)
+
+
 def test_a_clip_is_made_and_plays(visit, url, tmp_path):
     page = visit(url)
     choose_clip(page, tmp_path, steps=1)
@@ -346,8 +395,15 @@ def test_chinese(visit, url):
 
 
 @pytest.mark.skipif(not DEMO.is_dir(), reason="the demo model is not in assets/demo")
-def test_the_bundled_demo_draws(visit, examples):
+def test_the_bundled_demo_draws_and_its_result_becomes_the_portrait_of_another_tab(visit, examples):
     for address in served(states.State(device="cpu"), examples):
         page = visit(address)
+        page.click("#image-to-video")
+        page.wait_for_selector("text=There is no result yet that could become the portrait.")
+        assert page.locator("#run").is_visible()
         page.click("#run")
         assert result(page) == [128, 128]
+        drawn = page.locator("#result img").get_attribute("src")
+        page.click("#image-to-expression")
+        assert result(page, "#expression-result") == [128, 128]  # of the new portrait
+        assert page.locator("#reference img").get_attribute("src") == drawn
