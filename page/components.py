@@ -16,6 +16,7 @@ from hellomeme.settings import ClipSettings, Settings
 
 from .gradio_patches import keep_upload, skip_validation
 from .i18n import translate
+from .runs import is_replaceable
 from .stop import stop
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -143,7 +144,9 @@ def summary(result: Result, seconds: float) -> str:
 
 
 def show_stopped() -> None:
-    gr.Info("Stopped.", duration=3)
+    """Says that the run was stopped, unless it only gave way to a later one."""
+    if not is_replaceable():
+        gr.Info("Stopped.", duration=3)
 
 
 def with_metadata(picture: Image.Image, stamp: metadata.Stamp) -> Image.Image:

@@ -29,8 +29,9 @@ from .components import (
 from .events import DRAWING, event, inputs_of
 from .i18n import translate
 from .image_tab import ImageTab
-from .opening import caption, shipped_grid
+from .opening import caption, kept_file, shipped_grid
 from .portrait_input import PortraitInput
+from .result_view import set_together
 from .shared_settings import SharedSettings
 
 if TYPE_CHECKING:
@@ -173,24 +174,28 @@ def _example_clips() -> None:
 
 
 def _open_cells(grid: gr.Gallery, portrait: PortraitInput, image: ImageTab, tabs: gr.Tabs) -> None:
-    def open_cell(cells, at: gr.SelectData):
+    def open_cell(cells, at: gr.SelectData, request: gr.Request):
         """The cell's two pictures, its result and its settings, for the Image tab."""
         path, text = cells[at.index]
-        reference, _, driver = text.partition(" · ")
+        reference, driver = text.split(" · ")
+        reference = str(_example_paths("references", [reference])[0])
         stamp = metadata.read(path)
         values = vars(stamp.settings) if stamp else {}
         return [
             gr.Tabs(selected="image"),
             "image",  # a tab that an event opens does not fire `select`
-            str(_example_paths("references", [reference])[0]),
+            reference,
             str(_example_paths("drivers", [driver])[0]),
             path,
             text,
+            state.STATE.kept.keep(request.session_hash, "image", kept_file(path, reference)),
             *[None] * len(image.details),
             *(values.get(name, gr.skip()) for name in image.settings),
         ]
 
-    results = [image.result, image.line, *image.details]
+    shown = image.result
+    results = [shown.picture, shown.line, shown.drawn, *image.details]
     outputs = [tabs, portrait.open_tab, portrait.picture, image.driver, *results, *image.settings.values()]
     opened = grid.select(open_cell, grid, outputs, **PRIVATE, **FACES)
+    set_together(shown, image.drawn_from, opened)
     opened.success(None, js="() => helloMeme.showResult()", **PRIVATE)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import gradio as gr
 from gradio import processing_utils
-from gradio.context import LocalContext
+from gradio.context import Context, LocalContext
 from gradio.exceptions import ComponentProcessingError
 from gradio.server_messages import LogMessage, ProcessCompletedMessage
 from PIL import Image
@@ -127,14 +127,23 @@ class Blocks(gr.Blocks):
         `cancels` of Gradio 6.31 also ends the events that run, with a message that the browser often fails
         to read. Events that run are ended by `Runs.stop` instead.
         """
+        note = LogMessage(log="Stopped.", level="info", title="Info", duration=3)
+        self._end_waiting(lambda event: _is_of(event, session, concurrency_id), note)
+
+    def drop_waiting(self, session: str, function: Callable) -> None:
+        """Ends the events of a visitor with this function that still wait in the queue, with no result."""
+        self._end_waiting(lambda event: event.session_hash == session and event.fn.fn is function)
+
+    def _end_waiting(self, chosen: Callable, note: LogMessage | None = None) -> None:
         queue = self._queue
         for line in queue.event_queue_per_concurrency_id.values():
-            for event in [event for event in line.queue if _is_of(event, session, concurrency_id)]:
+            for event in [event for event in line.queue if chosen(event)]:
                 line.queue.remove(event)
                 queue.event_ids_to_events.pop(event._id, None)
                 nothing = {"data": [gr.skip()] * len(event.fn.outputs)}
                 nothing |= {"is_generating": False, "duration": 0, "average_duration": 0}
-                queue.send_message(event, LogMessage(log="Stopped.", level="info", title="Info", duration=3))
+                if note is not None:
+                    queue.send_message(event, note)
                 queue.send_message(event, ProcessCompletedMessage(output=nothing, success=True))
 
 
@@ -150,6 +159,11 @@ def _is_of(event, session: str, concurrency_id: str) -> bool:
 def current_page() -> Blocks:
     """The page whose event is running."""
     return LocalContext.blocks.get()
+
+
+def page_being_built() -> Blocks:
+    """The page whose components are being made."""
+    return Context.root_block
 
 
 def current_event() -> str | None:

@@ -23,17 +23,21 @@ from .components import (
     show_stopped,
     slider,
     summary,
-    summary_line,
     with_metadata,
 )
 from .events import DRAWING, event, inputs_of
 from .face_picker import face_input
 from .i18n import translate
-from .opening import caption, shipped
+from .kept import Kept
+from .opening import caption, kept_file, shipped
 from .portrait_input import PortraitInput
+from .redraw import redraw_at_once
+from .result_view import ResultView, asked, dim_outdated, result_view, watch_run
 from .send_on import send_on
 from .shared_settings import SharedSettings
 from .thumbnails import pair_row
+
+PICTURES = ("reference", "driver")
 
 
 @event(
@@ -66,8 +70,8 @@ def make_image(
     """Gives the reference picture the expression and head pose of the driver picture.
 
     Returns the picture; the two crops and the pose picture that it was made from; before and after, of the
-    whole reference if `paste` is on; the whole reference with the result in its place, or nothing; and a line
-    about it.
+    whole reference if `paste` is on; the whole reference with the result in its place, or nothing; a line
+    about it; and the key of the kept result.
     """
     _require_reference(reference)
     if not driver:
@@ -130,15 +134,17 @@ def _draw(
         result = drawing.draw_image(model, portrait, guide, settings, flag, style)
     if result is None:
         show_stopped()
-        return [gr.skip()] * 7
+        return [gr.skip()] * 8
     line = summary(result, time.perf_counter() - started)
     picture = with_metadata(result.picture, result.stamp)
+    kept = Kept(result.picture, result.stamp, model, reference, settings.reference_face)
+    key = page.kept.keep(session, "image", kept)
     shown = picture, result.reference, result.driver, result.pose
     if not paste:
         before = result.reference.resize(result.picture.size, Image.Resampling.LANCZOS)  # if upscaled
-        return *shown, (before, result.picture), gr.update(value=None, visible=False), line
+        return *shown, (before, result.picture), None, line, key
     whole = with_metadata(result.original_size(), result.stamp)
-    return *shown, (Image.fromarray(portrait.frame), whole), gr.update(value=whole, visible=True), line
+    return *shown, (Image.fromarray(portrait.frame), whole), whole, line, key
 
 
 @dataclass(frozen=True)
@@ -146,13 +152,13 @@ class ImageTab:
     """The components that other tabs set."""
 
     driver: gr.Image
-    result: gr.Image
-    line: gr.Markdown
+    result: ResultView
     details: list[gr.components.Component]  # shown beside the result, of the same run
     settings: dict[str, gr.components.Component]  # by the name of the setting
+    drawn_from: list[gr.components.Component]  # all that change what is drawn
 
 
-def build(shared: SharedSettings, portrait: PortraitInput, tabs: gr.Tabs) -> ImageTab:
+def build(shared: SharedSettings, portrait: PortraitInput, tab: gr.Tab, tabs: gr.Tabs) -> ImageTab:
     """The tab's components and events."""
     references, drivers = examples("references"), examples("drivers")
     with gr.Row(equal_height=False):
@@ -167,69 +173,52 @@ def build(shared: SharedSettings, portrait: PortraitInput, tabs: gr.Tabs) -> Ima
             pairs = list(zip(references, drivers, strict=False))
             pair_row(pairs, [portrait.picture, driver], "Portraits with a face to try")
         with gr.Column(min_width=280):
-            first = shipped(*(paths[0] if paths else None for paths in (references, drivers)))
-            result = gr.Image(
-                first,
-                label=translate("Result"),
-                format="png",
-                interactive=False,
-                height=340,
-                elem_id="result",
-                elem_classes="drawn",
-                buttons=["download", "fullscreen"],
-                alt_text="The reference with the driver's expression",
-            )
-            line = summary_line("about", caption(references[0], drivers[0]) if first else None)
+            result = _result(references, drivers)
             run = run_and_stop("Bring it to life", api_name="stop", api_visibility="public")
             own = gr.Button(
                 translate("Restyle the reference"),
                 visible=find(state.STATE.release).has_styles,
                 elem_id="restyle",
             )
-            send_on(result, "image", portrait, tabs)
+            send_on(result.picture, "image", portrait, tabs)
             strengths = {name: slider(name) for name in ("expression", "head")}
-    compare, paste, feather, whole = _before_and_after()
     driver_crop, pose, reference_crop = _network_inputs()
+    # Of the API alone: on the page the result is pasted back afterwards
+    paste = gr.Checkbox(False, label="Paste back", visible=False)
+    compare = gr.ImageSlider(label="Before and after", format="jpeg", visible=False)
+    whole = gr.Image(label="In the original picture", format="png", visible=False)
 
-    settings = strengths | {"feather": feather} | shared.settings
+    settings = strengths | {"feather": result.feather} | shared.settings
     inputs = shared.components | portrait.components | settings
     inputs |= {"driver": driver, "driver_face": driver_face, "paste": paste}
-    outputs = [result, reference_crop, driver_crop, pose, compare, whole, line]
-    for button, draw, name in ((run, make_image, "image"), (own, restyle, "restyle")):
-        button.click(draw, inputs_of(draw, inputs), outputs, api_name=name, show_progress_on=result, **MODEL)
+    details = [reference_crop, driver_crop, pose]
+    outputs = [result.picture, *details, compare, whole, result.line, result.drawn]
+    watched = [name for name in make_image.names if name not in ("paste", "feather")]
+    dim_outdated(result, [inputs[name] for name in watched])
+    js = asked(result, make_image.names, watched)
+    for button, draw, name, begun in (
+        (run, make_image, "image", js),
+        (own, restyle, "restyle", asked(result)),
+    ):
+        options = {"api_name": name, "js": begun, "show_progress_on": result.picture, **MODEL}
+        watch_run(result, button.click(draw, inputs_of(draw, inputs), outputs, **options))
+    changed = [inputs[name].change for name in (*PICTURES, "reference_face", "driver_face", "seed")]
+    released = [inputs[name].release for name in ("expression", "head", "guidance", "steps")]
+    redraw_at_once(
+        [*changed, *released], make_image, js, inputs, outputs, result, run, portrait, tab, PICTURES
+    )
     shared.model.change(
         lambda model: gr.update(visible=find(model).has_styles), shared.model, own, **PRIVATE, **IMMEDIATE
     )
-    details = [compare, whole, driver_crop, pose, reference_crop]
-    return ImageTab(driver, result, line, details, settings)
+    return ImageTab(driver, result, details, settings, [inputs[name] for name in watched])
 
 
-def _before_and_after() -> tuple[gr.ImageSlider, gr.Checkbox, gr.Slider, gr.Image]:
-    """The comparison, the switch and the soft edge for pasting back, and the picture pasted back."""
-    with gr.Accordion(translate("Before and after, original size"), open=False), gr.Row():
-        compare = gr.ImageSlider(
-            label=translate("Before and after"),
-            interactive=False,
-            format="jpeg",
-            max_height=420,
-            elem_id="compare",
-            buttons=["fullscreen"],
-        )
-        with gr.Column():
-            help = translate("Puts the result back into the whole reference picture, at its original size.")
-            paste = gr.Checkbox(False, label=translate("Paste back"), info=help, elem_id="paste")
-            feather = slider("feather")
-            whole = gr.Image(
-                label=translate("In the original picture"),
-                format="png",
-                interactive=False,
-                height=300,
-                visible=False,
-                elem_id="whole",
-                buttons=["download", "fullscreen"],
-                alt_text="The whole reference with the result in place",
-            )
-    return compare, paste, feather, whole
+def _result(references: list[str], drivers: list[str]) -> ResultView:
+    """The place of the result, with the one of the first examples, if it was shipped."""
+    first = shipped(*(paths[0] if paths else None for paths in (references, drivers)))
+    text = caption(references[0], drivers[0]) if first else None
+    opening = (lambda: kept_file(first, references[0])) if first else (lambda: None)
+    return result_view("", "The reference with the driver's expression", 340, first, text, opening)
 
 
 def _network_inputs() -> list[gr.Image]:

@@ -35,6 +35,7 @@ def refuse_clip():
 def build() -> gr.Blocks:
     """The page, not yet launched."""
     with Blocks(title="HelloMeme", delete_cache=(FILES_KEPT, FILES_KEPT)) as page:
+        page.load(None, js=script(), **PRIVATE)  # first: other events call what it defines
         gr.HTML(header(), elem_id="header", padding=False)
         with gr.Row(equal_height=False, elem_id="main"):
             with gr.Column(scale=2, min_width=250, elem_id="portrait", elem_classes="chooser"):
@@ -46,7 +47,7 @@ def build() -> gr.Blocks:
                 }
         shared, file = shared_settings.build()
         with tab["image"]:
-            image = image_tab.build(shared, portrait, tabs)
+            image = image_tab.build(shared, portrait, tab["image"], tabs)
         with tab["video"]:
             clip_settings, part = video_tab.build(shared, portrait, tab["video"])
         with tab["expression"]:
@@ -63,6 +64,5 @@ def build() -> gr.Blocks:
         refuse = gr.Button(visible="hidden", elem_id="refuse-clip")
         refuse.click(refuse_clip, **PRIVATE, **FACES)
         page.unload(stop_on_leave)
-        page.load(None, js=script(), **PRIVATE)
     lighten(page)
     return page.queue(max_size=QUEUE_SIZE)

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from PIL import Image
+
+from hellomeme.io import metadata
+from hellomeme.releases.load import find
 from hellomeme.releases.styles import Style
 
 from . import components, state
+from .kept import Kept
 
 MODEL = "demo"  # which drew the shipped results
 
@@ -19,6 +24,14 @@ def shipped(reference: str | None, driver: str | None) -> str | None:
     name = f"{Path(reference).stem}-{Path(driver).stem}"
     paths = ((components.EXAMPLES / "results" / f"{name}{end}") for end in (".webp", ".mp4"))
     return next((str(path) for path in paths if path.is_file()), None)
+
+
+def kept_file(path: str, reference: str) -> Kept:
+    """A picture that the page opens with, or of the gallery, as a kept result. reference: an example file."""
+    stamp, releases = metadata.read(path), {find(name).name: name for name in state.STATE.models}
+    release = releases.get(stamp.release if stamp else "", state.STATE.release)
+    with Image.open(path) as picture:
+        return Kept(picture.convert("RGB"), stamp, release, reference)
 
 
 def shipped_grid(references: list[str], drivers: list[str]) -> list[tuple[str, str]]:

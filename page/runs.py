@@ -15,6 +15,22 @@ from .imports import import_networks
 
 # The stop file of the run that the current thread works for.
 _current_flag: ContextVar[str | None] = ContextVar("flag", default=None)
+_replaceable: ContextVar[bool] = ContextVar("replaceable", default=False)
+
+
+@contextlib.contextmanager
+def replaceable_runs() -> Iterator[None]:
+    """Runs that are started in this block give way to a later one, see `Runs.replace`."""
+    token = _replaceable.set(True)
+    try:
+        yield
+    finally:
+        _replaceable.reset(token)
+
+
+def is_replaceable() -> bool:
+    """Whether the run that the current thread works for gives way to a later one."""
+    return _replaceable.get()
 
 
 class Runs:
@@ -25,6 +41,7 @@ class Runs:
 
     def __init__(self):
         self.flags: dict[str | None, Path] = {}
+        self.replaceable: set[Path] = set()  # flags of runs that give way to a later one
         # Events that were stopped after they left the queue and before `start`
         self.stopped_events: set[str] = set()
 
@@ -33,6 +50,8 @@ class Runs:
         """Yields the path of the run's flag. `Stopped`, raised inside, ends the block without an error."""
         flag = Path(tempfile.gettempdir(), f"hellomeme-stop-{uuid.uuid4().hex}")
         self.flags[session] = flag
+        if is_replaceable():
+            self.replaceable.add(flag)
         _current_flag.set(str(flag))
         try:
             if (event := current_event()) in self.stopped_events:
@@ -44,6 +63,7 @@ class Runs:
             with contextlib.suppress(Stopped):
                 yield str(flag)
         finally:
+            self.replaceable.discard(flag)
             flag.unlink(missing_ok=True)
             if self.flags.get(session) is flag:  # and not that of a later run
                 del self.flags[session]
@@ -54,6 +74,12 @@ class Runs:
         if flag is not None:
             flag.touch()
         return flag is not None
+
+    def replace(self, session: str | None) -> None:
+        """Stops the run of a visitor at its next step, if it is one that gives way to a later one."""
+        flag = self.flags.get(session)
+        if flag in self.replaceable:
+            flag.touch()
 
 
 def stop_check(flag: str, then: Callable | None = None) -> Callable:

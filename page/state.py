@@ -26,6 +26,7 @@ from hellomeme.threads import set_threads, threads_for
 
 from . import spaces_gpu
 from .imports import import_networks
+from .kept import KeptResults
 from .live_session import LiveSessions
 from .paces import ClipPaces
 from .runs import Runs, stop_check_here
@@ -65,6 +66,7 @@ class State:
         self.references: OrderedDict[tuple, ReferencePortrait] = OrderedDict()
         self.runs = Runs()
         self.live = LiveSessions()
+        self.kept = KeptResults()
         self.pace: dict[str, float] = {}  # release -> s for one prediction of a picture, as measured
         self.measured_at: dict[str, float] = {}  # release -> when its pace was measured last, s
         self.clip_paces = ClipPaces()

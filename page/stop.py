@@ -20,7 +20,8 @@ async def stop(request: gr.Request):
 
 
 async def stop_on_leave(request: gr.Request):
-    """Ends the run of a visitor who closes the page, and forgets the camera."""
+    """Ends the run of a visitor who closes the page, and forgets results and camera."""
     state.STATE.runs.stop(request.session_hash)
+    state.STATE.kept.end(request.session_hash)
     current_page().end_streams(request.session_hash)
     await asyncio.to_thread(state.STATE.live.end, request.session_hash)

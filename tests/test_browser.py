@@ -118,19 +118,6 @@ def test_one_of_two_faces_is_chosen_by_a_click(visit, url, tmp_path):
         )
 
 
-def test_the_result_pasted_back_and_the_slider_between_before_and_after(visit, url):
-    page = visit(url)
-    page.get_by_text("Before and after, original size").click()
-    assert not page.locator("#whole").is_visible()
-    page.get_by_label("Paste back").check()
-    page.click("#run")
-    assert result(page, "#whole") == [256, 256]
-    page.wait_for_function("""() => {
-        const both = [...document.querySelectorAll("#compare img")];
-        return both.length === 2 && both.every(img => img.naturalWidth === 256 && img.checkVisibility());
-    }""")
-
-
 NAMELESS = """() => {
     const seen = {visibilityProperty: true, opacityProperty: true};
     const all = [...document.querySelectorAll("input, textarea, select, button")];

@@ -96,8 +96,8 @@ def events(page):
 
 
 def test_a_picture(draw):
-    picture, reference, driver, pose, (before, after), whole, line = draw(seed=7)
-    assert before.size == after.size == (128, 128) and not whole["visible"]
+    picture, reference, driver, pose, (before, after), whole, line, key = draw(seed=7)
+    assert before.size == after.size == (128, 128) and whole is None
     assert picture.size == reference.size == driver.size == (128, 128)
     assert pose.size == (512, 512)
     assert "2 steps · guidance 1 · seed 7" in line
@@ -293,10 +293,10 @@ def test_every_text_has_a_translation_and_every_translation_a_text(state):
 
 
 def test_pasted_back_with_its_settings_and_restored_from_it(draw, state, pictures, tmp_path):
-    picture, *_, (before, after), whole, _ = draw(seed=5, expression=0.5, feather=0.25, paste=True)
-    assert before.size == after.size == whole["value"].size == (256, 256) and picture.size == (128, 128)
+    picture, *_, (before, after), whole, _, _ = draw(seed=5, expression=0.5, feather=0.25, paste=True)
+    assert before.size == after.size == whole.size == (256, 256) and picture.size == (128, 128)
     with gr.Blocks():
-        file = gr.Image(format="png").postprocess(whole["value"]).path  # as a visitor downloads it
+        file = gr.Image(format="png").postprocess(whole).path  # as a visitor downloads it
         inputs = {"expression": gr.Slider(), "seed": gr.Number(), "feather": gr.Slider()}
         restored = restore.connect(gr.File(), {"model": gr.Dropdown(), **inputs}).fn
     assert metadata.read(file).labelled

@@ -12,7 +12,7 @@
 
   // Gradio's sliders fire `release` for a pointer, but not for a key.
   document.addEventListener("keyup", event => {
-    if (event.target.matches("#sliders input[type=range]"))
+    if (event.target.matches("input[type=range]") && event.key !== "Tab")
       event.target.dispatchEvent(new PointerEvent("pointerup", {bubbles: true}));
   });
 
@@ -44,11 +44,48 @@
   };
   for (const kind of ["change", "drop"]) document.addEventListener(kind, refuseClips, true);
 
+  // Which inputs a result belongs to, with which one was asked for last, and which are chosen: texts, by the id
+  // of the result's element. A result of other inputs than the chosen ones is dimmed.
+  const drawn = {}, asked = {}, chosen = {}, runs = {};
+  const text = values => JSON.stringify(values.map(value => value?.path ?? value));
+  const isOutdated = id => drawn[id] !== chosen[id];
+  const dim = id => document.getElementById(id)?.toggleAttribute("data-outdated", isOutdated(id));
+
   window.helloMeme = {
+    // The result was set together with these inputs.
+    set(id, values) {
+      drawn[id] = asked[id] = chosen[id] = text(values);
+      dim(id);
+    },
+    // The inputs have changed.
+    chosen(id, values) {
+      chosen[id] = text(values);
+      dim(id);
+    },
+    // A run begins, with these inputs, or with those that were chosen last.
+    asked(id, values) {
+      asked[id] = values ? text(values) : chosen[id];
+      runs[id] = (runs[id] ?? 0) + 1;
+    },
+    // A result is there, of the inputs with which it was asked for.
+    drawn(id) {
+      drawn[id] = asked[id];
+      dim(id);
+    },
+    // A run failed. Returns the text of the line about the result.
+    failed(id) {
+      drawn[id] = null;
+      dim(id);
+      return "";
+    },
+    // A run ended, with or without a result.
+    ended(id) { runs[id] -= 1; },
+    // Whether the result is of other inputs than the chosen ones, and will stay so.
+    isOutdated(id) { return isOutdated(id) && !(runs[id] && asked[id] === chosen[id]); },
     // Scrolls to the result of the Image tab, once that tab is open. On a phone the tab is longer than the
     // screen.
     showResult() {
-      setTimeout(() => document.querySelector("#result").scrollIntoView({block: "center"}), 300);
+      setTimeout(() => document.querySelector("#result-view").scrollIntoView({block: "center"}), 300);
     },
   };
 }
