@@ -81,7 +81,6 @@ def write(folder: Path) -> None:
             save_file(tensors, place / f"{file}.safetensors")
             save = network.config.save_pretrained if "text_encoder" in name else network.save_config
             save(place)
-        (folder / f"base_{end}" / "model_index.json").write_text("{}")
         for part in ("tokenizer", "scheduler"):
             shutil.copytree(CHECKPOINT / part, folder / f"base_{end}" / part)
         write_single_file(folder / f"base_{end}", folder / f"{end}.safetensors")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hub import serve
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from styled import CASE, use_hub, write_inputs, write_lora, write_release
 
 from hellomeme.cli import common, main
@@ -139,3 +140,11 @@ def test_the_style_of_options():
     assert common.style_from(parser.parse_args(["--stylize", "x1", "--lora", "a/b:0.5"])) == Style(
         loras=(("a/b", 0.5),), reference_base="official"
     )
+
+
+def test_what_is_left_out_of_a_lora_is_told(run, folder, tmp_path):
+    tensors = load_file(folder / "own.safetensors")
+    more = {name.replace("down_blocks.0", "down_blocks.9"): x.clone() for name, x in tensors.items()}
+    save_file(tensors | more, tmp_path / "half.safetensors")
+    status, _, error = run("image", "--lora", tmp_path / "half.safetensors", "--steps", "1")
+    assert status == 0 and "hellomeme: half.safetensors: 4 of its " in error and "were left out" in error

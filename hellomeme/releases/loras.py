@@ -6,6 +6,8 @@ LoRA layers are added beside the weights, which do not change: without them the 
 from __future__ import annotations
 
 import hashlib
+import json
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,21 +15,35 @@ from typing import TYPE_CHECKING
 
 from ..errors import HelloMemeError
 from ..models.lora_layers import activate, adapters, reactivate, remove
-from .base_model import TEXT_WIDTH_OF
+from ..models.weight_differences import add_difference, original
 from .hub import Progress
+from .lora_file import LoraFile, layers_of
+from .lora_formulas import difference
 from .one_file import find_file
 from .styles import LORAS, Lora
-from .tensors import check_values
+from .tensors import metadata_of
 from .weights import reason
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from ..pipeline import HelloMemePipeline
 
 LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, TypeError, IndexError, AttributeError)
-# Ends of the tensors that take the text states, in the layouts of diffusers, PEFT and kohya's scripts
-TEXT_INPUTS = ("attn2.to_k.lora.down.weight", "attn2.to_k.lora_A.weight", "attn2_to_k.lora_down.weight")
+METADATA = "lora_adapter_metadata"  # what diffusers writes into a file: PEFT's settings
+# What may come before the names of the layers of a UNet, and of a text encoder
+PREFIXES = (
+    ("unet.", "lora_unet_", "lycoris_unet_"),
+    (
+        "text_encoder.",
+        "text_encoder.text_model.",
+        "lora_te_",
+        "lora_te_text_model_",
+        "lycoris_te_text_model_",
+    ),
+)
+log = logging.getLogger(__name__)
 
 
 def load_loras(
@@ -89,23 +105,12 @@ def _load(pipeline: HelloMemePipeline, path: Path, name: str) -> None:
     """Adds the layers of a file to all networks, not yet active. HelloMemeError if none fits."""
     import torch
 
-    _check_kind(path, pipeline.unet.config.cross_attention_dim)
-    check_values(path)
+    file = LoraFile(path)
+    file.check(pipeline.unet.config.cross_attention_dim)
     try:
-        tensors, alphas, metadata = pipeline.lora_state_dict(
-            str(path.parent), weight_name=path.name, use_safetensors=True, return_lora_metadata=True
-        )
-        if not all("lora" in key for key in tensors):
-            raise ValueError("it holds other tensors than those of a LoRA")
-        options = {"network_alphas": alphas, "adapter_name": name, "metadata": metadata}
-        options["low_cpu_mem_usage"] = True  # no random numbers first
-        kinds = {key.partition(".")[0] for key in tensors}
-        for unet, text_encoder in _pairs(pipeline):
-            if unet is not None and "unet" in kinds:
-                pipeline.load_lora_into_unet(tensors, unet=unet, **options)
-            if text_encoder is not None and "text_encoder" in kinds:
-                pipeline.load_lora_into_text_encoder(tensors, text_encoder=text_encoder, **options)
-    except torch.OutOfMemoryError:
+        values = file.read()
+        foreign = (_load_layers if file.is_plain else _load_differences)(pipeline, file, values, name)
+    except (torch.OutOfMemoryError, HelloMemeError):
         raise
     except LOADING_ERRORS as error:
         raise HelloMemeError(f"{path.name} is not a LoRA for this base model: {reason(error)}") from error
@@ -113,18 +118,63 @@ def _load(pipeline: HelloMemePipeline, path: Path, name: str) -> None:
         raise HelloMemeError(
             f"{path.name} is not a LoRA for this base model: none of its tensors belongs to it."
         )
-
-
-def _check_kind(path: Path, text_width: int) -> None:
-    """Refuses a LoRA for a base model with another text encoder, before anything is loaded."""
-    from safetensors import safe_open
-
-    with safe_open(path, "np") as file:
-        shapes = (file.get_slice(key).get_shape() for key in file.keys() if key.endswith(TEXT_INPUTS))
-        width = next((shape[1] for shape in shapes if len(shape) > 1), text_width)
-    if width != text_width:
-        kind = TEXT_WIDTH_OF.get(width, "another kind of model")
-        raise HelloMemeError(
-            f"{path.name} is a LoRA for {kind} (its text is {width} wide, not {text_width}): "
-            "choose one for this base model."
+    if foreign:
+        log.warning(
+            "%s: %d of its %d layers belong to another network and were left out, %s is one.",
+            path.name,
+            len(foreign),
+            len(file.layers) + len(file.others),
+            foreign[0],
         )
+
+
+def _load_layers(
+    pipeline: HelloMemePipeline, file: LoraFile, values: dict[str, torch.Tensor], name: str
+) -> list[str]:
+    """With PEFT, through diffusers. Returns the layers that no network has."""
+    known = _layers(pipeline)
+    foreign = [layer for layer in file.layers if layer not in known]
+    if len(foreign) == len(file.layers):  # names of another kind, which diffusers may know
+        foreign = []
+    left_out = {tensor for layer in foreign for tensor in file.layers[layer].values()}
+    values = {tensor: value for tensor, value in values.items() if tensor not in left_out}
+    tensors, alphas = pipeline.lora_state_dict(values)
+    if not all("lora" in key for key in tensors):
+        raise ValueError("it holds other tensors than those of a LoRA")
+    metadata = json.loads(metadata_of(file.path).get(METADATA, "null"))
+    options = {"network_alphas": alphas, "adapter_name": name, "metadata": metadata}
+    options["low_cpu_mem_usage"] = True  # no random numbers first
+    kinds = {key.partition(".")[0] for key in tensors}
+    for unet, text_encoder in _pairs(pipeline):
+        if unet is not None and "unet" in kinds:
+            pipeline.load_lora_into_unet(tensors, unet=unet, **options)
+        if text_encoder is not None and "text_encoder" in kinds:
+            pipeline.load_lora_into_text_encoder(tensors, text_encoder=text_encoder, **options)
+    return foreign
+
+
+def _load_differences(
+    pipeline: HelloMemePipeline, file: LoraFile, values: dict[str, torch.Tensor], name: str
+) -> list[str]:
+    """By the formulas, as differences to the weights. Returns the layers that no network has."""
+    known = _layers(pipeline)
+    for layer, parameter, tensors in file.changes(values):
+        for module in known.get(layer, ()):
+            try:
+                weight = original(module, parameter)
+                add_difference(module, parameter, name, difference(tensors, weight))
+            except KeyError as error:
+                raise ValueError(f"{layer} has no {error.args[0]}") from error
+            except (ValueError, RuntimeError, AttributeError) as error:
+                raise ValueError(f"{layer} does not fit: {reason(error)}") from error
+    return [*(layer for layer in file.layers if layer not in known), *file.others]
+
+
+def _layers(pipeline: HelloMemePipeline) -> dict[str, list[nn.Module]]:
+    """The layers of all networks by the names that files have for them."""
+    known: dict[str, list[nn.Module]] = {}
+    for pair in _pairs(pipeline):
+        for network, prefixes in zip(pair, PREFIXES, strict=True):
+            for layer, module in layers_of(network, prefixes).items() if network is not None else ():
+                known.setdefault(layer, []).append(module)
+    return known

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import HelloMemeError
+from ..models.lora_layers import adapters
 from .card import model_card
 from .expressions import FILE as MEASURED
 from .hub import HUB_ID, NETWORK_FILES, as_path, explained, fetch
@@ -84,9 +85,12 @@ class SavedRelease:
         """
         if not safe_serialization:
             raise HelloMemeError("Weights are saved as safetensors only: leave safe_serialization out.")
-        if any(self.get_list_adapters().values()):
+        networks = (self.unet, self.text_encoder, self.reference_unet, self.reference_text_encoder)
+        theirs = any(self.get_list_adapters().values())
+        if theirs or any(adapters(net) for net in networks if net is not None):
             raise HelloMemeError(
-                "LoRA are loaded and would be lost: call fuse_lora() and unload_lora_weights() first."
+                "LoRA are loaded and would be lost: call fuse_lora() and unload_lora_weights() first, "
+                "or, for another kind than plain LoRA, save without it."
             )
         upload = {name: options.pop(name) for name in UPLOADS if name in options}
         super().save_pretrained(str(save_directory), **options)
