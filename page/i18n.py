@@ -1,12 +1,14 @@
-"""English and Chinese. The English text is the key; a text without a translation is shown in English."""
+"""English and Chinese. The English text in the code is the key, and is shown where no translation is."""
 
 from __future__ import annotations
 
 import gradio as gr
 
 from .chinese import CHINESE
+from .english import ENGLISH
 
-I18N = gr.I18n(**{"en": {text: text for text in CHINESE}, "zh": CHINESE, "zh-CN": CHINESE, "zh-TW": CHINESE})
+EN = {text: ENGLISH.get(text, text) for text in CHINESE}
+I18N = gr.I18n(**{"en": EN, "zh": CHINESE, "zh-CN": CHINESE, "zh-TW": CHINESE})
 REQUESTED: set[str] = set()  # all texts passed to `translate`, which the tests compare with the translations
 
 

@@ -218,15 +218,15 @@ def _result(references: list[str], drivers: list[str]) -> ResultView:
     first = shipped(*(paths[0] if paths else None for paths in (references, drivers)))
     text = caption(references[0], drivers[0]) if first else None
     opening = (lambda: kept_file(first, references[0])) if first else (lambda: None)
-    return result_view("", "The reference with the driver's expression", 340, first, text, opening)
+    return result_view("", "The portrait with the expression of the face to copy", 340, first, text, opening)
 
 
 def _network_inputs() -> list[gr.Image]:
     """The aligned driver, the pose picture and the aligned reference."""
     texts = {
-        "Driver, aligned": "The crop of the driver",
+        "Driver, aligned": "The face to copy, cut out",
         "Head pose": "The pose picture: a square fixed to the head",
-        "Reference, aligned": "The crop of the reference",
+        "Reference, aligned": "The portrait, cut out",
     }
     with gr.Accordion(translate("What the model was shown"), open=False), gr.Row(elem_id="shown"):
         return [

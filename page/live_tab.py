@@ -227,7 +227,7 @@ def _result() -> gr.Image:
         elem_id="live-result",
         elem_classes="drawn",
         buttons=["fullscreen"],
-        alt_text="The reference with the face that the camera sees",
+        alt_text="The portrait with the face that the camera sees",
     )
     return shown_by(result, encode)
 

@@ -74,7 +74,7 @@ def result_view(
             visible=False,
             elem_id=f"{prefix}whole",
             buttons=["download", "fullscreen"],
-            alt_text="The whole reference with the result in place",
+            alt_text="The whole portrait with the result in place",
         )
         compare = gr.ImageSlider(
             label=translate("Before and after"),

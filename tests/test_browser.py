@@ -266,13 +266,6 @@ def test_one_portrait_for_all_tabs(visit, url):
     assert result(page, "#expression-result") == [128, 128]
 
 
-def test_a_pair_is_chosen_by_one_click(visit, url):
-    page = visit(url)
-    page.locator(".pairs button.gallery-item").nth(1).click()
-    page.wait_for_function("""() => ["#reference", "#driver"].every((place, number) =>
-        document.querySelector(`${place} img`).src.includes(`${[4, 6][number]}.png`))""")
-
-
 COVERED = """() => {
     const labels = [...document.querySelectorAll("[data-testid=block-label]")];
     const shown = labels.filter(one => one.checkVisibility());

@@ -61,8 +61,10 @@ def set_strength(page, value):
 
 def test_a_fast_model_draws_what_is_chosen(page, drawn):
     page = page(fast=True)
-    choose(page, "Faces to try", 1)
+    choose(page, "Portraits with a face to try", 1)  # both at once
     assert result(page) == [128, 128]
+    for place, name in (("#reference", "4.png"), ("#driver", "6.png")):
+        assert name in page.locator(f"{place} img").get_attribute("src")
     wait_for_run(page)
     assert page.locator("#run").inner_text() == "Draw again"
     before = page.locator("#result img").get_attribute("src")
@@ -74,12 +76,12 @@ def test_a_fast_model_draws_what_is_chosen(page, drawn):
     # Without the other picture nothing is drawn, nor is that an error; nor while another tab is open
     page.locator("#driver").get_by_label("Remove Image").click()
     wait_until_dimmed(page)
-    choose(page, "Portraits to try", 1)
+    choose(page, "Portraits to try", 0)
     page.wait_for_timeout(500)
     assert not page.locator(".toast-body").count() and len(drawn) == 2
     open_tab(page, "Video")
     page.wait_for_timeout(300)
-    choose(page, "Portraits to try", 0)
+    choose(page, "Portraits to try", 1)
     page.wait_for_timeout(500)
     open_tab(page, "Image")
     choose(page, "Faces to try", 0)

@@ -23,6 +23,7 @@ from page import (
     chinese,
     components,
     drawing,
+    english,
     expression_tab,
     face_picker,
     gallery_tab,
@@ -290,6 +291,9 @@ def test_every_text_has_a_translation_and_every_translation_a_text(state):
     assert i18n.REQUESTED == set(chinese.CHINESE)
     # Gradio cannot read braces or empty texts
     assert all(text and "{" not in text and "}" not in text for text in chinese.CHINESE)
+    assert set(english.ENGLISH) <= i18n.REQUESTED
+    terms = [text for text in i18n.EN.values() if re.search("reference|driver|denois", text, re.IGNORECASE)]
+    assert terms == []  # of the paper
 
 
 def test_pasted_back_with_its_settings_and_restored_from_it(draw, state, pictures, tmp_path):
