@@ -9,13 +9,13 @@ Browser, server and this script share the machine.
 
 import argparse
 import os
-import subprocess
 import tempfile
 import time
 from pathlib import Path
 
 import common
 import numpy as np
+from PIL import Image
 
 BITS = 12  # of the number of a frame
 WIDTH, HEIGHT, RATE = 640, 480, 30
@@ -85,22 +85,17 @@ def film(clip: Path, path: Path, seconds: float) -> None:
     """Writes a face clip as MJPEG, numbered, for Chromium's camera."""
     import cv2
 
-    from hellomeme.io.ffmpeg import ffmpeg_command, probe, read_frames
+    from hellomeme.io.ffmpeg import probe, read_frames
 
     frames = list(read_frames(clip, probe(clip).rate))
     frames = [cv2.resize(frame, (HEIGHT, HEIGHT)) for frame in frames]
     frames = [*frames, *frames[::-1]]  # to and fro, without a jump
     left = (WIDTH - HEIGHT) // 2
-    command = [
-        *ffmpeg_command(), "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{WIDTH}x{HEIGHT}",
-        "-r", str(RATE), "-i", "-", "-pix_fmt", "yuvj420p", "-q:v", "3", "-f", "mjpeg", str(path),
-    ]  # fmt: skip
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+    with open(path, "wb") as file:
         for number in range(int(seconds * RATE)):
             frame = np.full((HEIGHT, WIDTH, 3), 127, np.uint8)
             frame[:, left : left + HEIGHT] = frames[number % len(frames)]
-            process.stdin.write(paint(frame, number, WIDTH / 2 / BITS).tobytes())
-        process.stdin.close()
+            Image.fromarray(paint(frame, number, WIDTH / 2 / BITS)).save(file, "jpeg", quality=95)
 
 
 def carry_numbers() -> None:

@@ -42,7 +42,7 @@ def main() -> None:
             rows.append(np.concatenate(columns, axis=2))
             FILMS.mkdir(exist_ok=True)
             stamp = metadata.read(report.path)  # the last character's; that it is AI-generated holds for all
-            with ClipWriter(FILMS / clip.name, Fraction(RATE), metadata=stamp.clip_arguments()) as writer:
+            with ClipWriter(FILMS / clip.name, Fraction(RATE), tags=stamp.clip_tags) as writer:
                 for frame in rows[-1]:
                     writer.write(frame)
     length = min(map(len, rows))

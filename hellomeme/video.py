@@ -147,7 +147,7 @@ def make_clip(
     panels = _side_panels(driver, crop, selection, motion, size, shape) if clip.side_by_side else None
     frames = draw(motion)
     stamp = Stamp(settings, release.name, clip, labelled, style=style)
-    with ClipWriter(output, selection.output_rate, sound, stamp.clip_arguments()) as writer:
+    with ClipWriter(output, selection.output_rate, sound, stamp.clip_tags) as writer:
         for frame in frames:
             writer.write(frame if panels is None else np.concatenate([*next(panels), frame], axis=1))
     seconds = time.monotonic() - began

@@ -1,15 +1,15 @@
 """The Live tab in a real browser, with a clip in place of the camera."""
 
-import subprocess
 import threading
 
 import numpy as np
 import photos
 import pytest
 from browser import CHROMIUM, examples, needs_chromium, open_tab, served, visit  # noqa: F401  (fixtures)
+from PIL import Image
 
 from hellomeme.io import metadata
-from hellomeme.io.ffmpeg import ffmpeg_command, probe
+from hellomeme.io.ffmpeg import probe
 from page import live_tab, state as states
 
 pytestmark = needs_chromium
@@ -26,24 +26,10 @@ def browser(tmp_path_factory):
     from playwright.sync_api import sync_playwright
 
     film = tmp_path_factory.mktemp("camera") / "head.mjpeg"
-    command = [
-        *ffmpeg_command(),
-        "-f",
-        "rawvideo",
-        "-pix_fmt",
-        "rgb24",
-        "-s",
-        "256x256",
-        "-r",
-        "30",
-        "-i",
-        "-",
-    ]
-    command += ["-pix_fmt", "yuvj420p", "-q:v", "3", "-f", "mjpeg", str(film)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+    with open(film, "wb") as file:
         for k in range(30):
-            process.stdin.write(photos.toon(5, yaw=15 * np.sin(2 * np.pi * k / 30)).tobytes())
-        process.stdin.close()
+            head = photos.toon(5, yaw=15 * np.sin(2 * np.pi * k / 30))
+            Image.fromarray(head).save(file, "jpeg", quality=95)
     switches = [
         "--no-sandbox",
         "--disable-gpu",

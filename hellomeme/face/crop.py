@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -17,11 +17,15 @@ SHIFT_UP = 0.115  # of the side: room for the hair
 
 @dataclass(frozen=True)
 class Crop:
-    """A square in a picture, in px from its top left corner; not necessarily whole numbers."""
+    """A square in a picture, in px from its top left corner; not necessarily whole numbers.
+
+    others: the squares in frames of other shapes, (H, W) and crop, of a clip whose shape changes.
+    """
 
     left: float
     top: float
     side: float
+    others: tuple[tuple[tuple[int, int], Crop], ...] = ()
 
     @classmethod
     def of(cls, faces: Sequence[Face], frame_shape: Sequence[int], scale: float = RELEASED_SCALE) -> Crop:
@@ -40,9 +44,36 @@ class Crop:
         left, top = (low + high) / 2 - side / 2 - (0, SHIFT_UP * side)
         return cls(float(np.clip(left, 0, width - side)), float(np.clip(top, 0, height - side)), side)
 
+    @classmethod
+    def of_clip(
+        cls, faces: Sequence[Face | None], shapes: Sequence[Sequence[int]], scale: float = RELEASED_SCALE
+    ) -> Crop:
+        """The crop of the frames of the first face's shape, with those of other shapes in `others`.
+
+        faces: of each frame, or None. shapes: of each frame, begins with H, W. scale: as in `of`. Raises
+        NoFaceError without faces.
+        """
+        shapes = [tuple(shape[:2]) for shape in shapes]
+        crops = {}
+        for shape in dict.fromkeys(shapes):
+            own = [face for face, other in zip(faces, shapes, strict=True) if face and other == shape]
+            side = min(shape) - 1
+            middle = cls((shape[1] - side) / 2, (shape[0] - side) / 2, side)  # where no face is seen
+            crops[shape] = cls.of(own, shape, scale) if own else middle
+        first = next((shape for face, shape in zip(faces, shapes, strict=True) if face), None)
+        if first is None:
+            return cls.of([], (), scale)
+        crop = crops.pop(first)
+        return replace(crop, others=tuple(crops.items()))
+
+    def within(self, frame_shape: Sequence[int]) -> Crop:
+        """The crop of a frame of this shape, which begins with H, W."""
+        return dict(self.others).get(tuple(frame_shape[:2]), self)
+
     def apply(self, frame: np.ndarray, size: int) -> np.ndarray:
         """The crop of a frame (H, W, 3) uint8, resized to (size, size, 3): bicubic, with antialiasing."""
-        box = (self.left, self.top, self.left + self.side, self.top + self.side)
+        crop = self.within(frame.shape)
+        box = (crop.left, crop.top, crop.left + crop.side, crop.top + crop.side)
         return np.asarray(Image.fromarray(frame).resize((size, size), Image.Resampling.BICUBIC, box=box))
 
     def face(self, face: Face, size: int) -> Face:

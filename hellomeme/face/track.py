@@ -31,19 +31,22 @@ def analyse(
 ) -> tuple[Motion, Crop]:
     """The motion of one face in a clip, and the crop in which it is measured.
 
-    frames: (H, W, 3) uint8. rate: frames per second. index: which face of the first frame with faces, by size
-    from 0; the largest if None. That face is followed: other faces are ignored until it has been lost for a
-    second. see: called with each frame that shows the face, and the face in px of the frame. progress: called
-    with the number of frames done. No frame is kept in memory.
+    frames: (H, W, 3) uint8; where their shape changes, the face is looked for anew and has a crop of its own.
+    rate: frames per second. index: which face of the first frame with faces, by size from 0; the largest if
+    None. That face is followed: other faces are ignored until it has been lost for a second. see: called with
+    each frame that shows the face, and the face in px of the frame. progress: called with the number of
+    frames done. No frame is kept in memory.
     Raises NoFaceError if the face is not found in the first second, or in less than half of all frames. Below
     one frame per second, the first second is not checked and no face is followed.
     """
     found: list[Face | None] = []
     what = "No face" if index is None else f"No face number {index}"
-    last, missing, shape = None, 0, None
+    last, missing, shapes = None, 0, []
     second = math.ceil(rate) if rate >= 1 else None
     for frame in frames:
-        shape = frame.shape
+        if shapes and shapes[-1] != frame.shape:
+            last = None
+        shapes.append(frame.shape)
         after = None if missing + 1 > LOST_AFTER * rate else last
         face = _follow(analyzer, frame, after, index)
         if face is None:
@@ -68,8 +71,20 @@ def analyse(
             f"{what} found in {len(found) - len(faces)} of the {len(found)} frames of the driver clip: "
             "choose one that shows a face most of the time."
         )
-    crop = Crop.of(faces, shape, crop_scale)
-    return replace(Motion.from_faces(found, crop), rate=rate), crop
+    crop = Crop.of_clip(found, shapes, crop_scale)
+    seen = [
+        face and _in_crop(face, crop.within(shape), crop) for face, shape in zip(found, shapes, strict=True)
+    ]
+    return replace(Motion.from_faces(seen, crop), rate=rate), crop
+
+
+def _in_crop(face: Face, own: Crop, other: Crop) -> Face:
+    """A face in the frame of `own`, as it would be in that of `other` at the same place of the crop."""
+    if own is other:
+        return face
+    factor = other.side / own.side
+    shift = np.array([other.left, other.top]) - factor * np.array([own.left, own.top])
+    return face.mapped(factor, shift)
 
 
 def _follow(analyzer: FaceAnalyzer, frame: np.ndarray, last: Face | None, index: int | None) -> Face | None:

@@ -12,8 +12,6 @@ import dataclasses
 import io
 import json
 import os
-import re
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -105,10 +103,11 @@ class Stamp:
                 "The settings in this file are damaged or of another version: set them by hand."
             ) from error
 
-    def clip_arguments(self) -> list[str]:
-        """ffmpeg's arguments that put the stamp into an MP4 file; they go in front of the output file."""
-        title = ["-metadata", f"description={LABEL} with HelloMeme"] if self.labelled else []
-        return [*title, "-metadata", f"comment={self.text}"]
+    @property
+    def clip_tags(self) -> dict[str, str]:
+        """The metadata of an MP4 file with this stamp."""
+        title = {"description": f"{LABEL} with HelloMeme"} if self.labelled else {}
+        return {**title, "comment": self.text}
 
 
 def save(picture: Image.Image, path: str | Path, stamp: Stamp | None, overwrite: bool = False) -> None:
@@ -194,14 +193,6 @@ def _picture_texts(path: Path) -> list[str]:
 
 def _clip_texts(path: Path) -> list[str]:
     """The comment of a clip; none for a file that is no clip."""
-    from .ffmpeg import ffmpeg_command, input_arguments
+    from .ffmpeg import read_comment
 
-    command = [*ffmpeg_command(), *input_arguments(path), "-f", "ffmetadata", "-"]
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as process:
-        output = process.stdout.read(4 * MAX_LENGTH).decode("utf-8", "replace")
-        process.kill()
-    # One line per entry; the format escapes special characters and line ends by a backslash.
-    found = re.search(r"^comment=((?:[^\\\n]|\\.)*)", output, re.MULTILINE | re.DOTALL)
-    return [re.sub(r"\\(.)", r"\1", found[1], flags=re.DOTALL)] if found else []
+    return [read_comment(path)]

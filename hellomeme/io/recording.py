@@ -25,7 +25,7 @@ class Recorder:
     def __init__(self, path: str | Path, stamp: Stamp):
         self.path = Path(path)
         self.is_full = False  # after LONGEST, from where on pictures are left out
-        self._writer = ClipWriter(self.path, RATE, metadata=stamp.clip_arguments()).__enter__()
+        self._writer = ClipWriter(self.path, RATE, tags=stamp.clip_tags).__enter__()
         self._start: float | None = None
         self._shown: np.ndarray | None = None
 
