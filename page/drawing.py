@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from hellomeme.video import Report
 
 FEW_STEPS, MORE_STEPS = 2, 4  # of the clips that measure the pace: at most so many, then so many more
-WARM_UP = 10.0  # s: the most that each of these clips may take
+WARM_UP = 30.0  # s: the most that each of these clips may take, on a busy computer
 ARKIT = "drive_coeff"  # the expression type of control nets that take ARKit coefficients
 
 
