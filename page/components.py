@@ -104,7 +104,8 @@ def checkbox(name: str, **options) -> gr.Checkbox:
 
 def dropdown(name: str, **options) -> gr.Dropdown:
     facts = FIELDS[name]
-    return gr.Dropdown(list(facts["choices"]), value=facts["default"], **_texts(FIELDS[name]), **options)
+    choices = [(choice if choice.isdigit() else translate(choice), choice) for choice in facts["choices"]]
+    return gr.Dropdown(choices, value=facts["default"], **_texts(facts), **options)
 
 
 def textbox(name: str) -> gr.Textbox:

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
 
 import gradio as gr
 from gradio import processing_utils
 from gradio.context import Context, LocalContext
 from gradio.exceptions import ComponentProcessingError
-from gradio.server_messages import LogMessage, ProcessCompletedMessage
+from gradio.server_messages import LogMessage, ProcessCompletedMessage, ProgressMessage
 from PIL import Image
 
 from .errors import check_files, input_error, output_error, visitor_errors
+from .messages import in_chinese, is_chinese
 
 WRITTEN_FOR = "6.31.0"
+_chinese: ContextVar[bool] = ContextVar("chinese", default=False)  # whether the visitor reads it
 
 
 # Gradio 6.31 truncates the cached file of a picture and writes it again whenever an equal picture is
@@ -80,7 +83,28 @@ def shown_by(result: gr.Image, write: Callable) -> gr.Image:
 
 
 class Blocks(gr.Blocks):
-    """A page on which every failure has a sentence, and whose queue can be cleared for one visitor."""
+    """A page on which every failure has a sentence, in the visitor's language, and whose queue can be cleared
+    for one visitor."""
+
+    def queue(self, *args, **kwargs):
+        page, send = super().queue(*args, **kwargs), self._queue.send_message
+
+        def send_translated(event, message):
+            if is_chinese(event.request.headers):
+                _translate_message(message)
+            send(event, message)
+
+        self._queue.send_message = send_translated
+        return page
+
+    async def process_api(self, block_fn, inputs, state=None, request=None, *args, **kwargs):
+        _chinese.set(is_chinese(getattr(request, "headers", None)))
+        try:
+            return await super().process_api(block_fn, inputs, state, request, *args, **kwargs)
+        except gr.Error as error:
+            if _chinese.get():
+                error.message, error.title = in_chinese(error.message), in_chinese(error.title)
+            raise
 
     async def preprocess_data(self, block_fn, inputs, state, *args, **kwargs):
         for block in block_fn.inputs:
@@ -99,9 +123,11 @@ class Blocks(gr.Blocks):
         with visitor_errors():
             return await super().call_function(*args, **kwargs)
 
-    async def postprocess_data(self, *args, **kwargs):
+    async def postprocess_data(self, block_fn, predictions, *args, **kwargs):
+        if _chinese.get():
+            predictions = _translated(block_fn.outputs, predictions)
         try:
-            return await super().postprocess_data(*args, **kwargs)
+            return await super().postprocess_data(block_fn, predictions, *args, **kwargs)
         except gr.Error:
             raise
         except Exception as error:
@@ -145,6 +171,33 @@ class Blocks(gr.Blocks):
                 if note is not None:
                     queue.send_message(event, note)
                 queue.send_message(event, ProcessCompletedMessage(output=nothing, success=True))
+
+
+def _translated(outputs: list, values):
+    """What an event returns, with the text of Markdown in Chinese: only sentences are shown that way."""
+    if len(outputs) == 1:
+        return _in_chinese(values) if isinstance(outputs[0], gr.Markdown) else values
+    if not isinstance(values, (list, tuple)):
+        return values
+    return [
+        _in_chinese(value) if isinstance(block, gr.Markdown) else value
+        for block, value in zip(outputs, values, strict=False)
+    ]
+
+
+def _in_chinese(value):
+    """A text, or an update with one."""
+    if isinstance(value, dict) and isinstance(value.get("value"), str):
+        return value | {"value": in_chinese(value["value"])}
+    return in_chinese(value) if isinstance(value, str) else value
+
+
+def _translate_message(message) -> None:
+    if isinstance(message, LogMessage):
+        message.log, message.title = in_chinese(message.log), in_chinese(message.title)
+    elif isinstance(message, ProgressMessage):
+        for unit in message.progress_data:
+            unit.desc, unit.unit = (text and in_chinese(text) for text in (unit.desc, unit.unit))
 
 
 def _cause(error: Exception) -> BaseException:

@@ -13,7 +13,7 @@ from hellomeme.settings import MAX_SEED, Settings
 
 from . import state, styles
 from .components import IMMEDIATE, PRIVATE, dropdown, number, slider, textbox
-from .i18n import translate
+from .i18n import translate, translate_title
 from .styles import StyleSettings
 
 ONE_STEP = "This model was trained to draw in one step: more steps make its pictures worse."
@@ -58,7 +58,7 @@ def build() -> tuple[SharedSettings, gr.File]:
             with gr.Column(scale=2, min_width=280):
                 model = gr.Dropdown(
                     [
-                        (title if reason is None else f"{title} (not here)", name)
+                        (translate_title(title, reason is None), name)
                         for name, (title, reason) in models.items()
                     ],
                     value=state.STATE.release,

@@ -51,8 +51,8 @@ def build() -> StyleSettings:
     shown, own = values_of(page.style), {"allow_custom_value": page.is_local}
     bases, vaes, loras = _offered()
     with gr.Row(equal_height=False):
-        base = _dropdown("base", [("The release's own", ""), *bases], shown, elem_id="base", **own)
-        named = [("The base model's own", OWN), ("Stable Diffusion 1.5's", OFFICIAL)]
+        base = _dropdown("base", [(translate("The release's own"), ""), *bases], shown, elem_id="base", **own)
+        named = [(translate("The base model's own"), OWN), (translate("Stable Diffusion 1.5's"), OFFICIAL)]
         vae = _dropdown("vae", [*named, *vaes], shown, elem_id="vae", **own)
         stylize = _dropdown(
             "reference_base", [X1, X2], {"reference_base": shown["stylize"]}, elem_id="stylize"
@@ -61,7 +61,7 @@ def build() -> StyleSettings:
         chosen = {"multiselect": True, "allow_custom_value": True}
         lora = _dropdown("loras", [*loras], shown, elem_id="loras", **chosen)
         strength = slider_from(STRENGTH)
-        titles = [("Off", OFF), *((preset.title, preset.name) for preset in PRESETS)]
+        titles = [(translate("Off"), OFF), *((translate(preset.title), preset.name) for preset in PRESETS)]
         texts = {
             name: translate(FIELDS["few_steps"][key]) for name, key in (("label", "label"), ("info", "help"))
         }

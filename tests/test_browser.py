@@ -368,10 +368,44 @@ def test_a_cell_of_the_grid_opens_in_the_image_tab(visit, url):
     )
 
 
-def test_chinese(visit, url):
+def test_chinese(visit, url, tmp_path):
     page = visit(url, locale="zh-CN")
     assert page.locator("#run").inner_text() == "让它活起来"
     assert page.get_by_role("tab").all_inner_texts() == ["图片", "视频", "表情", "实时", "画廊"]
+    page.click("#run")
+    page.wait_for_selector("#about >> text=引导强度 1")
+    (tmp_path / "text.png").write_text("This is not a picture.")
+    page.set_input_files("#reference input[type=file]", tmp_path / "text.png")
+    page.wait_for_function(
+        "document.querySelector('#reference img')?.getAttribute('src').includes('text.png')"
+    )
+    page.click("#run")
+    page.wait_for_selector("text=肖像 text.png 不是可读的图片：请选 PNG、JPEG 或 WebP 文件。")
+    page.get_by_text("模型与更多设置").click()
+    page.locator("#model input").click()
+    page.get_by_role("option", name="HelloMeme v1：Stable Diffusion 1.5，512 像素（这里不可用）").click()
+    page.wait_for_selector("#note >> text=无法在这里运行。")
+    page.wait_for_selector("#note >> text=需要从 Hub 下载")
+
+
+def test_chinese_while_it_runs(visit, url, tmp_path):
+    page = visit(url, locale="zh-CN")
+    open_tab(page, "视频")
+    with ClipWriter(tmp_path / "driver.mp4", Fraction(12)) as writer:
+        for frame in range(24):
+            writer.write(photos.toon(5, yaw=frame))
+    page.set_input_files("#video-driver input[type=file]", tmp_path / "driver.mp4")
+    page.wait_for_selector("#estimate >> text=24 帧，2.0 秒，每秒 12 帧。")
+    page.evaluate("""() => {
+        window.said = "";
+        const place = document.querySelector("#video-result");
+        const keep = () => window.said += place.innerText;
+        new MutationObserver(keep).observe(place, {childList: true, subtree: true, characterData: true});
+    }""")
+    page.click("#video-run")
+    page.wait_for_selector("#video-about >> text=24 帧，每秒 12 帧")
+    said = page.evaluate("window.said")
+    assert "正在分析" in said and "正在绘制" in said and "Drawing" not in said
 
 
 @pytest.mark.skipif(not DEMO.is_dir(), reason="the demo model is not in assets/demo")
