@@ -104,13 +104,16 @@ def carry_numbers() -> None:
 
     read, draw = Live.read, Live.draw
 
-    def read_number(self, frame, seconds):
-        self.number = number_in(frame, frame.shape[1] / 2 / BITS)
-        return read(self, frame, seconds)
+    numbers = {}  # id of a motion -> the number, and the motion, whose id then stays its own
 
-    def draw_number(self, *arguments):
-        picture = draw(self, *arguments)
-        return picture if self.number is None else paint(picture, self.number, picture.shape[1] / 2 / BITS)
+    def read_number(self, frame, seconds):
+        motion = read(self, frame, seconds)
+        numbers[id(motion)] = number_in(frame, frame.shape[1] / 2 / BITS), motion
+        return motion
+
+    def draw_number(self, motion, *arguments):
+        picture, (number, _) = draw(self, motion, *arguments), numbers[id(motion)]
+        return picture if number is None else paint(picture, number, picture.shape[1] / 2 / BITS)
 
     Live.read, Live.draw = read_number, draw_number
 

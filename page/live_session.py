@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 import uuid
 from collections import OrderedDict, deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from hellomeme.errors import HelloMemeError
 
@@ -20,8 +22,10 @@ if TYPE_CHECKING:
     from hellomeme.live import Live
     from hellomeme.portrait import ReferencePortrait
 
+T = TypeVar("T")
 MEASURED = 12  # pictures over which frames a second are counted
 PAUSE = 2.0  # s without a picture, after which they are counted anew
+LATE = 0.5  # s between two frames, after which the picture of the first is not shown any more
 MOST = 64  # visitors who are remembered
 
 
@@ -38,6 +42,33 @@ class LiveSession:
         self.chosen: tuple | None = None
         self.recorder: Recorder | None = None
         self._shown: deque[float] = deque(maxlen=MEASURED)  # when the last pictures were drawn, s
+        self._worker: ThreadPoolExecutor | None = None
+        self._begun: tuple[float, Future] | None = None  # when the last drawing was begun, s; the drawing
+        self._taken: Future | None = None  # the drawing that was returned last
+
+    def draw(self, draw: Callable[[], T], now: float) -> T | None:
+        """Begins to draw a frame in another thread, and returns what was drawn of the frame before: the
+        browser sends the next frame, and its face is read, while this one is drawn. The first frame, and the
+        first one after a pause, returns its own; after it there is nothing new once, None.
+
+        now: s. Raises what the drawing that is returned has raised.
+        """
+        if self._worker is None:
+            self._worker = ThreadPoolExecutor(1, "live")
+        before, own = self._begun, self._worker.submit(draw)
+        self._begun = now, own
+        if before is None or now - before[0] > LATE:
+            taken = own
+        elif before[1] is self._taken:
+            return None
+        else:
+            taken = before[1]
+        self._taken = taken
+        return taken.result()
+
+    def drop(self) -> None:
+        """What is drawn now will not be shown."""
+        self._begun = None
 
     def count(self, now: float) -> float | None:
         """Counts a picture and returns how many there are a second; None for the first ones."""
@@ -81,6 +112,9 @@ class LiveSession:
 
     def close(self) -> None:
         """Ends the recording, if there is one, and leaves no file of it."""
+        if self._worker is not None:
+            self._worker.shutdown(wait=False)
+            self._worker = None
         with self.lock:
             recorder, self.recorder = self.recorder, None
         if recorder is not None:

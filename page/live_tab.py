@@ -47,7 +47,8 @@ SETTINGS = ("expression", "head", "guidance", "steps", "seed", "reference_face",
 
 @with_arguments("camera", "model", "reference", *SETTINGS, *DRAWING, optional=DRAWING)
 def draw_frame(values: Values, session: str | None):
-    """The picture for a frame of the camera, and a line: how fast it goes, or why there is no new picture."""
+    """The picture for the last frame of the camera, see `LiveSession.draw`, and a line: how fast it goes, or
+    why there is no new picture."""
     camera, *chosen = (values[name] for name in ("camera", "model", "reference"))
     if camera is None:
         return gr.skip(), gr.skip()
@@ -75,18 +76,30 @@ def _draw(
         return gr.skip(), why
     began = time.monotonic()
     _choose(visitor, model, reference, settings, style)
-    motion = visitor.live.read(camera, began)
+    live, ready = visitor.live, visitor.reference
+    motion = live.read(camera, began)
     if motion is None:
+        visitor.drop()
         return gr.skip(), NO_FACE
-    with turn_to_draw() as mine:
-        if not mine:
-            return gr.skip(), BUSY
-        began = time.monotonic()
-        set_threads(threads_for(visitor.live.reenactor.pipeline))
-        visitor.live.reenactor.set_style(style)  # another visitor may have chosen another one
-        picture = visitor.live.draw(motion, visitor.reference, settings)
-    drawn = time.monotonic()
-    page.record_pace(model, settings.steps, settings.guidance, drawn - began)
+
+    def draw() -> tuple[np.ndarray, float] | str:
+        with turn_to_draw() as mine:
+            if not mine:
+                return BUSY
+            began = time.monotonic()
+            set_threads(threads_for(live.reenactor.pipeline))
+            live.reenactor.set_style(style)  # another visitor may have chosen another one
+            picture = live.draw(motion, ready, settings)
+        drawn = time.monotonic()
+        page.record_pace(model, settings.steps, settings.guidance, drawn - began)
+        return picture, drawn
+
+    answer = visitor.draw(draw, began)
+    if answer is None:
+        return gr.skip(), gr.skip()
+    if not isinstance(answer, tuple):
+        return gr.skip(), answer
+    picture, drawn = answer
     if visitor.record(picture, drawn):
         return picture, FULL
     rate = visitor.count(drawn)

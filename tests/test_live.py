@@ -28,6 +28,7 @@ from page import live_offer, live_session, live_tab, spaces_gpu, state as states
 
 BLACK = np.zeros((160, 200, 3), np.uint8)
 QUICK = Settings(steps=1, guidance=1)
+NOTHING = (gr.skip(), gr.skip())
 
 
 class CameraAnalyzer(ColourAnalyzer):
@@ -189,12 +190,27 @@ def portrait(tmp_path):
 
 
 @pytest.fixture
-def frame(state, portrait):
-    def frame(camera, session="me", **changes):
+def once(state, portrait):
+    """The answer to one frame."""
+
+    def once(camera, session="me", **changes):
         values = dict(expression=1, head=1, guidance=1, steps=1, seed=0)
         values |= dict(reference_face=None, prompt="", negative_prompt="")
         given = {"camera": camera, "model": state.release, "reference": portrait} | values | changes
         return live_tab.draw_frame(**given, request=SimpleNamespace(session_hash=session))
+
+    yield once
+    for session in list(state.live._sessions):
+        state.live.end(session)
+
+
+@pytest.fixture
+def frame(once):
+    """The answer for a frame, which comes with the next one, or with itself if it is the first."""
+
+    def frame(*camera, **values):
+        answers = once(*camera, **values), once(*camera, **values)
+        return answers[0] if answers[1][1] == gr.skip() else answers[1]
 
     return frame
 
@@ -209,7 +225,24 @@ def test_frames_are_drawn_and_where_no_face_is_the_picture_stays(frame, state):
     for _ in range(3):
         _, line = frame(picture(0.2))
     assert line.endswith(" fps")
-    assert frame(None) == (gr.skip(), gr.skip()) and state.pace[state.release] > 0
+    assert frame(None) == NOTHING and state.pace[state.release] > 0
+
+
+def test_a_frame_is_drawn_while_the_next_one_comes():
+    visitor, go = live_session.LiveSession(), threading.Event()
+    assert visitor.draw(lambda: "first", 0.0) == "first"
+    assert visitor.draw(lambda: go.wait(9) and "second", 0.1) is None  # while it is drawn
+    go.set()
+    assert visitor.draw(lambda: "third", 0.2) == "second"
+    assert visitor.draw(lambda: 1 / 0, 0.3) == "third"
+    with pytest.raises(ZeroDivisionError):
+        visitor.draw(lambda: "fifth", 0.4)
+    assert visitor.draw(lambda: "after a pause", 0.5 + live_session.LATE) == "after a pause"
+    visitor.drop()
+    assert visitor.draw(lambda: "after no face", 1.2) == "after no face"
+    visitor.close()
+    assert visitor.draw(lambda: "again", 2.0) == "again"
+    visitor.close()
 
 
 def test_errors_are_sentences_and_do_not_end_the_stream(frame, state, monkeypatch, caplog):
@@ -282,12 +315,14 @@ def press_record(state, session="me"):
     return live_tab.record(model=state.release, **values, request=SimpleNamespace(session_hash=session))
 
 
-def test_a_recording_by_its_button_and_none_of_a_visitor_who_leaves(frame, state, tmp_path, monkeypatch):
+def test_a_recording_by_its_button_and_none_of_a_visitor_who_leaves(
+    frame, once, state, tmp_path, monkeypatch
+):
     monkeypatch.setattr(live_session, "upload_folder", lambda: tmp_path / "served")
     frame(picture())
     button, _ = press_record(state)
     assert button["value"].key == live_tab.SAVE.key
-    frame(picture(0.3))
+    once(picture(0.3))
     frame(picture(0.9), session="somebody else")
     button, clip = press_record(state)
     assert button["value"].key == live_tab.RECORD.key
@@ -302,7 +337,7 @@ def test_a_recording_by_its_button_and_none_of_a_visitor_who_leaves(frame, state
     assert len(list((tmp_path / "served").rglob("*.mp4"))) == 1
 
 
-def test_a_recording_that_cannot_be_written_is_told_once(frame, state, tmp_path, monkeypatch):
+def test_a_recording_that_cannot_be_written_is_told_once(frame, once, state, tmp_path, monkeypatch):
     monkeypatch.setattr(live_session, "upload_folder", lambda: tmp_path)
     frame(picture())
     press_record(state)
@@ -311,8 +346,8 @@ def test_a_recording_that_cannot_be_written_is_told_once(frame, state, tmp_path,
         raise HelloMemeError("The clip could not be encoded: No space left on device.")
 
     monkeypatch.setattr(recording.Recorder, "add", full)
-    assert frame(picture())[1].endswith("No space left on device.")
-    assert frame(picture())[0].shape == (128, 128, 3) and state.live.of("me").recorder is None
+    assert once(picture())[1].endswith("No space left on device.")
+    assert once(picture())[0].shape == (128, 128, 3) and state.live.of("me").recorder is None
 
 
 def test_pictures_travel_as_data_and_not_as_files():
