@@ -107,9 +107,7 @@ class Blocks(gr.Blocks):
             raise
 
     async def preprocess_data(self, block_fn, inputs, state, *args, **kwargs):
-        for block in block_fn.inputs:
-            if "preprocess" in vars(block) and state is not None and block._id in state:
-                state[block._id].preprocess = block.preprocess
+        _keep("preprocess", block_fn.inputs, state)
         try:
             # Gradio would fetch a link whole, however large. Its MCP server accepts files in no other way.
             check_files(inputs, links=bool(self.mcp_server))
@@ -123,11 +121,12 @@ class Blocks(gr.Blocks):
         with visitor_errors():
             return await super().call_function(*args, **kwargs)
 
-    async def postprocess_data(self, block_fn, predictions, *args, **kwargs):
+    async def postprocess_data(self, block_fn, predictions, state, *args, **kwargs):
+        _keep("postprocess", block_fn.outputs, state)
         if _chinese.get():
             predictions = _translated(block_fn.outputs, predictions)
         try:
-            return await super().postprocess_data(block_fn, predictions, *args, **kwargs)
+            return await super().postprocess_data(block_fn, predictions, state, *args, **kwargs)
         except gr.Error:
             raise
         except Exception as error:
@@ -198,6 +197,14 @@ def _translate_message(message) -> None:
     elif isinstance(message, ProgressMessage):
         for unit in message.progress_data:
             unit.desc, unit.unit = (text and in_chinese(text) for text in (unit.desc, unit.unit))
+
+
+def _keep(name: str, blocks: list, state) -> None:
+    """Gives what was replaced on components to a visitor's own copies of them, which Gradio makes when an
+    event returns an update, or skips an output."""
+    for block in blocks:
+        if name in vars(block) and state is not None and block._id in state:
+            setattr(state[block._id], name, getattr(block, name))
 
 
 def _cause(error: Exception) -> BaseException:

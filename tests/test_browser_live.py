@@ -66,6 +66,7 @@ def test_the_portrait_follows_the_camera(visit, url, tmp_path):  # noqa: F811
     for _ in range(3):
         new_picture(page)
     assert page.evaluate("document.querySelector('#live-result img').naturalWidth") == 128
+    assert page.evaluate("document.querySelector('#live-result img').src").startswith("data:")
     page.wait_for_function("document.querySelector('#live-about').innerText.includes(' fps')")
 
     page.click("#live-neutral")
