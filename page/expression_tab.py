@@ -228,7 +228,7 @@ def build(shared: SharedSettings, portrait: PortraitInput, tabs: gr.Tabs, tab: g
             )
             line = summary_line("expression-about")
             run = run_and_stop("Draw it finely", "expression-")
-            send_on(result, "expression", portrait, tabs)
+            send_on([result], "expression", portrait, tabs)
             live = gr.Checkbox(
                 True,
                 label=translate("Live preview"),

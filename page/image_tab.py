@@ -162,7 +162,7 @@ def build(shared: SharedSettings, portrait: PortraitInput, tab: gr.Tab, tabs: gr
     """The tab's components and events."""
     references, drivers = examples("references"), examples("drivers")
     with gr.Row(equal_height=False):
-        with gr.Column(min_width=280, elem_classes="chooser"):
+        with gr.Column(min_width=210, elem_classes="chooser"):
             driver, driver_face = face_input(
                 "driver",
                 "The face to copy",
@@ -172,7 +172,7 @@ def build(shared: SharedSettings, portrait: PortraitInput, tab: gr.Tab, tabs: gr
             )
             pairs = list(zip(references, drivers, strict=False))
             pair_row(pairs, [portrait.picture, driver], "Portraits with a face to try")
-        with gr.Column(min_width=280):
+        with gr.Column(min_width=210):
             result = _result(references, drivers)
             run = run_and_stop("Bring it to life", api_name="stop", api_visibility="public")
             own = gr.Button(
@@ -180,7 +180,7 @@ def build(shared: SharedSettings, portrait: PortraitInput, tab: gr.Tab, tabs: gr
                 visible=find(state.STATE.release).has_styles,
                 elem_id="restyle",
             )
-            send_on(result.picture, "image", portrait, tabs)
+            send_on([result.picture, result.whole], "image", portrait, tabs)
             strengths = {name: slider(name) for name in ("expression", "head")}
     driver_crop, pose, reference_crop = _network_inputs()
     # Of the API alone: on the page the result is pasted back afterwards

@@ -166,7 +166,7 @@ def record(model: str, settings: Settings, style: Style, session: str | None):
 def build(shared: SharedSettings, portrait: PortraitInput) -> Components:
     """The tab's components and events. Returns the settings by name."""
     with gr.Row(equal_height=False):
-        with gr.Column(min_width=280):
+        with gr.Column(min_width=210):
             camera = _camera()
             with gr.Row(equal_height=True):
                 neutral = gr.Button(
@@ -179,7 +179,7 @@ def build(shared: SharedSettings, portrait: PortraitInput) -> Components:
                     interactive=False,
                     elem_id="live-absolute",
                 )
-        with gr.Column(min_width=280):
+        with gr.Column(min_width=210):
             result, line = _result(), summary_line("live-about")
             button = gr.Button(RECORD, size="lg", elem_id="live-record")
             clip = gr.Video(

@@ -15,9 +15,11 @@ from .portrait_input import PortraitInput
 TABS = ("image", "video", "expression", "live")  # that draw the portrait
 
 
-def send_on(result: gr.Image, here: str, portrait: PortraitInput, tabs: gr.Tabs) -> None:
-    """Buttons that make the picture `result` the portrait and open another tab. here: the tab it is in."""
-    keep_upload(result)  # as a file, with its settings
+def send_on(results: list[gr.Image], here: str, portrait: PortraitInput, tabs: gr.Tabs) -> None:
+    """Buttons that make a result the portrait and open another tab: the last of `results` that has a picture.
+    here: the tab they are in."""
+    for result in results:
+        keep_upload(result)  # as a file, with its settings
     with gr.Row(equal_height=True, elem_classes="send-on"):
         gr.Markdown(translate("Use as the portrait in"))
         for tab in TABS:
@@ -25,15 +27,20 @@ def send_on(result: gr.Image, here: str, portrait: PortraitInput, tabs: gr.Tabs)
                 label = translate(tab.capitalize())
                 button = gr.Button(label, size="sm", min_width=60, elem_id=f"{here}-to-{tab}")
                 button.click(
-                    _to(tab), result, [portrait.picture, tabs, portrait.open_tab], **PRIVATE, **FACES
+                    _to(tab), results, [portrait.picture, tabs, portrait.open_tab], **PRIVATE, **FACES
                 )
 
 
 def _to(tab: str):
-    def send(picture: str | None):
+    def send(*results: str | None):
         with visitor_errors():
-            if picture is None:
+            pictures = [picture for picture in results if picture]
+            if not pictures:
                 raise HelloMemeError("There is no result yet that could become the portrait.")
-            return picture, gr.Tabs(selected=tab), tab  # a tab that an event opens does not fire `select`
+            return (
+                pictures[-1],
+                gr.Tabs(selected=tab),
+                tab,
+            )  # a tab that an event opens does not fire `select`
 
     return send

@@ -186,9 +186,9 @@ def build(shared: SharedSettings, portrait: PortraitInput, tab: gr.Tab) -> tuple
     """The tab's components and events. Returns the settings by name, and which part of the clip is chosen."""
     references, clips = examples("references"), examples("clips", "mp4", "webm")
     with gr.Row(equal_height=False):
-        with gr.Column(min_width=280, elem_classes="chooser"):
+        with gr.Column(min_width=210, elem_classes="chooser"):
             driver, motion_files = _driver(clips)
-        with gr.Column(min_width=280):
+        with gr.Column(min_width=210):
             result = gr.Video(
                 shipped(*(paths[0] if paths else None for paths in (references, clips))),
                 label=translate("Result"),
