@@ -22,6 +22,7 @@ from .models.control_base import ControlNetBase, ControlProj
 from .models.knitted_motion import KnittedMotion
 from .models.lora_layers import without_loras
 from .models.unet import HMReferenceNet
+from .prompts import encode
 from .releases.saved import SavedRelease
 from .sampling.image import OnStep, last_guided, sample
 
@@ -172,15 +173,7 @@ class HelloMemePipeline(Denoising, SavedRelease, DiffusionPipeline, StableDiffus
     def encode_prompt(self, prompt: str, negative_prompt: str = "", text_encoder=None) -> Tensor:
         """Text states (2, N, D), [negative, positive]; N is the tokenizer's length (77 for SD1.5)."""
         encoder = text_encoder or self.text_encoder
-        length = min(self.tokenizer.model_max_length, encoder.config.max_position_embeddings)
-        tokens = self.tokenizer(
-            [negative_prompt, prompt],
-            padding="max_length",
-            max_length=length,
-            truncation=True,
-            return_tensors="pt",
-        )
-        return encoder(tokens.input_ids.to(encoder.device))[0]
+        return encode(self.tokenizer, encoder, [negative_prompt, prompt], self.embeddings)
 
     # The driver, many times
 

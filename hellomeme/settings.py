@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .errors import HelloMemeError
+from .prompts import check_prompt
 from .releases.few_steps import NAMES, OFF, find_preset
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class Settings:
         "How softly the result goes over into the original picture, where it is pasted back into it; "
         "0 is a hard edge.",
     )
-    prompt: str = _text("Prompt", "Words put in front of the model's own prompt.")
+    prompt: str = _text("Prompt", "Words put in front of the model's own prompt; (words:1.3) count for more.")
     negative_prompt: str = _text("Negative prompt", "Words to steer away from.")
     few_steps: str = _choice(
         NAMES, "Few steps", "A LoRA with which 4 to 8 steps suffice; it sets steps and guidance, too."
@@ -167,6 +168,8 @@ class Settings:
 
     def __post_init__(self):
         check(self)
+        for prompt in (self.prompt, self.negative_prompt):
+            check_prompt(prompt)
 
     @property
     def enlargement(self) -> int:

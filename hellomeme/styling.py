@@ -10,7 +10,8 @@ import torch
 
 from .pipeline import HelloMemePipeline, Reference
 from .portrait import ReferencePortrait, pixels
-from .releases.few_steps import OFF, FewSteps, find_preset
+from .releases.embeddings import load_embeddings
+from .releases.few_steps import OFF, FewSteps, distilled_loras, find_preset
 from .releases.hub import Progress
 from .releases.loras import load_loras
 from .releases.networks import locate
@@ -50,8 +51,9 @@ class Styling:
         preset = find_preset(few_steps, self.release)
         if style.models != self.style.models:
             self._load_models(style, progress)
-        loras = [*style.loras, *([preset.lora] if preset else [])]
-        load_loras(self.pipeline, loras, progress)
+        load_loras(self.pipeline, [*style.loras, *distilled_loras(preset, style)], progress)
+        if style.embeddings != self.style.embeddings:
+            load_embeddings(self.pipeline, style.embeddings, progress)
         if few_steps != self.few_steps:
             if self.few_steps == OFF:
                 self._schedulers = self.pipeline.scheduler, self.pipeline.clip_scheduler
@@ -97,7 +99,7 @@ class Styling:
         schedulers = tuple(one and prediction.scheduler(one) for one in own)
         self._exchange(parts, unet.device)
         pipeline.base = style.base_source or row.base.elsewhere
-        self.style = replace(style, loras=())
+        self.style = replace(style, loras=(), embeddings=self.style.embeddings)
         self.few_steps, self._schedulers = OFF, schedulers
         pipeline.register_modules(scheduler=schedulers[0], clip_scheduler=schedulers[1])
 

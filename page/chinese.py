@@ -46,7 +46,7 @@ CHINESE = {
     "⚄ Roll the dice": "⚄ 掷骰子",
     "Drop a result to restore its settings": "拖入一个结果，恢复它的设置",
     "Prompt": "提示词",
-    "Words put in front of the model's own prompt.": "放在模型自带提示词之前的词语。",
+    "Words put in front of the model's own prompt; (words:1.3) count for more.": "放在模型自带提示词之前的词语；(词语:1.3) 的作用更强。",
     "Negative prompt": "反向提示词",
     "Words to steer away from.": "希望避开的内容。",
     "Base model": "基础模型",

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from hellomeme.errors import HelloMemeError, NoMemoryError
-from hellomeme.releases.few_steps import find_preset
+from hellomeme.releases.few_steps import distilled_loras, find_preset
 from hellomeme.releases.load import add_motion, available, choose_device, choose_dtype, find
 from hellomeme.releases.networks import locate
 from hellomeme.releases.parts import fetch_style
@@ -165,7 +165,7 @@ class State:
         Spaces it would also cost GPU time."""
         row = find(release)
         preset = find_preset(few_steps, row)
-        fetch_style(locate(row, row.base), style, [preset.lora] if preset else [], _show_download)
+        fetch_style(locate(row, row.base), style, distilled_loras(preset, style), _show_download)
 
     def add_motion(self, reenactor: Reenactor, clip: ClipSettings) -> None:
         """Gives a reenactor the motion networks of its release, if the clip is drawn with them."""

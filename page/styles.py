@@ -104,7 +104,8 @@ def style_of(values: Mapping[str, Any]) -> Style:
         chosen.append(lora)
     reference_base = None if given["stylize"] == X2 else own.reference_base or OFFICIAL
     prediction_type = own.prediction_type if base == own.base else None
-    return Style(base, vae, tuple(chosen), reference_base, prediction_type)
+    kept = {"prediction_type": prediction_type, "embeddings": own.embeddings}
+    return Style(base, vae, tuple(chosen), reference_base, few_steps_lora=own.few_steps_lora, **kept)
 
 
 def _source(name: str, offered: Mapping[str, str]) -> str:

@@ -105,6 +105,19 @@ def add_style_options(command: argparse.ArgumentParser) -> None:
         help="what the base was trained to predict (default: what its configuration, metadata or marker keys "
         "say, or else epsilon)",
     )
+    command.add_argument(
+        "--embedding",
+        action="append",
+        default=[],
+        metavar="FILE[:WORD]",
+        help="embedding (textual inversion) for a word of the prompts, the file's own if none is given: a "
+        "file, hub id or hub id/file; may be repeated",
+    )
+    command.add_argument(
+        "--few-steps-lora",
+        metavar="FILE",
+        help="LoRA in place of the one that --few-steps downloads, or none if the base or a --lora has it",
+    )
 
 
 def add_upscaler(command: argparse.ArgumentParser) -> None:
@@ -117,8 +130,15 @@ def add_upscaler(command: argparse.ArgumentParser) -> None:
 def style_from(options: argparse.Namespace) -> Style:
     """The style that the options choose; HelloMemeError for a bad strength."""
     reference_base = OFFICIAL if options.stylize == "x1" else None
-    loras = tuple(options.lora)
-    return Style(options.base, options.vae, loras, reference_base, options.prediction_type)
+    return Style(
+        options.base,
+        options.vae,
+        tuple(options.lora),
+        reference_base,
+        options.prediction_type,
+        tuple(options.embedding),
+        options.few_steps_lora,
+    )
 
 
 def add_overwrite(command: argparse.ArgumentParser) -> None:
@@ -198,6 +218,8 @@ def load(options: argparse.Namespace, standard_error: TextIO, device: str | None
         vae=style.vae,
         reference_base=style.reference_base,
         prediction_type=style.prediction_type,
+        embeddings=style.embeddings,
+        few_steps_lora=style.few_steps_lora,
         progress=progress,
         analyzer=face_analyzer(options.face_models, progress),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import HelloMemeError
+from .styles import NO_LORA, Style
 from .table import EULER, Release, Sampler
 
 OFF = "off"
@@ -79,3 +80,9 @@ def find_preset(name: str, release: Release) -> FewSteps | None:
             f"built: leave few steps off{', it draws in one step already' if release.steps == 1 else ''}."
         )
     return next(preset for preset in PRESETS if preset.name == name)
+
+
+def distilled_loras(preset: FewSteps | None, style: Style) -> list[str]:
+    """The sources of the LoRA that a preset draws with beside those of the style: one or none."""
+    chosen = [] if preset is None else [style.few_steps_lora or preset.lora]
+    return [source for source in chosen if source != NO_LORA]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import HelloMemeError
+from .embeddings import load_embeddings
 from .files import check_here, lacking, needed
 from .hub import DEMO_REMARK, WEIGHTS, Progress, as_path
 from .loras import load_loras
@@ -23,7 +24,7 @@ from .networks import (
 )
 from .parts import load_parts
 from .row_file import read_row
-from .styles import Lora, Style
+from .styles import Embedding, Lora, Style
 from .table import FACE_BASIS, RELEASES, Network, Release, Source
 from .weights import read_config
 
@@ -145,13 +146,15 @@ def load(
     progress: Progress | None = None,
     vae: str | None = None,
     prediction_type: str | None = None,
+    embeddings: Sequence[str | Path | tuple[str | Path, str] | Embedding] = (),
+    few_steps_lora: str | None = None,
 ) -> tuple[HelloMemePipeline, ExpressionEncoders, Release]:
     """The pipeline of a release, the encoders that its control nets need, and its row.
 
     Args:
         name: the name of a row, a local folder in the released layout, or a row of your own.
-        base, loras, reference_base, vae, prediction_type: the fields of `styles.Style`, which says what they
-            may be.
+        base, loras, reference_base, vae, prediction_type, embeddings, few_steps_lora: the fields of
+            `styles.Style`, which says what they may be.
         device, dtype: the best device there is, and float16 on CUDA or float32 elsewhere, if not given.
         expression_type: "pd_fpg" or "drive_coeff", or "both" or a list of the two: which control nets to
             load, whose maps add up; the row's default if not given.
@@ -165,7 +168,8 @@ def load(
     from ..pipeline import HelloMemePipeline
 
     row = name if isinstance(name, Release) else find(name)
-    style = Style(base, vae, tuple(loras), reference_base, prediction_type)
+    more = (prediction_type, tuple(embeddings), few_steps_lora)
+    style = Style(base, vae, tuple(loras), reference_base, *more)
     style.check()
     device = choose_device(device)
     dtype = dtype or choose_dtype(device)
@@ -183,6 +187,7 @@ def load(
         hm_reference=adapter, **controls, **parts, reference_control=row.reference_control
     )
     load_loras(pipeline, style.loras, progress)
+    load_embeddings(pipeline, style.embeddings, progress)
     pipeline.release, pipeline.encoders, pipeline.style = row, encoders, style
     pipeline.base = style.base_source or row.base.elsewhere
     return pipeline.to(device), encoders, row

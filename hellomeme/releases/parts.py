@@ -18,6 +18,7 @@ from .base_model import (
 )
 from .hub import Progress, as_path
 from .loras import find_lora
+from .one_file import find_file
 from .prediction import CHOICES, Prediction
 from .styles import BASES, OFFICIAL, Style
 from .table import Release, Sampler
@@ -94,6 +95,8 @@ def fetch_style(
         fetch_autoencoder(BASES.get(style.vae, style.vae), progress)
     for source in (*(lora.source for lora in style.loras), *more_loras):
         find_lora(source, progress)
+    for embedding in style.embeddings:
+        find_file(embedding.source, progress, "embedding")
 
 
 def _autoencoder(source: str, official: str, own, dtype: torch.dtype, progress: Progress | None):

@@ -10,7 +10,9 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import HelloMemeError
@@ -26,6 +28,8 @@ from .tensors import check_values, check_weights
 from .weights import read_config, reason
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..expression import ExpressionEncoders
 
 P = TypeVar("P", bound="SavedRelease")
@@ -40,12 +44,14 @@ class SavedRelease:
 
     release: its row; None for a pipeline that was put together by hand. encoders: of expressions. base: hub
     id or path of the base model; None if that is not known. style: the one it was loaded with.
+    embeddings: word -> its vectors (n, D), for prompts.
     """
 
     release: Release | None = None
     encoders: ExpressionEncoders | None = None
     base: str | None = None
     style: Style = Style()
+    embeddings: Mapping[str, Tensor] = MappingProxyType({})
 
     @classmethod
     def from_pretrained(cls: type[P], pretrained_model_name_or_path: str | Path, **options: Any) -> P:

@@ -52,7 +52,9 @@ PREDICTIONS = ("epsilon", "v_prediction", "v_prediction_zero_snr")
 OFFICIAL = "official"  # names the release's own base model, or its autoencoder
 OWN = "base"  # names the autoencoder of the base model
 MAX_STRENGTH = 10.0
-MAX_NAMES = 20  # LoRA of one style
+MAX_NAMES = 20  # LoRA of one style, and embeddings
+MAX_WORD = 100  # letters
+NO_LORA = "none"
 
 
 class Lora(NamedTuple):
@@ -83,6 +85,26 @@ class Lora(NamedTuple):
         return self.source if self.strength == 1 else f"{self.source}:{self.strength:g}"
 
 
+class Embedding(NamedTuple):
+    """source: a file, folder, hub id or "hub id/file". word: its name in prompts; "" for the file's own."""
+
+    source: str
+    word: str = ""
+
+    @classmethod
+    def of(cls, given: str | Path | Sequence) -> Embedding:
+        """From a source, "source:word", or a pair of both; HelloMemeError for what is none."""
+        if isinstance(given, (tuple, list)) and len(given) == 2:
+            source, word = given
+        else:
+            source, _, word = str(_text(given)).rpartition(":")
+            if not source or os.path.exists(as_path(given)) or "/" in word or "\\" in word:
+                source, word = given, ""
+        if not isinstance(word, str) or len(word) > MAX_WORD:
+            raise HelloMemeError(f"The word for an embedding must be a text of at most {MAX_WORD} letters.")
+        return cls(str(as_path(source)) if os.path.exists(as_path(source)) else str(source), word.strip())
+
+
 def split_strength(given: str | Path) -> tuple[str | Path, float | None]:
     """The source and the strength in "source:strength"; None without a number behind the colon, or where a
     file has that name."""
@@ -105,6 +127,10 @@ def _field(label: str, help: str, default: Any = None) -> Any:
     return dataclasses.field(default=default, metadata={"label": label, "help": help})
 
 
+NAMES = ("base", "vae", "reference_base", "few_steps_lora")  # fields that each name a source
+LISTS = ("loras", "embeddings")
+
+
 @dataclass(frozen=True)
 class Style:
     """Which weights draw.
@@ -115,7 +141,9 @@ class Style:
     reference_base: the model that sees the reference picture and whose text encoder reads the prompt. None
     for the one that draws (the released "stylize x2"), OFFICIAL for the release's own base model ("x1"), or
     another base model. prediction_type: what the model that draws predicts, one of PREDICTIONS; None for what
-    it says of itself.
+    it says of itself. embeddings: `Embedding`, or what `Embedding.of` takes. few_steps_lora: what few-step
+    presets draw with, as in `Lora`, NO_LORA where the base model or one of `loras` is distilled already; None
+    for the preset's own.
     """
 
     base: str | None = _field("Base model", "The Stable Diffusion 1.5 model that draws.")
@@ -129,9 +157,13 @@ class Style:
     prediction_type: str | None = _field(
         "Prediction", "What the base model was trained to predict, where its files do not say so."
     )
+    embeddings: tuple[Embedding, ...] = _field("Embeddings", "Files that each teach prompts a word.", ())
+    few_steps_lora: str | None = _field(
+        "Few-step LoRA", "A file in place of the LoRA that a few-step preset downloads, or none."
+    )
 
     def __post_init__(self):
-        for name in ("base", "vae", "reference_base"):
+        for name in NAMES:
             value = getattr(self, name)
             object.__setattr__(self, name, None if value in (None, "") else str(_text(value)))
         if self.prediction_type not in (None, *PREDICTIONS):
@@ -142,12 +174,17 @@ class Style:
             object.__setattr__(self, "vae", None)
         if len(self.loras) > MAX_NAMES:
             raise HelloMemeError(f"There are {len(self.loras)} LoRA: choose {MAX_NAMES} at most.")
+        if len(self.embeddings) > MAX_NAMES:
+            raise HelloMemeError(f"There are {len(self.embeddings)} embeddings: choose {MAX_NAMES} at most.")
         object.__setattr__(self, "loras", tuple(map(Lora.of, self.loras)))
+        object.__setattr__(self, "embeddings", tuple(map(Embedding.of, self.embeddings)))
 
     def check(self) -> None:
         """Refuse sources that are neither presets nor on this computer, and that the hub cannot have."""
         presets = {OFFICIAL, None, *BASES, *LORAS}
-        for source in (self.base, self.vae, self.reference_base, *(lora.source for lora in self.loras)):
+        files = (one.source for one in (*self.loras, *self.embeddings))
+        distilled = None if self.few_steps_lora == NO_LORA else self.few_steps_lora
+        for source in (self.base, self.vae, self.reference_base, distilled, *files):
             if source not in presets:
                 check_exists(source)
 
@@ -158,22 +195,23 @@ class Style:
 
     @property
     def models(self) -> Style:
-        """The style without its LoRA, which are exchanged more easily than models."""
-        return dataclasses.replace(self, loras=())
+        """The style without its LoRA and embeddings, which are exchanged more easily than models."""
+        return dataclasses.replace(self, loras=(), embeddings=(), few_steps_lora=None)
 
     @property
     def shown(self) -> Style:
         """The style for metadata: files and folders of this computer by their last name only."""
         loras = tuple(lora._replace(source=last_name(lora.source)) for lora in self.loras)
-        names = {name: getattr(self, name) for name in ("base", "vae", "reference_base")}
+        embeddings = tuple(one._replace(source=last_name(one.source)) for one in self.embeddings)
+        names = {name: getattr(self, name) for name in NAMES}
         names = {name: value and last_name(value) for name, value in names.items()}
-        return dataclasses.replace(self, loras=loras, **names)
+        return dataclasses.replace(self, loras=loras, embeddings=embeddings, **names)
 
     @property
     def facts(self) -> dict[str, Any]:
         """What `shown` says, as JSON without what is not chosen. The inverse is `from_facts`."""
         shown = dataclasses.asdict(self.shown)
-        shown["loras"] = [list(lora) for lora in self.shown.loras]
+        shown |= {name: [list(one) for one in shown[name]] for name in LISTS}
         return {name: value for name, value in shown.items() if value}
 
     @classmethod
@@ -181,7 +219,7 @@ class Style:
         """The inverse of `facts`; unknown names are ignored. ValueError or HelloMemeError for bad ones."""
         known = {field.name for field in dataclasses.fields(cls)}
         facts = {name: value for name, value in facts.items() if name in known}
-        names = (value for name, value in facts.items() if name != "loras")
+        names = (value for name, value in facts.items() if name not in LISTS)
         if not all(isinstance(name, str) and len(name) <= 200 for name in names):
             raise ValueError("a name")
         return cls(**facts)
