@@ -195,11 +195,11 @@ def draw_first_images(reference: str, driver: str) -> None:
 
 
 def draw_first_clips(reference: str, driver: str) -> None:
-    """Draws a second of a clip with few steps and then with more, so that estimates are there for the first
+    """Draws half a second of a clip with few steps and then with more, so that estimates are there for the first
     visitor. Nothing where that would take long, or download anything."""
     from hellomeme.video import select_frames
 
-    page, clip = state.STATE, ClipSettings(end=1.0)
+    page, clip = state.STATE, ClipSettings(end=0.5)
     row, pace = find(page.release), page.pace.get(page.release)
     if pace is None or lacking(needed(row, clips=True)):
         return

@@ -14,6 +14,7 @@ from hellomeme.settings import MAX_SEED, Settings
 from . import state, styles
 from .components import IMMEDIATE, PRIVATE, dropdown, number, slider, textbox
 from .i18n import translate, translate_title
+from .model_facts import FACTS, model_facts
 from .styles import StyleSettings
 
 ONE_STEP = "This model was trained to draw in one step: more steps make its pictures worse."
@@ -67,6 +68,7 @@ def build() -> tuple[SharedSettings, gr.File]:
                     elem_id="model",
                 )
                 note = gr.Markdown(**_note(row, models[state.STATE.release][1]), elem_id="note")
+                facts = gr.Markdown(elem_id="facts", elem_classes="about", show_label=False)
                 with gr.Row():
                     guidance, steps = slider("guidance", row.guidance), slider("steps", row.steps)
                 with gr.Row(equal_height=True):
@@ -87,6 +89,7 @@ def build() -> tuple[SharedSettings, gr.File]:
     model.input(choose_model, model, [*defaults, few_steps, words, note], api_name="model", **IMMEDIATE)
     # Also when the model is restored, whose guidance and steps are then restored, too
     model.change(lambda model: choose_model(model)[3:], model, [words, note], **PRIVATE, **IMMEDIATE)
+    model.input(model_facts, model, facts, trigger_mode="always_last", **PRIVATE, **FACTS)
     few_steps.input(styles.choose_few_steps, [model, few_steps], defaults, **PRIVATE, **IMMEDIATE)
     dice.click(None, None, seed, js=f"() => Math.floor(Math.random() * {MAX_SEED + 1})", **PRIVATE)
     return SharedSettings(model, guidance, steps, seed, prompt, negative_prompt, upscale, style), file

@@ -163,6 +163,7 @@ def test_a_model_that_cannot_run_here_says_why(visit, url):
     page.locator("#model input").click()
     page.get_by_role("option", name="HelloMeme v1").click()
     page.wait_for_selector("#note >> text=Cannot run here.")
+    page.wait_for_selector("#facts >> text=the hub cannot be reached now, and up to 4.8 GB")
 
 
 def test_a_phone_scrolls_down_only(visit, url):
@@ -386,6 +387,7 @@ def test_chinese(visit, url, tmp_path):
     page.get_by_role("option", name="HelloMeme v1：Stable Diffusion 1.5，512 像素（这里不可用）").click()
     page.wait_for_selector("#note >> text=无法在这里运行。")
     page.wait_for_selector("#note >> text=需要从 Hub 下载")
+    page.wait_for_selector("#facts >> text=现在连不上 Hub，最多需要下载 4.8 GB")
 
 
 def test_chinese_while_it_runs(visit, url, tmp_path):

@@ -87,8 +87,8 @@ def test_clips_are_measured_at_the_start_if_that_is_soon_done(estimate, monkeypa
     monkeypatch.setattr(drawing, "make_clip", make_clip)
     driver = estimate.__defaults__[0]
     drawing.draw_first_clips("reference.png", driver)  # how fast it draws is not known at all
-    for pace in (60, 0.5, 0.1):
+    for pace in (60, 2, 0.1):
         page.pace[page.release] = pace
         drawing.draw_first_clips("reference.png", driver)
         page.clip_paces = ClipPaces()
-    assert drawn == [(1, 1.0), (1, 1.0), (5, 1.0)]
+    assert drawn == [(1, 0.5), (1, 0.5), (5, 0.5)]

@@ -91,14 +91,15 @@ def _is_local(part: Needed) -> bool:
     return os.path.isdir(as_path(part.source))
 
 
-def listed(part: Needed) -> list[RemoteFile]:
-    """The files that the hub has of it. Raises HelloMemeError as `hub.fetch` does."""
+def listed(part: Needed, timeout: float | None = None) -> list[RemoteFile]:
+    """The files that the hub has of it. timeout: as for `hub.wanted`. Raises HelloMemeError as `hub.fetch`
+    does."""
     from huggingface_hub import try_to_load_from_cache
 
     with explained(part.source):
-        sha, chosen = wanted(part.source, part.files)
+        sha, chosen = wanted(part.source, part.files, timeout)
         if part.files == BASE_FILES and not any(file.rfilename.startswith("unet/diff") for file in chosen):
-            sha, chosen = wanted(part.source, HALF_BASE_FILES)
+            sha, chosen = wanted(part.source, HALF_BASE_FILES, timeout)
     return [
         RemoteFile(
             file.rfilename,

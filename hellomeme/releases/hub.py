@@ -169,13 +169,16 @@ def _has_weights(folder: Path) -> bool:
     return any((folder / name).is_file() for name in WEIGHTS + HALF_WEIGHTS)
 
 
-def wanted(source: str, files: tuple[str, ...]) -> tuple[str, list]:
-    """The commit of a repository, and what the hub says of the named files that it has."""
+def wanted(source: str, files: tuple[str, ...], timeout: float | None = None) -> tuple[str, list]:
+    """The commit of a repository, and what the hub says of the named files that it has.
+
+    timeout: s to wait for an answer; that of huggingface_hub if None."""
     from huggingface_hub import HfApi, constants
     from huggingface_hub.utils import filter_repo_objects
 
     # Without a time-out, a hub that does not answer would be waited for without end
-    facts = HfApi().model_info(source, files_metadata=True, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+    timeout = timeout or constants.HF_HUB_ETAG_TIMEOUT
+    facts = HfApi().model_info(source, files_metadata=True, timeout=timeout)
     there = facts.siblings or ()
     chosen = list(filter_repo_objects(there, allow_patterns=list(files), key=lambda file: file.rfilename))
     if not chosen:
