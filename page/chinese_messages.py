@@ -27,6 +27,7 @@ CHINESE_MESSAGES = {
     "Looking for the faces": "正在寻找人脸",
     "Drawing": "正在绘制",
     "Analysing": "正在分析",
+    "Pasting back": "正在贴回原图",
     "Reading eyes and mouth": "正在读取眼睛和嘴",
     "Downloading {}": "正在下载 {}",
     "{}, {} s left": "{}，还需 {} 秒",

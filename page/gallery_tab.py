@@ -30,8 +30,8 @@ from .events import DRAWING, event, inputs_of
 from .i18n import translate
 from .image_tab import ImageTab
 from .opening import caption, kept_file, shipped_grid
+from .outdated import set_together
 from .portrait_input import PortraitInput
-from .result_view import set_together
 from .shared_settings import SharedSettings
 
 if TYPE_CHECKING:

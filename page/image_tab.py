@@ -28,11 +28,12 @@ from .components import (
 from .events import DRAWING, event, inputs_of
 from .face_picker import face_input
 from .i18n import translate
-from .kept import Kept
+from .kept import KeptPicture
 from .opening import caption, kept_file, shipped
+from .outdated import asked, dim_outdated, watch_run
 from .portrait_input import PortraitInput
 from .redraw import redraw_at_once
-from .result_view import ResultView, asked, dim_outdated, result_view, watch_run
+from .result_view import ResultView, result_view
 from .send_on import send_on
 from .shared_settings import SharedSettings
 from .thumbnails import pair_row
@@ -137,7 +138,7 @@ def _draw(
         return [gr.skip()] * 8
     line = summary(result, time.perf_counter() - started)
     picture = with_metadata(result.picture, result.stamp)
-    kept = Kept(result.picture, result.stamp, model, reference, settings.reference_face)
+    kept = KeptPicture(model, reference, settings.reference_face, picture=result.picture, stamp=result.stamp)
     key = page.kept.keep(session, "image", kept)
     shown = picture, result.reference, result.driver, result.pose
     if not paste:

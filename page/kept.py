@@ -23,23 +23,34 @@ MOST_BYTES = 128 << 20  # of all results together: 2,700 of the demo model, 170 
 
 @dataclass(frozen=True)
 class Kept:
-    """A result, and where its reference is: the whole reference is read again when it is needed.
+    """Where the reference of a result is: it is read again when it is needed whole.
 
-    picture: the face. stamp: its settings, None if they are not known. reference: path of a picture, and
-    `face` the number of the face in it.
+    reference: path of a picture. face: number of the face in it, as in the settings.
     """
 
-    picture: Image.Image
-    stamp: Stamp | None
     release: str
     reference: str
     face: int | None = None
     expression_type: str | None = None
 
+    size = 0  # bytes of what is kept in memory
+
     @property
     def source(self) -> tuple:
         """The arguments of `State.portrait` for the reference."""
         return self.release, self.reference, "reference", self.face, self.expression_type
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptPicture(Kept):
+    """picture: the face. stamp: its settings, None if they are not known."""
+
+    picture: Image.Image
+    stamp: Stamp | None
+
+    @property
+    def size(self) -> int:
+        return 3 * self.picture.width * self.picture.height
 
     def before_and_after(self, reference: Portrait, feather: float) -> tuple[Image.Image, Image.Image]:
         """The whole reference, and a copy with the result pasted back. feather: 0..1, of the soft edge."""
@@ -47,6 +58,13 @@ class Kept:
 
         pasted = paste(reference.frame, reference.crop, np.asarray(self.picture), feather)
         return Image.fromarray(reference.frame), Image.fromarray(pasted)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptClip(Kept):
+    """clip: path of the face's clip, a file that Gradio serves."""
+
+    clip: str
 
 
 class KeptResults:
@@ -62,8 +80,9 @@ class KeptResults:
         with self._lock:
             self._remove(lambda owner, place: (owner, place) == (session, tab))
             self._results[key] = session, tab, kept
-            while len(self._results) > 1 and sum(map(_size, self._results.values())) > MOST_BYTES:
-                self._results.popitem(last=False)
+            size = sum(kept.size for *_, kept in self._results.values())
+            while len(self._results) > 1 and size > MOST_BYTES:
+                size -= self._results.popitem(last=False)[1][-1].size
         return key
 
     def get(self, key: str) -> Kept:
@@ -83,9 +102,3 @@ class KeptResults:
     def _remove(self, chosen) -> None:
         for key in [key for key, (owner, place, _) in self._results.items() if chosen(owner, place)]:
             del self._results[key]
-
-
-def _size(entry: tuple[str | None, str, Kept]) -> int:
-    """Bytes of a result's picture."""
-    width, height = entry[-1].picture.size
-    return 3 * width * height

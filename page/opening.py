@@ -11,7 +11,7 @@ from hellomeme.releases.load import find
 from hellomeme.releases.styles import Style
 
 from . import components, state
-from .kept import Kept
+from .kept import KeptPicture
 
 MODEL = "demo"  # which drew the shipped results
 
@@ -26,12 +26,12 @@ def shipped(reference: str | None, driver: str | None) -> str | None:
     return next((str(path) for path in paths if path.is_file()), None)
 
 
-def kept_file(path: str, reference: str) -> Kept:
+def kept_file(path: str, reference: str) -> KeptPicture:
     """A picture that the page opens with, or of the gallery, as a kept result. reference: an example file."""
     stamp, releases = metadata.read(path), {find(name).name: name for name in state.STATE.models}
     release = releases.get(stamp.release if stamp else "", state.STATE.release)
     with Image.open(path) as picture:
-        return Kept(picture.convert("RGB"), stamp, release, reference)
+        return KeptPicture(release, reference, picture=picture.convert("RGB"), stamp=stamp)
 
 
 def shipped_grid(references: list[str], drivers: list[str]) -> list[tuple[str, str]]:

@@ -18,8 +18,9 @@ from .events import Components, Values, inputs_of, settings_of
 from .gradio_patches import current_page
 from .i18n import translate
 from .live_offer import picture_seconds
+from .outdated import watch_run
 from .portrait_input import PortraitInput
-from .result_view import ResultView, watch_run
+from .result_view import ResultView
 from .runs import replaceable_runs
 
 FAST = 1.0  # s for a picture

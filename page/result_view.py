@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import gradio as gr
@@ -13,31 +13,39 @@ from hellomeme.settings import Settings
 
 from . import state
 from .components import PRIVATE, slider, summary_line, with_metadata
-from .gradio_patches import page_being_built
 from .i18n import translate
-from .kept import Kept
+from .kept import KeptPicture
+from .outdated import Shown
 
 FACE, WHOLE, BOTH = "face", "whole", "both"
 PASTING = {"concurrency_id": "paste", "trigger_mode": "always_last", "show_progress": "minimal"}
 
 
 @dataclass(frozen=True)
-class ResultView:
-    """Components that show a result, and what is known about it.
+class ResultView(Shown):
+    """Components that show a picture.
 
-    id: of the element around them, by which page.js knows them. picture, whole, compare: for the three
-    choices of `view`, which decides which of them is visible. feather: the soft edge. line: about the result.
-    drawn: the key of the result, see `KeptResults`; an event that draws returns a new one.
+    picture, whole, compare: for the three choices of `view`, which decides which of them is visible. feather:
+    the soft edge.
     """
 
-    id: str
     picture: gr.Image
     whole: gr.Image
     compare: gr.ImageSlider
     view: gr.Radio
     feather: gr.Slider
-    line: gr.Markdown
-    drawn: gr.State
+
+
+def view_choice(prefix: str, choices: dict[str, str]) -> gr.Radio:
+    """The switch under a result. choices: value -> text."""
+    return gr.Radio(
+        [(translate(text), value) for value, text in choices.items()],
+        value=FACE,
+        label=translate("Show"),
+        show_label=False,
+        container=False,
+        elem_id=f"{prefix}view",
+    )
 
 
 def result_view(
@@ -46,7 +54,7 @@ def result_view(
     height: int,
     first: str | None = None,
     caption: str | None = None,
-    first_kept: Callable[[], Kept | None] = lambda: None,
+    first_kept: Callable[[], KeptPicture | None] = lambda: None,
 ) -> ResultView:
     """The components, and the event that shows the result as `view` says. prefix: of the element ids.
 
@@ -85,19 +93,11 @@ def result_view(
             elem_id=f"{prefix}compare",
             buttons=["fullscreen"],
         )
-        choices = {FACE: "Face", WHOLE: "Whole picture", BOTH: "Before/after"}
-        view = gr.Radio(
-            [(translate(text), value) for value, text in choices.items()],
-            value=FACE,
-            label=translate("Show"),
-            show_label=False,
-            container=False,
-            elem_id=f"{prefix}view",
-        )
+        view = view_choice(prefix, {FACE: "Face", WHOLE: "Whole picture", BOTH: "Before/after"})
         feather = slider("feather", visible=False, elem_id=f"{prefix}feather")
         line = summary_line(f"{prefix}about", caption)
     drawn = gr.State(None)
-    shown = ResultView(id, picture, whole, compare, view, feather, line, drawn)
+    shown = ResultView(id, line, drawn, picture, whole, compare, view, feather)
 
     def show(view: str, key: str | None, feather: float) -> list:
         """Updates of `picture`, `whole`, `compare`, `feather` and `view`."""
@@ -121,7 +121,7 @@ def result_view(
     return shown
 
 
-def _pictures(view: str, kept: Kept | None, feather: float) -> tuple:
+def _pictures(view: str, kept: KeptPicture | None, feather: float) -> tuple:
     """The whole reference before and after; Nones where they are not asked for, or nothing is drawn yet."""
     if view == FACE or kept is None:
         return None, None
@@ -131,39 +131,3 @@ def _pictures(view: str, kept: Kept | None, feather: float) -> tuple:
         settings = dataclasses.replace(kept.stamp.settings, feather=feather)
         after = with_metadata(after, dataclasses.replace(kept.stamp, settings=settings))
     return before, after
-
-
-# What page.js is told, so that it dims a result while the inputs are not those that it was drawn from
-
-
-def dim_outdated(shown: ResultView, inputs: list[gr.components.Component]) -> None:
-    """To be called once. inputs: all that change what is drawn."""
-    page_being_built().load(**_call("set", shown, inputs))
-    gr.on([one.change for one in inputs], **_call("chosen", shown, inputs))
-    shown.drawn.change(**_call("drawn", shown))
-
-
-def set_together(
-    shown: ResultView, inputs: list[gr.components.Component], event: gr.events.Dependency
-) -> None:
-    """To be called for an event that sets the result and these inputs, the same as for `dim_outdated`."""
-    event.success(**_call("set", shown, inputs))
-
-
-def asked(shown: ResultView, names: Sequence[str] = (), watched: Sequence[str] = ()) -> str:
-    """The `js` of an event that draws, from inputs with these names: the result will belong to those that
-    are `watched`, in the order in which `dim_outdated` has them; without them, to what was chosen last."""
-    values = f", {[names.index(name) for name in watched]}.map(i => values[i])" if watched else ""
-    return f"(...values) => {{ helloMeme.asked('{shown.id}'{values}); return values; }}"
-
-
-def watch_run(shown: ResultView, event: gr.events.Dependency) -> None:
-    """To be called for each event that draws. After an error the line about the result is cleared, too."""
-    event.failure(**_call("failed", shown) | {"outputs": shown.line})
-    event.then(**_call("ended", shown))
-
-
-def _call(function: str, shown: ResultView, inputs: Sequence[gr.components.Component] = ()) -> dict:
-    """Options of an event that calls a function of page.js, and nothing of the server."""
-    js = f"(...values) => window.helloMeme?.{function}('{shown.id}', values)"
-    return {"fn": None, "inputs": list(inputs), "js": js} | PRIVATE

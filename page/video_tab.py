@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass
-from pathlib import Path
 
 import gradio as gr
 
@@ -14,6 +12,7 @@ from hellomeme.releases.styles import Style
 from hellomeme.settings import ClipSettings, Settings
 
 from . import drawing, spaces_gpu, state
+from .clip_view import ClipView, clip_view
 from .components import (
     IMMEDIATE,
     MODEL,
@@ -30,10 +29,12 @@ from .components import (
 )
 from .estimate import clip_source, estimate, length
 from .events import CLIP_SETTINGS, DRAWING, Components, event, inputs_of, parse_number
-from .gradio_patches import upload_folder
+from .files import new_file
 from .i18n import translate
 from .imports import import_networks
+from .kept import KeptClip
 from .opening import shipped
+from .outdated import asked, dim_outdated, watch_run
 from .portrait_input import PortraitInput
 from .runs import stop_check
 from .shared_settings import SharedSettings
@@ -84,7 +85,7 @@ def make_video(
 ):
     """Gives the reference picture the expressions and head movements of a driver clip or motion file.
 
-    Returns an MP4 file with the driver's sound, and a line about it.
+    Returns an MP4 file with the driver's sound, a line about it, and the key of the kept clip.
     """
     if not reference:
         raise HelloMemeError("There is no reference picture yet: choose the portrait that should move.")
@@ -97,11 +98,11 @@ def make_video(
         gr.Progress()(0, desc="Looking for the face")
         portrait = page.portrait(model, reference, "reference", settings.reference_face)
         page.download(model, style, settings.few_steps)
-        output = _new_file("hellomeme.mp4")
+        output = new_file("hellomeme.mp4")
         report = drawing.make_clip(model, portrait, source, output, settings, clip, flag, style)
     if report is None:
         show_stopped()
-        return gr.skip(), gr.skip()
+        return [gr.skip()] * 3
     line = (
         f"{report.seconds:.1f} s · {report.frames} frames at {float(report.rate):.4g} a second · "
         f"seed {report.settings.seed}"
@@ -110,7 +111,8 @@ def make_video(
         line += (
             f" · in {report.without_face} frames the driver shows no face: its motion around them was used"
         )
-    return str(output), line
+    kept = KeptClip(model, reference, settings.reference_face, clip=str(output))
+    return str(output), line, page.kept.keep(session, "video", kept)
 
 
 @event("model", "driver", "driver_face", *CLIP_SETTINGS)
@@ -120,7 +122,7 @@ def save_motion(model: str, driver: str | None, settings: Settings, clip: ClipSe
     import_networks()
     from hellomeme.video import read_motion
 
-    output, source = _new_file("motion.npz"), clip_source(driver, None)
+    output, source = new_file("motion.npz"), clip_source(driver, None)
     motion = None
     with state.STATE.run(session) as flag:
         reenactor = state.STATE.reenactor(model)
@@ -143,13 +145,6 @@ def save_motion(model: str, driver: str | None, settings: Settings, clip: ClipSe
             "its motion around them will be used."
         )
     return gr.File(str(output), visible=True)
-
-
-def _new_file(name: str) -> Path:
-    """A path in the folder of the files that Gradio serves, and deletes after a while."""
-    folder = upload_folder() / f"hellomeme-{uuid.uuid4().hex}"
-    folder.mkdir(parents=True)
-    return folder / name
 
 
 @dataclass(frozen=True)
@@ -189,17 +184,7 @@ def build(shared: SharedSettings, portrait: PortraitInput, tab: gr.Tab) -> tuple
         with gr.Column(min_width=210, elem_classes="chooser"):
             driver, motion_files = _driver(clips)
         with gr.Column(min_width=210):
-            result = gr.Video(
-                shipped(*(paths[0] if paths else None for paths in (references, clips))),
-                label=translate("Result"),
-                interactive=False,
-                height=300,
-                elem_id="video-result",
-                buttons=["download"],
-                autoplay=True,
-                loop=True,
-            )
-            line = summary_line("video-about")
+            result = _result(references, clips)
             part = _part()
             run = run_and_stop("Make the clip", "video-")
             estimated = summary_line("estimate")
@@ -207,20 +192,24 @@ def build(shared: SharedSettings, portrait: PortraitInput, tab: gr.Tab) -> tuple
 
     inputs = shared.components | portrait.components | settings
     inputs |= {"driver": driver, "motion_file": motion_files.chosen}
-    run.click(
+    watched = [inputs[name] for name in make_video.names]
+    dim_outdated(result, watched)
+    making = run.click(
         make_video,
-        inputs_of(make_video, inputs),
-        [result, line],
+        watched,
+        [result.clip, result.line, result.drawn],
+        js=asked(result, make_video.names, make_video.names),
         api_name="video",
-        show_progress_on=result,
+        show_progress_on=[result.clip, result.whole],
         **MODEL,
     )
+    watch_run(result, making)
     motion_files.save.click(
         save_motion, inputs_of(save_motion, inputs), motion_files.saved, api_name="motion", **MODEL
     )
     changing = [inputs[name] for name in ("driver", "motion_file", "model", *ESTIMATED)]
     gr.on(
-        [tab.select, *(component.change for component in (*changing, result))],
+        [tab.select, *(component.change for component in (*changing, result.clip))],
         estimate,
         inputs_of(estimate, inputs),
         estimated,
@@ -229,6 +218,14 @@ def build(shared: SharedSettings, portrait: PortraitInput, tab: gr.Tab) -> tuple
         **ESTIMATES,
     )
     return settings, part
+
+
+def _result(references: list[str], clips: list[str]) -> ClipView:
+    """The place of the clip, with the one of the first examples, if it was shipped."""
+    first = shipped(*(paths[0] if paths else None for paths in (references, clips)))
+    return clip_view(
+        first, lambda: KeptClip(state.STATE.release, references[0], clip=first) if first else None
+    )
 
 
 def _part() -> Part:

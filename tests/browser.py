@@ -122,8 +122,8 @@ def choose_clip(page, folder, steps):
     page.wait_for_selector("#estimate >> text=4 frames")
 
 
-def film(page):
+def film(page, place="#video-result"):
     """The size of the clip that was made, once it can be seen, and its error."""
-    shown = page.wait_for_selector("#video-result video")
+    shown = page.wait_for_selector(f"{place} video")
     page.wait_for_function("film => film.readyState >= 2", arg=shown)
     return shown.evaluate("film => [film.videoWidth, film.videoHeight, film.error]")

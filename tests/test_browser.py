@@ -310,6 +310,10 @@ def test_a_clip_is_made_and_plays(visit, url, tmp_path):
     page.click("#video-run")
     assert film(page) == [128, 128, None]
     page.wait_for_selector("#estimate >> text=It takes about")  # as this run was measured
+    page.locator("#video-view").get_by_label("Whole picture").check()
+    assert film(page, "#video-whole") == [256, 256, None]
+    set_number(page, "Steps", 2)
+    page.wait_for_selector("#video-result-view[data-outdated]")
 
 
 def test_a_part_of_a_clip(visit, url, tmp_path):

@@ -1,12 +1,20 @@
 """The result back in the whole reference picture: where it lies, what stays untouched, and that no seam
 shows."""
 
+import dataclasses
+from fractions import Fraction
+
+import clips
 import numpy as np
 import pytest
 from PIL import Image
 
 from hellomeme.face.crop import Crop
 from hellomeme.face.paste import MAX_FADE, paste
+from hellomeme.io import metadata
+from hellomeme.io.ffmpeg import ClipWriter, Sound, probe, read_frames
+from hellomeme.pasted_clip import paste_clip
+from hellomeme.settings import ClipSettings, Settings
 
 CASES = [  # height, width, crop, size of the result
     (301, 203, Crop(20.3, 40.7, 150.4), 128),
@@ -93,3 +101,38 @@ def test_the_same_as_resizing_where_pixels_fit():
     result = paste(np.zeros((400, 400, 3), np.uint8), Crop(100, 60, 256), picture, feather=0)
     bicubic = np.asarray(Image.fromarray(picture).resize((256, 256), Image.Resampling.BICUBIC))
     np.testing.assert_array_equal(result[64:312, 104:352], bicubic[4:-4, 4:-4])
+
+
+@pytest.mark.parametrize("side_by_side", [False, True])
+def test_a_clip_is_pasted_back_frame_by_frame(tmp_path, side_by_side):
+    """With its sound and settings; of the pictures side by side only the last one."""
+    frame, crop = smooth(120, 210), Crop(60, 20, 80)
+    faces = [np.full((64, 64, 3), 40 + 20 * number, np.uint8) for number in range(6)]
+    stamp = metadata.Stamp(Settings(seed=7, guidance=1, steps=1), "demo", ClipSettings())
+    sound = Sound(clips.clip(tmp_path / "sound.mp4", sound=1), Fraction(0), Fraction(1, 2))
+    clip = tmp_path / "clip.mp4"
+    with ClipWriter(clip, Fraction(12), sound, stamp.clip_tags) as writer:
+        for face in faces:
+            writer.write(np.concatenate([255 - face, face], axis=1) if side_by_side else face)
+    done = []
+    output = tmp_path / "whole.mp4"
+    paste_clip(clip, frame, crop, output, 0, lambda *count: done.append(count))
+    pasted = list(read_frames(output, Fraction(12)))
+    assert len(pasted) == 6 and done == [(number, 6) for number in range(1, 7)]
+    for face, found in zip(faces, pasted, strict=True):
+        difference = np.abs(found.astype(int) - paste(frame, crop, face, 0))
+        assert found.shape == frame.shape and difference.mean() < 3
+    assert clips.has_sound(output) and probe(output).rate == 12
+    expected = dataclasses.replace(stamp, settings=dataclasses.replace(stamp.settings, feather=0))
+    assert metadata.read(output) == expected
+
+
+def test_a_clip_in_a_large_picture_is_reduced(tmp_path):
+    with ClipWriter(tmp_path / "clip.mp4", Fraction(12)) as writer:
+        writer.write(np.full((64, 64, 3), 200, np.uint8))
+    frame = np.zeros((1000, 2500, 3), np.uint8)
+    paste_clip(tmp_path / "clip.mp4", frame, Crop(1250, 0, 500), tmp_path / "whole.mp4", 0)
+    (pasted,) = read_frames(tmp_path / "whole.mp4", Fraction(12))
+    assert pasted.shape == (768, 1920, 3)
+    lit = np.argwhere(pasted.mean(axis=2) > 100)
+    np.testing.assert_allclose([*lit.min(axis=0), *lit.max(axis=0)], [0, 960, 383, 1343], atol=2)
