@@ -1,4 +1,4 @@
-"""Plain words for texts of the settings, which the command line shows in the terms of the paper."""
+"""Plain words for the terms of the paper, which texts and sentences of the command line hold, too."""
 
 ENGLISH = {
     "0 keeps the reference's own expression, 1 is the driver's, above 1 exaggerates.": (
@@ -42,4 +42,14 @@ ENGLISH = {
         "x1: plain Stable Diffusion sees the portrait, which keeps the likeness; x2: the styled model sees "
         "it, too."
     ),
+}
+
+# In sentences: regular expression -> what it becomes
+PLAIN_WORDS = {
+    r"\breference picture\b": "portrait",
+    r"\b([Tt]he) reference\b(?! (adapter|map|net))": r"\1 portrait",
+    r"\bdriver picture\b": "picture to copy",
+    r"\b([Tt]he) driver must be a still\b": r"\1 picture to copy must be a still",
+    r"\bdriver clip\b": "clip to copy",
+    r"\b([Tt]he|no) driver\b": r"\1 clip to copy",
 }

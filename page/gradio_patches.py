@@ -19,10 +19,10 @@ from gradio.server_messages import LogMessage, ProcessCompletedMessage, Progress
 from PIL import Image
 
 from .errors import check_files, input_error, output_error, visitor_errors
-from .messages import in_chinese, is_chinese
+from .messages import Words, words_for
 
 WRITTEN_FOR = "6.31.0"
-_chinese: ContextVar[bool] = ContextVar("chinese", default=False)  # whether the visitor reads it
+_words: ContextVar[Words] = ContextVar("words", default=str)  # what says a sentence as the visitor reads it
 
 
 # Gradio 6.31 truncates the cached file of a picture and writes it again whenever an equal picture is
@@ -90,20 +90,18 @@ class Blocks(gr.Blocks):
         page, send = super().queue(*args, **kwargs), self._queue.send_message
 
         def send_translated(event, message):
-            if is_chinese(event.request.headers):
-                _translate_message(message)
+            _translate_message(message, words_for(event.request.headers))
             send(event, message)
 
         self._queue.send_message = send_translated
         return page
 
     async def process_api(self, block_fn, inputs, state=None, request=None, *args, **kwargs):
-        _chinese.set(is_chinese(getattr(request, "headers", None)))
+        _words.set(words_for(getattr(request, "headers", None)))
         try:
             return await super().process_api(block_fn, inputs, state, request, *args, **kwargs)
         except gr.Error as error:
-            if _chinese.get():
-                error.message, error.title = in_chinese(error.message), in_chinese(error.title)
+            error.message, error.title = map(_words.get(), (error.message, error.title))
             raise
 
     async def preprocess_data(self, block_fn, inputs, state, *args, **kwargs):
@@ -123,8 +121,7 @@ class Blocks(gr.Blocks):
 
     async def postprocess_data(self, block_fn, predictions, state, *args, **kwargs):
         _keep("postprocess", block_fn.outputs, state)
-        if _chinese.get():
-            predictions = _translated(block_fn.outputs, predictions)
+        predictions = _translated(block_fn.outputs, predictions)
         try:
             return await super().postprocess_data(block_fn, predictions, state, *args, **kwargs)
         except gr.Error:
@@ -173,30 +170,31 @@ class Blocks(gr.Blocks):
 
 
 def _translated(outputs: list, values):
-    """What an event returns, with the text of Markdown in Chinese: only sentences are shown that way."""
+    """What an event returns, with the text of Markdown as the visitor reads it: only sentences are in it."""
     if len(outputs) == 1:
-        return _in_chinese(values) if isinstance(outputs[0], gr.Markdown) else values
+        return _in_words(values) if isinstance(outputs[0], gr.Markdown) else values
     if not isinstance(values, (list, tuple)):
         return values
     return [
-        _in_chinese(value) if isinstance(block, gr.Markdown) else value
+        _in_words(value) if isinstance(block, gr.Markdown) else value
         for block, value in zip(outputs, values, strict=False)
     ]
 
 
-def _in_chinese(value):
-    """A text, or an update with one."""
+def _in_words(value):
+    """For a text, or an update with one."""
+    words = _words.get()
     if isinstance(value, dict) and isinstance(value.get("value"), str):
-        return value | {"value": in_chinese(value["value"])}
-    return in_chinese(value) if isinstance(value, str) else value
+        return value | {"value": words(value["value"])}
+    return words(value) if isinstance(value, str) else value
 
 
-def _translate_message(message) -> None:
+def _translate_message(message, words: Words) -> None:
     if isinstance(message, LogMessage):
-        message.log, message.title = in_chinese(message.log), in_chinese(message.title)
+        message.log, message.title = words(message.log), words(message.title)
     elif isinstance(message, ProgressMessage):
         for unit in message.progress_data:
-            unit.desc, unit.unit = (text and in_chinese(text) for text in (unit.desc, unit.unit))
+            unit.desc, unit.unit = (text and words(text) for text in (unit.desc, unit.unit))
 
 
 def _keep(name: str, blocks: list, state) -> None:

@@ -6,7 +6,7 @@ import pytest
 from sentences import sentences
 
 from page.chinese_messages import CHINESE_MESSAGES
-from page.messages import in_chinese, is_chinese
+from page.messages import in_chinese, in_plain_words, is_chinese, words_for
 
 # Sentences that visitors cannot get to see: only Python code can make these mistakes, or `in_chinese` sees
 # them with more words around them
@@ -89,3 +89,26 @@ def test_who_reads_chinese():
     assert is_chinese({"accept-language": "zh-CN,zh;q=0.9,en;q=0.8"})
     assert not is_chinese({"accept-language": "en-US,zh;q=0.5"})
     assert not is_chinese({}) and not is_chinese(None)
+    assert words_for({"accept-language": "de"}) is in_plain_words
+    assert words_for({}) is words_for(None) is str  # programs
+
+
+@pytest.mark.parametrize(
+    "of_paper, plain",
+    [
+        (
+            "No face found in the driver picture: choose one.",
+            "No face found in the picture to copy: choose one.",
+        ),
+        (
+            "a.mp4 is a clip, and the reference must be a still: save",
+            "a.mp4 is a clip, and the portrait must be a still: save",
+        ),
+        ("There is no reference picture yet: choose", "There is no portrait yet: choose"),
+        ("In 2 of 9 frames the driver shows no face", "In 2 of 9 frames the clip to copy shows no face"),
+        ("There is no driver yet: upload", "There is no clip to copy yet: upload"),
+        ("A LoRA of the reference adapter", "A LoRA of the reference adapter"),
+    ],
+)
+def test_sentences_in_plain_words(of_paper, plain):
+    assert in_plain_words(of_paper) == plain
