@@ -195,8 +195,8 @@ def draw_first_images(reference: str, driver: str) -> None:
 
 
 def draw_first_clips(reference: str, driver: str) -> None:
-    """Draws half a second of a clip with few steps and then with more, so that estimates are there for the first
-    visitor. Nothing where that would take long, or download anything."""
+    """Draws half a second of a clip with few steps and then with more, so that the first visitor gets an
+    estimate. Nothing where that would take long, or download anything."""
     from hellomeme.video import select_frames
 
     page, clip = state.STATE, ClipSettings(end=0.5)
