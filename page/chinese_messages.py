@@ -237,4 +237,11 @@ CHINESE_MESSAGES = {
     "{} is damaged or another model than its name says: get the face models again.": "{} 已损坏，或与其名称不符：请重新获取人脸模型。",
     "{} is another file than the one that is known by this name: delete it and try again, or give a folder with the face models.": "{} 与此名称应有的文件不同：请删除后重试，或给出含人脸模型的文件夹。",
     "The face models of the releases need a package more: pip install onnxruntime, or choose the face models mediapipe.": "各版本的人脸模型还需要一个包：pip install onnxruntime，或选择 mediapipe 人脸模型。",
+    # prompts
+    "{} in a prompt loads no LoRA here: give it as --lora {}, or in the list of LoRA.": "提示词中的 {} 在这里不加载 LoRA：请用 --lora {} 给出，或在 LoRA 列表中选择。",
+    "{} is not an embedding: it holds {} tensors.": "{} 不是嵌入文件：它包含 {} 个张量。",
+    "{} is an embedding for {} (a vector has {} numbers, not {}): choose one for this base model.": "{} 是用于 {} 的嵌入（每个向量有 {} 个数，而不是 {} 个）：请选择适合此基础模型的嵌入。",
+    "{} is not an embedding: its tensor has the shape {}.": "{} 不是嵌入文件：其张量的形状为 {}。",
+    "The word for an embedding must be a text of at most {} letters.": "嵌入所用的词最多 {} 个字母。",
+    "There are {} embeddings: choose {} at most.": "共有 {} 个嵌入：最多选择 {} 个。",
 }
