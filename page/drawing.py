@@ -211,7 +211,7 @@ def draw_first_clips(reference: str, driver: str) -> None:
             settings = Settings(steps=steps).resolved(row)
             passes = clip_passes(page.release, frames, settings, clip)
             expected = page.clip_paces.drawing((page.release, OFF), frames, passes) or pace * passes
-            if expected > WARM_UP:
+            if expected > WARM_UP or not draws_here(page.release, settings):
                 return
             with tempfile.TemporaryDirectory(prefix="hellomeme-") as folder:
                 output = Path(folder, "clip.mp4")
