@@ -17,7 +17,7 @@
   });
 
   // Gradio does not paste pictures with the keyboard. They go into the picture input under the pointer, the
-  // one with the focus, or else the first of the tab.
+  // one with the focus, or else the first that is seen: the portrait.
   document.addEventListener("paste", event => {
     if (event.target.matches("input, textarea")) return;
     if (event.clipboardData.types.includes("text/plain")) return;
