@@ -1,0 +1,103 @@
+"""A denoising step at Stable Diffusion 1.5's size against one of diffusers' UNet alone:
+`python benchmarks/step_cost.py [--dtypes float32 bfloat16] [--side 512]`.
+
+Random weights, guidance on (a batch of two). The steps take turns, so that what else the machine does falls
+on all of them: the median of the ratios counts, and their range stands beside it. Seconds are CPU time of all
+threads, or wall clock on a GPU.
+
+Not timed: control nets and the reference, which a picture needs once. From the steps follows what a picture
+of 25 steps costs where deep features are reused.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+from common import machine
+from diffusers import UNet2DConditionModel
+
+from hellomeme.models.adapters import HMReferenceAdapter
+from hellomeme.models.deep_features import DeepFeatures
+from hellomeme.models.unet import HMDenoisingNet, HMReferenceNet
+from hellomeme.releases.load import choose_device
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
+parser.add_argument("--side", type=int, default=512, help="of the picture, in px")
+parser.add_argument("--rounds", type=int, default=5)
+parser.add_argument("--device")
+options = parser.parse_args()
+
+STEPS = 25  # of a picture
+PLAIN, WHOLE, REUSED = "diffusers' UNet", "our step", "our step, deep features reused"
+device = choose_device(options.device)
+
+
+@torch.inference_mode()
+def steps(dtype: torch.dtype) -> dict[str, Callable[[], object]]:
+    """What takes turns: a step of each kind, by its name."""
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape).to(device, dtype)
+
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768).to(device, dtype).eval()
+    adapter = HMReferenceAdapter().to(device, dtype).eval()
+    net, deep = HMDenoisingNet(unet, adapter), DeepFeatures(10**9)
+    latents, text = random(2, 4, 1, options.side // 8, options.side // 8), random(2, 77, 768)
+    features = HMReferenceNet(unet)(latents[:, :, 0], text)
+    # Control maps at the places of v1
+    maps = {
+        place.replace("down", "down2"): random(*x.shape).unsqueeze(2)
+        for place, x in features.items()
+        if place.startswith("down")
+    }
+    given = {"reference": adapter.prepare(features), "control": maps}
+    net(latents, 500, text, **given, deep=deep)  # the call that keeps deep features
+    return {
+        PLAIN: lambda: unet(latents[:, :, 0], 500, text),
+        WHOLE: lambda: net(latents, 500, text, **given),
+        REUSED: lambda: net(latents, 500, text, **given, deep=deep),
+    }
+
+
+@torch.inference_mode()
+def seconds(step: Callable[[], object]) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        step()
+        torch.cuda.synchronize()
+        return time.perf_counter() - began
+    began = time.process_time()
+    step()
+    return time.process_time() - began
+
+
+def report(name: str, times: Sequence[float], base: Sequence[float]) -> None:
+    ratios = [one / other for one, other in zip(times, base, strict=True)]
+    spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
+    print(f"{name:<44}{statistics.median(times):8.3f} s {statistics.median(ratios):8.3f} ({spread})")
+
+
+ways = {(kind, name): step for kind in options.dtypes for name, step in steps(getattr(torch, kind)).items()}
+for step in ways.values():
+    seconds(step)
+rounds = [{way: seconds(step) for way, step in ways.items()} for _ in range(options.rounds)]
+taken = {way: [one[way] for one in rounds] for way in ways}
+
+print(f"{machine()}; {options.side} px, {options.rounds} rounds")
+first = options.dtypes[0]
+for kind in options.dtypes:
+    plain, whole, reused = (taken[kind, name] for name in (PLAIN, WHOLE, REUSED))
+    print(f"\n{kind}, against {PLAIN} in {kind}")
+    for name in (PLAIN, WHOLE, REUSED):
+        report(name, taken[kind, name], plain)
+    for every in (2, 3, 5):
+        full = -(-STEPS // every)
+        costs = [full * one + (STEPS - full) * other for one, other in zip(whole, reused, strict=True)]
+        report(f"{STEPS} steps, deep features at every {every}", costs, [STEPS * time for time in plain])
+    if kind != first:
+        report(f"{WHOLE}, against {WHOLE} in {first}", whole, taken[first, WHOLE])
