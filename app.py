@@ -46,6 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
             is_local(options),
             options.face_models,
             options.upscaler,
+            common.dtype_from(options),
         )
         if options.face_models != "mediapipe":
             state.STATE.analyzer  # noqa: B018  (now, so that what is missing is told at the start)
@@ -99,6 +100,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     common.add_face_models(parser)
     common.add_upscaler(parser)
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best there is)")
+    common.add_dtype(parser)
     if arguments is None:
         arguments = shlex.split(os.environ.get("HELLOMEME_OPTIONS", "")) + sys.argv[1:]
     options = parser.parse_args(arguments)

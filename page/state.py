@@ -32,6 +32,8 @@ from .paces import ClipPaces
 from .runs import Runs, stop_check_here
 
 if TYPE_CHECKING:
+    import torch
+
     from hellomeme.face.detect import FaceAnalyzer
     from hellomeme.reenactor import Portrait, Reenactor, ReferencePortrait
     from hellomeme.settings import ClipSettings
@@ -42,9 +44,9 @@ CACHE_SIZE = 6  # portraits, and prepared references: enough for the few visitor
 class State:
     """The options that the page was started with, and what it has loaded and measured since.
 
-    release, device, expression_type: as for `hellomeme.releases.load.load`. style: what draws at first. Style
-    and expression type are used for that release only. is_local: whether the page is served to this computer
-    alone. face_models: as for `face_analyzer`. upscaler: see `hellomeme.upscale.Upscaler.load`.
+    release, device, expression_type, dtype: as for `hellomeme.releases.load.load`. style: what draws at
+    first. Style and expression type are used for that release only. is_local: whether the page is served to
+    this computer alone. face_models: as for `face_analyzer`. upscaler: see `hellomeme.upscale.Upscaler.load`.
     """
 
     def __init__(
@@ -56,9 +58,10 @@ class State:
         is_local: bool = False,
         face_models: str = "mediapipe",
         upscaler: str | None = None,
+        dtype: torch.dtype | None = None,
     ):
         self.release, self.style, self.device, self.is_local = release, style, device, is_local
-        self.face_models, self.upscaler = face_models, upscaler
+        self.face_models, self.upscaler, self.dtype = face_models, upscaler, dtype
         self.expression_type = expression_type
         self.reenactors: dict[tuple[str, str], Reenactor] = {}
         self.cpu_reenactors: dict[tuple[str, str], Reenactor] = {}  # on Spaces: draw on its own cores
@@ -132,6 +135,7 @@ class State:
         style = self.style if release == self.release else Style()
         options = {field.name: getattr(style, field.name) for field in dataclasses.fields(Style)}
         options |= {"device": self.device, "expression_type": expression_type, "progress": _show_download}
+        options["dtype"] = self.dtype
         return Reenactor.from_release(release, **options | {"analyzer": self.analyzer} | place)
 
     def drawing_reenactor(
@@ -145,7 +149,7 @@ class State:
             reenactor = self.reenactor(release, expression_type)
             if spaces_gpu.ON_SPACES:
                 device = choose_device(self.device)
-                reenactor.pipeline.to(device, choose_dtype(device))
+                reenactor.pipeline.to(device, self.dtype or choose_dtype(device, find(release)))
                 if reenactor.upscaler is not None:
                     reenactor.upscaler.to(device)
         set_threads(threads_for(reenactor.pipeline))

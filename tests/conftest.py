@@ -22,6 +22,14 @@ WIDTHS = (16, 32, 32, 32)
 TEXT_WIDTH = 32
 
 
+@pytest.fixture(autouse=True, scope="session")
+def same_types_on_all_processors():
+    """Networks are loaded in float32 wherever the tests run, unless a test says otherwise."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hellomeme.releases.load.multiplies_bfloat16", lambda: False)
+        yield
+
+
 def write_tokenizer(folder):
     """A CLIP tokenizer of single bytes: no merges, so that a word is its letters."""
     from transformers import CLIPTokenizer

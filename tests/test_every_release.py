@@ -115,7 +115,8 @@ def test_a_picture_of_each_release(
 ):
     files = [str(pictures / picture) for picture in ("reference.png", "face.png")]
     output = tmp_path / "new.png"
-    quick = ["--release", name, "--device", "cpu", "--steps", "1"]
+    dtype = "bfloat16" if name in ("v2", "v5c") else "float32"
+    quick = ["--release", name, "--device", "cpu", "--dtype", dtype, "--steps", "1"]
     with hub.serve(repositories) as (endpoint, asked):
         online(endpoint)
         assert main.main(["image", *files, str(output), *quick]) == 0, capfd.readouterr().err
@@ -127,7 +128,8 @@ def test_a_picture_of_each_release(
 
     # The page, from what is now on this computer: the model is chosen, then the button is pressed
     online(None)
-    monkeypatch.setattr(states, "STATE", states.State(str(model_folder), device="cpu"))
+    state = states.State(str(model_folder), device="cpu", dtype=getattr(torch, dtype))
+    monkeypatch.setattr(states, "STATE", state)
     assert states.STATE.models[name][1] is None
     guidance, *_ = shared_settings.choose_model(name)
     values = dict(expression=1, head=1, guidance=guidance, steps=1, seed=0, prompt="", negative_prompt="")

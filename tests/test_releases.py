@@ -327,12 +327,25 @@ def test_what_can_run_here_is_known(model_folder, copy, monkeypatch):
 def test_devices():
     assert choose_device("cpu").type == "cpu"
     assert choose_device().type in ("cpu", "cuda", "mps")
-    assert choose_dtype(torch.device("cpu")) == torch.float32
-    assert choose_dtype(torch.device("cuda")) == torch.float16
     with pytest.raises(HelloMemeError, match="no device called gpu"):
         choose_device("gpu")
     with pytest.raises(HelloMemeError, match="cannot be used here: choose from .*cpu"):
         choose_device("cuda:77")
+
+
+@pytest.mark.parametrize(
+    "device, release, in_hardware, expected",
+    [
+        ("cuda", "demo", True, torch.float16),
+        ("cpu", "v1", True, torch.bfloat16),
+        ("cpu", "v1", False, torch.float32),
+        ("cpu", "demo", True, torch.float32),  # small networks gain nothing
+        ("mps", "v1", True, torch.float32),
+    ],
+)
+def test_types_of_weights(device, release, in_hardware, expected, monkeypatch):
+    monkeypatch.setattr("hellomeme.releases.load.multiplies_bfloat16", lambda: in_hardware)
+    assert choose_dtype(torch.device(device), find(release)) == expected
 
 
 CACHED = """

@@ -60,9 +60,10 @@ def motion(options: argparse.Namespace, standard_error: TextIO) -> None:
         from ..memory import attempts
 
         device, progress = choose_device(options.device), download_bars(standard_error)
+        dtype = common.dtype_from(options) or choose_dtype(device, row)
         for _ in attempts():
             with contextlib.suppress(torch.OutOfMemoryError):
-                encoders = load_encoders(row, types, device, choose_dtype(device), progress)
+                encoders = load_encoders(row, types, device, dtype, progress)
                 break
     with face_analyzer(options.face_models, download_bars(standard_error)) as analyzer:
         counter = frame_counter(standard_error) or (lambda *_: None)
