@@ -35,7 +35,6 @@ ENGLISH = {
     "without sound.": (
         "That of the clip, or another; frames spread over it play faster than life, without sound."
     ),
-    "The reference's own": "The portrait's own face",
     "Which part of the driver's motion counts.": "Which part of the motion counts.",
     "x1: plain Stable Diffusion sees the reference, which keeps the likeness; x2: the styled model sees it, "
     "too.": (

@@ -1,62 +1,48 @@
-"""The Expression tab: a face without a driver, by sliders with ARKit names."""
+"""The Expression tab: a face without a driver, by sliders. Their components are in `face_sliders`."""
 
 from __future__ import annotations
 
-import functools
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import gradio as gr
 
 from hellomeme.errors import HelloMemeError
 from hellomeme.face import edit
-from hellomeme.face.arkit import ARKIT_NAMES
-from hellomeme.face.edit import TURNS, Turn
+from hellomeme.face.controls import FACE_CONTROLS, FaceControl, control_values
+from hellomeme.face.edit import TURNS, Edit, Turn
+from hellomeme.io.image import read_picture
+from hellomeme.releases.load import find
 from hellomeme.releases.styles import Style
 from hellomeme.settings import Settings
 
-from . import drawing, state
-from .arkit_help import ARKIT_HELP
+from . import drawing, face_sliders, opening, state
 from .components import (
     FACES,
+    IMMEDIATE,
     MODEL,
     PRIVATE,
     examples,
-    picture_input,
     run_and_stop,
     show_stopped,
-    slider_from,
     summary,
     summary_line,
     with_metadata,
 )
+from .errors import visitor_errors
 from .events import DRAWING, Components, event, inputs_of, settings_of
-from .gradio_patches import skip_validation
+from .face_mix import CALM, NAMES, Face, FaceMix, edit_of, face_of
+from .face_sliders import TITLES, FaceSliders
+from .files import new_file
 from .i18n import translate
 from .portrait_input import PortraitInput
 from .send_on import send_on
 from .shared_settings import SharedSettings
-from .thumbnails import thumbnail_row
 
 PREVIEW_STEPS = 2
-OPEN_GROUPS = ("mouth",)  # groups whose sliders are shown at first
-SLIDERS = (*TURNS, *ARKIT_NAMES)
-ZEROS = [0.0] * len(SLIDERS)
-TITLES = {
-    "brows": "Brows",
-    "eyes": "Eyes and gaze",
-    "mouth": "Mouth",
-    "jaw": "Jaw",
-    "cheeks": "Cheeks and nose",
-    "laugh": "Laugh",
-    "wink": "Wink",
-    "shocked": "Shocked",
-    "kiss": "Kiss",
-    "sad": "Sad",
-    "sceptical": "Sceptical",
-}
-ARGUMENTS = ("model", "reference", "reference_face", "guidance", "steps", "seed", *SLIDERS)
+ARGUMENTS = ("model", "reference", "reference_face", "guidance", "steps", "seed", *NAMES)
 
 
 # Drawing
@@ -77,7 +63,7 @@ def make_expression(
 
     Returns the picture and a line about the settings.
     """
-    return _draw(model, reference, settings, style, turn, coefficients, session)
+    return _draw(model, reference, settings, style, turn, coefficients, session, "")
 
 
 @event(*ARGUMENTS, "live", *DRAWING, optional=DRAWING)
@@ -95,14 +81,36 @@ def preview(
     a reference."""
     if not (live and reference):
         return gr.skip(), gr.skip()
-    quick = Settings(
+    quick = quick_settings(settings)
+    prefix = "Preview · " if differs(quick, settings, model) else ""
+    return _draw(model, reference, quick, style, turn, coefficients, session, prefix)
+
+
+def quick_settings(settings: Settings) -> Settings:
+    """Those of the preview."""
+    return Settings(
         guidance=1,
         steps=min(PREVIEW_STEPS, settings.steps),
         seed=settings.seed,
         reference_face=settings.reference_face,
         few_steps=settings.few_steps,
     )
-    return _draw(model, reference, quick, style, turn, coefficients, session, prefix="Preview · ")
+
+
+def differs(quick: Settings, settings: Settings, model: str) -> bool:
+    """Whether the finely drawn picture is another than the preview."""
+    row = find(model)
+    return quick.resolved(row) != settings.resolved(row)
+
+
+def has_fine_run(model, guidance, steps, few_steps=None, upscale=None, live=True) -> bool:
+    """Whether a button draws finely: where nothing is drawn without it, or the preview is another picture."""
+    given = {"guidance": guidance, "steps": steps, "few_steps": few_steps, "upscale": upscale}
+    try:
+        settings = settings_of(given)
+    except HelloMemeError:  # raised again when it is drawn
+        return True
+    return not live or differs(quick_settings(settings), settings, model)
 
 
 def _draw(
@@ -113,7 +121,7 @@ def _draw(
     turn: Turn,
     coefficients: dict[str, float],
     session: str | None,
-    prefix: str = "",
+    prefix: str,
 ):
     """The picture, and a line about it that begins with `prefix`."""
     _require_reference(reference)
@@ -140,33 +148,45 @@ def _portrait(model: str, path: str, face: int | None, name: str = "reference"):
     return state.STATE.portrait(model, path, name, face, drawing.ARKIT)
 
 
-# Values for the sliders, in the order of SLIDERS
+# Faces, which are values in the order of NAMES
 
 
 def own_face(model, reference, reference_face=None):
     """Yaw, pitch, roll and the 51 coefficients of the reference as it is; zeros without a face."""
     try:
         _require_reference(reference)
-        settings = settings_of({"reference_face": reference_face})
-        portrait = _portrait(model, reference, settings.reference_face)
+        face = settings_of({"reference_face": reference_face}).reference_face
+        if _is_loaded(model):
+            found = _portrait(model, reference, face).face
+        else:
+            found = state.STATE.analyzer.face(read_picture(reference, "reference"), "reference", face)
     except HelloMemeError:  # raised again when the picture is used
-        return ZEROS
-    return [0.0] * len(TURNS) + list(edit.start(portrait.motion).values())
+        return list(CALM)
+    return [0.0] * len(TURNS) + [round(float(value), 2) for value in found.blendshapes]
+
+
+def _is_loaded(model: str) -> bool:
+    return (model, drawing.ARKIT) in state.STATE.reenactors
 
 
 @event("model", "reference", "driver", "reference_face", optional=("reference_face",))
 def driver_face(model: str, reference: str | None, driver: str | None, settings: Settings):
     """Yaw, pitch, roll and the 51 coefficients that make the reference look like the driver picture."""
     if not driver:  # the picture was removed
-        return [gr.skip()] * len(SLIDERS)
+        return [gr.skip()] * len(NAMES)
     _require_reference(reference)
     portrait = _portrait(model, reference, settings.reference_face)
     guide = _portrait(model, driver, None, "driver")
     return [*vars(edit.turn(guide.motion, portrait.motion)).values(), *edit.start(guide.motion).values()]
 
 
+def start_from(model, reference, driver, reference_face):
+    """The face of `driver_face`; none where the picture was removed."""
+    return driver_face(model, reference, driver, reference_face) if driver else []
+
+
 def preset(name: str) -> Callable[[], list[float]]:
-    """The event of a preset's button."""
+    """The event of a preset."""
 
     def values():
         return [0.0] * len(TURNS) + list(edit.preset(name).values())
@@ -176,47 +196,87 @@ def preset(name: str) -> Callable[[], list[float]]:
     return values
 
 
-@functools.wraps(own_face)
-def reset_to_own_face(*portrait):
-    values = own_face(*portrait)
-    return [values, *values]  # also for the State `initial`
+def saved_face(*values) -> str:
+    """The path of a file with what the sliders show."""
+    with visitor_errors():
+        path = new_file("expression.json")
+        edit_of(values).save(path)
+        return str(path)
 
 
-def change_portrait(open_tab, model, reference, reference_face, shown, initial, *values):
+def loaded_face(file: str) -> list[float]:
+    with visitor_errors():
+        return face_of(Edit.load(file))
+
+
+# What the sliders show: the two faces of the mix, its share, the plain controls and all values
+
+
+def show(mix: FaceMix, share: float = 1.0) -> list:
+    return [mix, share, *controls_of(mix.shown), *mix.shown]
+
+
+def controls_of(face: Face) -> list[float]:
+    """The values of FACE_CONTROLS."""
+    return list(control_values(edit_of(face).coefficients).values())
+
+
+def mix_faces(mix: FaceMix, share: float, *now):
+    return show(mix.mixed(share, now), share)
+
+
+def follow(*now):
+    """For values that something else has set."""
+    return show(FaceMix.choose(now, CALM))
+
+
+def change_portrait(open_tab, model, reference, reference_face, shown, initial, *now):
     """The own face of another portrait, if the tab is open. Sliders that somebody has moved, so that they
     differ from the `initial` values, stay: the same face can be tried on several portraits."""
-    chosen = [reference, reference_face]
+    chosen, nothing = [reference, reference_face], [gr.skip()] * len(show(FaceMix()))
     if open_tab != "expression" or chosen == shown:
-        return [gr.skip()] * (2 + len(values))
-    if list(values) != initial:
-        return [chosen, *[gr.skip()] * (1 + len(values))]
-    return [chosen, *reset_to_own_face(model, reference, reference_face)]
+        return [gr.skip(), gr.skip(), *nothing]
+    if list(now) != initial:
+        return [chosen, gr.skip(), *nothing]
+    own = own_face(model, reference, reference_face)
+    return [chosen, own, *show(_mix_of_own(own))]
 
 
 def show_portrait(open_tab, model, *values):
-    """The same when the tab is opened, unless the model would first be downloaded."""
-    is_loaded = (model, drawing.ARKIT) in state.STATE.reenactors
-    return change_portrait("expression" if is_loaded else None, model, *values)
+    """The same when the tab is opened. Nothing is drawn where the model would first be downloaded."""
+    _, *rest = shown = change_portrait("expression", model, *values)
+    return shown if _is_loaded(model) else [gr.skip(), *rest]
 
 
 # Components
 
 
 @dataclass(frozen=True)
-class Buttons:
-    """The buttons that set sliders, and the picture that does."""
+class ExpressionTab:
+    """settings: by the names of NAMES. face: what `show` sets. opening: the face that the page opens with."""
 
-    presets: dict[str, gr.Button]
-    own_face: gr.Button
-    reset: gr.Button
-    driver: gr.Image
+    settings: Components
+    face: list[gr.components.Component]
+    opening: list[float]
+
+    def follow(self, event: gr.events.Dependency) -> None:
+        """Lets the plain sliders follow an event that sets the settings."""
+        event.success(follow, list(self.settings.values()), self.face, **PRIVATE, **IMMEDIATE)
+
+    def on_load(self, page: gr.Blocks) -> None:
+        """Sets the sliders as the page opens, in the browser: the values with which a component is made are
+        the defaults of the API, and there an expression is made of nothing but what is asked for."""
+        values = json.dumps(show(_mix_of_own(self.opening))[1:])
+        page.load(None, None, self.face[1:], js=f"() => {values}", **PRIVATE)
 
 
-def build(shared: SharedSettings, portrait: PortraitInput, tabs: gr.Tabs, tab: gr.Tab) -> Components:
-    """The tab's components and events. Returns the sliders by name."""
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=2, min_width=280, elem_id="expression-side"):
+def build(shared: SharedSettings, portrait: PortraitInput, tabs: gr.Tabs, tab: gr.Tab) -> ExpressionTab:
+    """The tab's components and events."""
+    first = (examples("references") or [None])[0]
+    with gr.Row(equal_height=False, elem_id="expression"):
+        with gr.Column(scale=2, min_width=240, elem_id="expression-side"):
             result = gr.Image(
+                opening.shipped(first, opening.OWN),
                 label=translate("Result"),
                 format="png",
                 interactive=False,
@@ -227,85 +287,66 @@ def build(shared: SharedSettings, portrait: PortraitInput, tabs: gr.Tabs, tab: g
                 alt_text="The reference with the face of the sliders",
             )
             line = summary_line("expression-about")
-            run = run_and_stop("Draw it finely", "expression-")
+            row = find(state.STATE.release)
+            is_fine = has_fine_run(state.STATE.release, row.guidance, row.steps)
+            with gr.Column(visible=is_fine, elem_id="expression-fine") as fine:
+                run = run_and_stop("Draw it finely", "expression-")
             send_on([result], "expression", portrait, tabs)
+        with gr.Column(scale=3, min_width=280, elem_id="sliders"):
+            sliders = face_sliders.build()
             live = gr.Checkbox(
                 True,
                 label=translate("Live preview"),
                 info=translate("Draws a rough picture whenever a slider is released."),
                 elem_id="live",
             )
-        with gr.Column(scale=3, min_width=280, elem_id="sliders"):
-            buttons = _buttons()
-            sliders = _sliders()
 
-    inputs = shared.components | portrait.components | sliders | {"live": live}
+    inputs = shared.components | portrait.components | sliders.values | {"live": live}
+    outputs = [result, line]
     run.click(
         make_expression,
         inputs_of(make_expression, inputs),
-        [result, line],
+        outputs,
         api_name="expression",
         show_progress_on=result,
         **MODEL,
     )
-    _connect(inputs, sliders, buttons, [result, line], portrait.open_tab, tab)
-    return sliders
+    names = ("guidance", "steps", "few_steps", "upscale", "live")
+    given = [inputs[name] for name in ("model", *names)]
+    changed = [inputs[name].change for name in names]
+    gr.on(changed, _show_fine_run, given, fine, trigger_mode="always_last", **PRIVATE, **IMMEDIATE)
+    shared.model.change(
+        face_sliders.offered_presets, shared.model, list(sliders.presets.values()), **PRIVATE, **IMMEDIATE
+    )
+    own = opening.own_face(first)
+    face = _connect(inputs, sliders, outputs, portrait.open_tab, tab, own)
+    _api(inputs, sliders)
+    return ExpressionTab(sliders.values, face, own)
 
 
-def _buttons() -> Buttons:
-    with gr.Row(equal_height=True):
-        presets = {
-            name: gr.Button(translate(TITLES[name]), size="sm", min_width=90, elem_id=f"preset-{name}")
-            for name in edit.PRESETS
-        }
-    with gr.Row(equal_height=True):
-        own = gr.Button(translate("The reference's own"), size="sm", min_width=120, elem_id="own-face")
-        reset = gr.Button(translate("Reset to calm"), size="sm", min_width=120, elem_id="reset-face")
-    with gr.Accordion(translate("Start from a picture"), open=False):
-        driver = picture_input(
-            "Face to start from", "Show a face: drop a file, paste or click", "expression-driver", height=220
-        )
-        thumbnail_row(examples("drivers"), driver, "Faces to try")
-    return Buttons(presets, own, reset, driver)
+def _show_fine_run(*given):
+    return gr.update(visible=has_fine_run(*given))
 
 
-def _sliders() -> dict[str, gr.Slider]:
-    """By name, in the order of SLIDERS."""
-    with gr.Accordion(translate("Head"), open=True):
-        sliders = {
-            name: slider_from(facts, elem_id=f"turn-{name}", buttons=["reset"])
-            for name, facts in TURNS.items()
-        }
-    for group, names in edit.GROUPS.items():
-        with gr.Accordion(translate(TITLES[group]), open=group in OPEN_GROUPS):
-            for name in sorted(names, key=_sides_together):
-                sliders[name] = skip_validation(
-                    gr.Slider(
-                        0,
-                        edit.MOST,
-                        0,
-                        step=edit.STEP,
-                        label=name,
-                        info=translate(ARKIT_HELP[name]),
-                        elem_id=f"slider-{name}",
-                        buttons=["reset"],
-                    )
-                )
-    return {name: sliders[name] for name in SLIDERS}
-
-
-def _sides_together(name: str) -> tuple[bool, str, str]:
-    """Sorts Left beside Right, and names without a side to the end."""
-    return not name.endswith(("Left", "Right")), name.removesuffix("Left").removesuffix("Right"), name
+def _mix_of_own(own: Face) -> FaceMix:
+    """Between a calm face and the portrait's own, which is shown."""
+    return FaceMix.choose(own, CALM)
 
 
 def _connect(
-    inputs: Components, sliders: Components, buttons: Buttons, outputs: list, open_tab: gr.State, tab: gr.Tab
-) -> None:
-    """The events that set sliders, and the preview after each."""
-    values = list(sliders.values())
-    initial = gr.State(ZEROS)  # the values that were set last without the visitor's hand
+    inputs: Components,
+    sliders: FaceSliders,
+    outputs: list[gr.components.Component],
+    open_tab: gr.State,
+    tab: gr.Tab,
+    own: Face,
+) -> list[gr.components.Component]:
+    """The events that set sliders, and the preview after each. Returns what `show` sets."""
+    values, controls = list(sliders.values.values()), sliders.controls
+    initial = gr.State(own)  # the values that were set last without the visitor's hand
     shown = gr.State(None)  # the portrait, and the number of its face, that the sliders were set for
+    mix = gr.State(_mix_of_own(own))
+    face = [mix, sliders.mix, *controls.values(), *values]
     portrait = [inputs[name] for name in ("model", "reference", "reference_face")]
     show_preview = {
         "fn": preview,
@@ -318,25 +359,65 @@ def _connect(
     }
     gr.on([slider.release for slider in values], api_name="preview", **show_preview)
 
-    def sets(trigger, function, given=None, api_name=None, outputs=values) -> None:
-        """An event that sets the sliders. The preview is drawn here, since sliders that an event sets do not
-        fire `release`."""
-        visibility = "public" if api_name else "private"
-        changed = trigger(function, given, outputs, api_name=api_name, api_visibility=visibility, **FACES)
-        changed.success(**show_preview, **PRIVATE)
+    def sets(trigger: Callable, function: Callable, given: list, outputs: list = face) -> None:
+        """An event that sets sliders. The preview is drawn here, since sliders that an event sets do not fire
+        `release`."""
+        trigger(function, given, outputs, **PRIVATE, **FACES).success(**show_preview, **PRIVATE)
 
-    given, changed = [open_tab, *portrait, shown, initial, *values], [shown, initial, *values]
+    def chooses(trigger: Callable, find_face: Callable[..., list], given: Sequence = ()) -> None:
+        """An event that sets all of them to a face: that of `find_face` for the values of `given`."""
+
+        def choose(*both):
+            found = find_face(*both[: len(given)])
+            return show(FaceMix.choose(found, both[len(given) :])) if found else [gr.skip()] * len(face)
+
+        sets(trigger, choose, [*given, *values])
+
+    given, changed = [open_tab, *portrait, shown, initial, *values], [shown, initial, *face]
     triggers = [inputs["reference"].change, inputs["reference_face"].change]
     gr.on(triggers, change_portrait, given, changed, **PRIVATE, **FACES)
     tab.select(show_portrait, given, changed, **PRIVATE, **FACES)
     shown.change(**show_preview, **PRIVATE)
-    sets(
-        buttons.driver.change,
-        driver_face,
-        inputs_of(driver_face, {**inputs, "driver": buttons.driver}),
-        "driver_face",
-    )
-    sets(buttons.own_face.click, reset_to_own_face, portrait, "own_face", [initial, *values])
-    sets(buttons.reset.click, lambda: ZEROS)
-    for name, button in buttons.presets.items():
-        sets(button.click, preset(name), None, f"preset_{name}")
+
+    driven = inputs_of(driver_face, {**inputs, "driver": sliders.driver})
+    chooses(sliders.driver.change, start_from, driven)
+    chooses(sliders.own_face.click, own_face, portrait)
+    chooses(sliders.calm.click, lambda: CALM)
+    chooses(sliders.file.upload, loaded_face, [sliders.file])
+    for name, button in sliders.presets.items():
+        chooses(button.click, preset(name))
+    sets(sliders.mix.release, mix_faces, [mix, sliders.mix, *values])
+    for name, control in FACE_CONTROLS.items():
+        its = [sliders.values[coefficient] for coefficient in control.names]
+        sets(controls[name].release, _coefficients_of(control), [controls[name]], its)
+        gr.on(
+            [slider.release for slider in its],
+            _value_of(control),
+            its,
+            controls[name],
+            **PRIVATE,
+            **IMMEDIATE,
+        )
+    saved = sliders.save.click(saved_face, values, sliders.saved, **PRIVATE, **FACES)
+    saved.success(None, sliders.saved, js="file => helloMeme.download(file)", **PRIVATE)
+    return face
+
+
+def _coefficients_of(control: FaceControl) -> Callable[[float], list[float]]:
+    return lambda value: list(control.coefficients(value).values())
+
+
+def _value_of(control: FaceControl) -> Callable[..., float]:
+    return lambda *values: control.value(dict(zip(control.names, values, strict=True)))
+
+
+def _api(inputs: Components, sliders: FaceSliders) -> None:
+    """The events of the API that return faces. The page's own set more: plain sliders, and the mix."""
+    unseen = gr.Button(visible=False)
+    outputs = list(sliders.values.values())
+    portrait = [inputs[name] for name in ("model", "reference", "reference_face")]
+    unseen.click(own_face, portrait, outputs, api_name="own_face", **FACES)
+    driven = inputs_of(driver_face, {**inputs, "driver": sliders.driver})
+    unseen.click(driver_face, driven, outputs, api_name="driver_face", **FACES)
+    for name in edit.PRESETS:
+        unseen.click(preset(name), None, outputs, api_name=f"preset_{name}", **FACES)

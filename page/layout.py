@@ -51,15 +51,18 @@ def build() -> gr.Blocks:
         with tab["video"]:
             clip_settings, part = video_tab.build(shared, portrait, tab["video"])
         with tab["expression"]:
-            sliders = expression_tab.build(shared, portrait, tabs, tab["expression"])
+            expression = expression_tab.build(shared, portrait, tabs, tab["expression"])
         with tab["live"]:
             live_tab.build(shared, portrait)
         with tab["gallery"]:
             gallery_tab.build(shared, portrait, image, tabs)
         for name in TABS:
             tab[name].select(lambda name=name: name, None, portrait.open_tab, **PRIVATE, **IMMEDIATE)
-        restored = restore.connect(file, clip_settings | image.settings | sliders | shared.components)
+        settings = clip_settings | image.settings | expression.settings | shared.components
+        restored = restore.connect(file, settings)
         part.show_after(restored)
+        expression.follow(restored)
+        expression.on_load(page)
         # page.js presses it
         refuse = gr.Button(visible="hidden", elem_id="refuse-clip")
         refuse.click(refuse_clip, **PRIVATE, **FACES)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import uuid
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from hellomeme.errors import HelloMemeError
 
-from .gradio_patches import upload_folder
+from .files import new_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,10 +81,9 @@ class LiveSession:
         """Raises HelloMemeError where no file can be written."""
         from hellomeme.io.recording import Recorder
 
-        folder = upload_folder() / f"hellomeme-{uuid.uuid4().hex}"
-        folder.mkdir(parents=True)
+        path = new_file("hellomeme-live.mp4")
         with self.lock:
-            self.recorder = Recorder(folder / "hellomeme-live.mp4", stamp)
+            self.recorder = Recorder(path, stamp)
 
     def record(self, picture: np.ndarray, now: float) -> bool:
         """Adds a picture to the recording, if there is one. Returns whether it has its full length.

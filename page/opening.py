@@ -6,14 +6,26 @@ from pathlib import Path
 
 from PIL import Image
 
+from hellomeme.face.edit import Edit
 from hellomeme.io import metadata
 from hellomeme.releases.load import find
 from hellomeme.releases.styles import Style
 
 from . import components, state
+from .face_mix import CALM, face_of
 from .kept import KeptPicture
 
 MODEL = "demo"  # which drew the shipped results
+OWN = "own"  # in place of a driver: the face that the portrait has itself
+
+
+def own_face(reference: str | None) -> list[float]:
+    """What the sliders of the Expression tab open with: the own face of an example file, as it was read
+    before; a calm one where that is not known."""
+    path = components.EXAMPLES / "results" / f"{Path(reference or '').stem}-{OWN}.json"
+    if state.STATE.face_models != "mediapipe" or not path.is_file():
+        return list(CALM)
+    return face_of(Edit.load(path))
 
 
 def shipped(reference: str | None, driver: str | None) -> str | None:

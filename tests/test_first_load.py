@@ -12,6 +12,7 @@ from PIL import Image
 
 from examples import results
 from hellomeme import ClipSettings, Reenactor
+from hellomeme.face import edit
 from hellomeme.io import metadata
 from hellomeme.io.ffmpeg import read_frames
 from hellomeme.releases.styles import Style
@@ -51,6 +52,15 @@ def test_results_are_there_before_a_click(visit, shipped_url, scheme):
     open_tab(page, "Video")
     film = page.wait_for_selector("#video-result video")
     page.wait_for_function("film => !film.paused && film.currentTime > 0.1", arg=film)
+    open_tab(page, "Expression")
+    assert result(page, "#expression-result") == [128, 128]
+    smile = edit.Edit.load(results.RESULTS / "june-own.json").coefficients["mouthSmileLeft"]
+    page.get_by_text("All 51 coefficients").click()
+    page.locator("#all-sliders").get_by_text("Mouth", exact=True).click()
+    shown = page.wait_for_selector("#slider-mouthSmileLeft input")
+    assert shown.input_value() == str(smile) and smile > 0.3
+    offered = page.locator("#sliders button[id^=preset]:visible").all_inner_texts()
+    assert offered == ["Laugh", "Shocked"]
     open_tab(page, "Gallery")
     page.wait_for_function("document.querySelectorAll('#grid img').length == 64")
     height = "grid => grid.clientHeight == grid.scrollHeight"
@@ -99,6 +109,12 @@ def test_shipped_results_are_those_of_the_model(tmp_path):
         shipped = results.RESULTS / path.name
         assert metadata.read(path) == metadata.read(shipped)
         assert distance(*(np.asarray(Image.open(each).convert("RGB")) for each in (path, shipped))) < EQUAL
+    for path in results.own_faces(reenactor, tmp_path, ["june", "nova"]):
+        read, shipped = (edit.Edit.load(folder / path.name).values for folder in (tmp_path, results.RESULTS))
+        assert all(abs(read[name] - shipped[name]) < 0.05 for name in read)
+    results.own_picture(reenactor, tmp_path / "own.webp")
+    own, shipped = (Image.open(path) for path in (tmp_path / "own.webp", results.RESULTS / "june-own.webp"))
+    assert distance(*(np.asarray(picture.convert("RGB")) for picture in (own, shipped))) < EQUAL
     results.clip(reenactor, tmp_path / "clip.mp4", frames=8, start=0.0)
     shipped = results.RESULTS / f"{results.REFERENCE}-{results.CLIP}.mp4"
     assert metadata.read(shipped).clip == ClipSettings()
@@ -119,6 +135,10 @@ def test_shipped_results_are_shown_for_their_model_only(monkeypatch, model_folde
     assert sum(file.stat().st_size for file in results.RESULTS.iterdir()) < 500_000
     assert opening.shipped(references[0], drivers[0]).endswith("june-laugh.webp")
     assert opening.shipped(references[0], None) is None
+    assert opening.shipped(references[0], opening.OWN).endswith("june-own.webp")
+    assert any(opening.own_face(references[0])) and not any(opening.own_face(None))
+    monkeypatch.setattr(states, "STATE", states.State("demo", face_models="other"))  # reads other values
+    assert not any(opening.own_face(references[0]))
     for other in (states.State(str(model_folder)), states.State("demo", style=Style(base="some"))):
         monkeypatch.setattr(states, "STATE", other)
         assert opening.shipped(references[0], drivers[0]) is None

@@ -24,7 +24,7 @@ from hellomeme.live import Live
 from hellomeme.reenactor import Reenactor
 from hellomeme.releases.load import load
 from hellomeme.settings import Settings
-from page import live_offer, live_session, live_tab, spaces_gpu, state as states
+from page import files, live_offer, live_session, live_tab, spaces_gpu, state as states
 
 BLACK = np.zeros((160, 200, 3), np.uint8)
 QUICK = Settings(steps=1, guidance=1)
@@ -318,7 +318,7 @@ def press_record(state, session="me"):
 def test_a_recording_by_its_button_and_none_of_a_visitor_who_leaves(
     frame, once, state, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(live_session, "upload_folder", lambda: tmp_path / "served")
+    monkeypatch.setattr(files, "upload_folder", lambda: tmp_path / "served")
     frame(picture())
     button, _ = press_record(state)
     assert button["value"].key == live_tab.SAVE.key
@@ -338,7 +338,7 @@ def test_a_recording_by_its_button_and_none_of_a_visitor_who_leaves(
 
 
 def test_a_recording_that_cannot_be_written_is_told_once(frame, once, state, tmp_path, monkeypatch):
-    monkeypatch.setattr(live_session, "upload_folder", lambda: tmp_path)
+    monkeypatch.setattr(files, "upload_folder", lambda: tmp_path)
     frame(picture())
     press_record(state)
 

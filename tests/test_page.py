@@ -25,7 +25,9 @@ from page import (
     drawing,
     english,
     expression_tab,
+    face_mix,
     face_picker,
+    face_sliders,
     gallery_tab,
     gradio_patches,
     i18n,
@@ -35,6 +37,7 @@ from page import (
     state as states,
     video_tab,
 )
+from page.face_mix import CALM, FaceMix
 
 
 @pytest.fixture(scope="module")
@@ -364,7 +367,9 @@ def test_a_preview_is_only_drawn_where_it_is_wanted_and_there_is_a_reference(sta
         return expression_tab.preview(state.release, reference, 0, 1, 2, 3, *[0] * 54, live, None)
 
     reference = str(pictures / "reference.png")
-    assert look(reference, True)[1].startswith("Preview")
+    assert look(reference, True)[1].startswith("2 steps", 8)  # the picture itself, not a preview of it
+    fine = expression_tab.preview(state.release, reference, 0, 2, 3, 3, *[0] * 54, True, None)
+    assert fine[1].startswith("Preview") and "2 steps · guidance 1" in fine[1]
     assert look(reference, False) == look(None, True) == (gr.skip(), gr.skip())
 
 
@@ -378,9 +383,12 @@ def test_values_that_are_set_on_the_sliders(state, pictures):
     assert driver[0] == pytest.approx(12, abs=6)  # that head is turned
     another = (state.release, str(pictures / "face.png"), 0)
     chosen = list(another[1:])
-    shown, initial, *values = expression_tab.change_portrait("expression", *another, None, own, *own)
-    assert shown == chosen and initial == values == expression_tab.own_face(*another) != own
-    nothing = [gr.skip()] * 56
+    shown, initial, mix, share, *faces = expression_tab.change_portrait(
+        "expression", *another, None, own, *own
+    )
+    assert shown == chosen and initial == faces[7:] == expression_tab.own_face(*another) != own
+    assert share == 1 and mix.chosen == mix.shown == tuple(initial) and mix.before == CALM
+    nothing = [gr.skip()] * (2 + 2 + 7 + 54)
     for tab, before in (("image", None), ("expression", chosen)):
         assert expression_tab.change_portrait(tab, *another, before, own, *own) == nothing
     moved = [own[0] + 1, *own[1:]]
@@ -388,6 +396,69 @@ def test_values_that_are_set_on_the_sliders(state, pictures):
     assert kept == [chosen, *nothing[1:]]
     laugh = expression_tab.preset("laugh")
     assert laugh.__name__ == "preset_laugh" and laugh()[3 + ARKIT_NAMES.index("jawOpen")] > 0.5
+
+
+def test_the_own_face_is_read_without_the_model(state, pictures, monkeypatch):
+    own = expression_tab.own_face(state.release, str(pictures / "reference.png"))
+    empty = states.State(state.release, device="cpu")
+    empty.analyzer = state.analyzer
+    monkeypatch.setattr(states, "STATE", empty)
+    assert expression_tab.own_face(state.release, str(pictures / "reference.png")) == own
+    shown, initial, *_ = expression_tab.show_portrait(
+        "image", state.release, str(pictures / "reference.png"), 0, None, list(CALM), *CALM
+    )
+    assert shown == gr.skip() and initial == own  # the sliders are set, and nothing is drawn
+    assert not empty.reenactors
+
+
+def test_faces_are_mixed_and_what_is_moved_by_hand_stays(tmp_path):
+    names = list(face_mix.NAMES)
+    jaw, smile, yaw = (names.index(name) for name in ("jawOpen", "mouthSmileLeft", "yaw"))
+
+    def face(**values):
+        return tuple(values.get(name, 0.0) for name in names)
+
+    mix = FaceMix.choose(face(jawOpen=0.8, yaw=20), face(mouthSmileLeft=0.6))
+    assert mix.mixed(1, mix.shown).shown == face(jawOpen=0.8, yaw=20)
+    assert mix.mixed(0, mix.shown).shown == face(mouthSmileLeft=0.6)
+    quarter = mix.mixed(0.25, mix.shown)
+    assert quarter.shown == face(jawOpen=0.2, yaw=5, mouthSmileLeft=0.45)
+    moved = list(quarter.shown)
+    moved[smile], moved[yaw] = 0.65, 60
+    assert quarter.mixed(0.25, moved).shown[smile] == 0.65
+    assert quarter.mixed(0, moved).shown == face(mouthSmileLeft=0.8, yaw=55)
+    most = quarter.mixed(1, moved).shown
+    assert most == face(jawOpen=0.8, mouthSmileLeft=0.2, yaw=60)  # not further than it can turn
+    mix, share, *shown = expression_tab.mix_faces(quarter, 1, *moved)
+    assert mix.shown == most and share == 1 and shown[7:] == list(most)
+    assert shown[0] == 0.1  # the plain smile, a mean of both sides
+    assert quarter.mixed(1, quarter.shown).shown[jaw] == 0.8
+
+
+def test_a_face_is_saved_and_loaded(tmp_path):
+    moved = [14, 0, -7.5, *[0.25] * 51]
+    saved = expression_tab.saved_face(*moved)
+    assert Path(saved).name == "expression.json" and expression_tab.loaded_face(saved) == moved
+    (tmp_path / "other.json").write_text('{"jawOpen": 1}')
+    with pytest.raises(gr.Error, match="other.json is not an expression of HelloMeme or is damaged"):
+        expression_tab.loaded_face(str(tmp_path / "other.json"))
+
+
+def test_a_fine_run_is_offered_where_it_differs(state):
+    offered = expression_tab.has_fine_run
+    assert not offered("demo", 1, 1) and not offered("demo", 1, 2) and offered("demo", 1, 1, live=False)
+    for differing in (("demo", 1, 3), ("demo", 1.5, 1), ("demo", 1, 1, "off", "2"), ("v1", 1.5, 25)):
+        assert offered(*differing), differing
+    assert not offered("v1", 1, 2, "off", "off") and offered("v1", 1, 8, "hyper-8")
+
+
+def test_presets_that_a_model_cannot_draw_are_not_offered(state):
+    def names(model):
+        offered = face_sliders.offered_presets(model)
+        return [name for name, update in zip(edit.PRESETS, offered, strict=True) if update["visible"]]
+
+    assert names("demo") == ["laugh", "shocked"]
+    assert names("v1") == names(state.release) == list(edit.PRESETS)
 
 
 def test_a_grid_is_drawn_row_by_row_and_kept(state, monkeypatch):

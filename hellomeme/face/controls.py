@@ -5,7 +5,7 @@ and the three turns of the head (`edit.TURNS`).
 |---|---|---|
 | smile | mouthSmile, both sides | mouthFrown, both sides |
 | mouth_open | jawOpen | |
-| blink_left, blink_right | eyeBlink of that eye | |
+| blink_right, blink_left | eyeBlink of that eye | |
 | brows | browInnerUp, browOuterUp on both sides | browDown, both sides |
 | look_sideways (of the picture) | eyeLookOutLeft, eyeLookInRight | eyeLookInLeft, eyeLookOutRight |
 | look_down | eyeLookDown, both eyes | eyeLookUp, both eyes |
@@ -66,18 +66,11 @@ def _both(*names: str) -> tuple[str, ...]:
 
 FACE_CONTROLS: dict[str, FaceControl] = {  # no coefficient is in two of them
     "smile": FaceControl(
-        "Smile",
-        "Above 0 the mouth smiles, below 0 its corners drop.",
-        _both("mouthSmile"),
-        _both("mouthFrown"),
+        "Smile", "Below 0 the corners of the mouth drop.", _both("mouthSmile"), _both("mouthFrown")
     ),
-    "mouth_open": FaceControl("Mouth open", "Opens the jaw.", ("jawOpen",)),
-    "blink_left": FaceControl(
-        "Blink, left eye", "Closes the eye on the right of the picture.", ("eyeBlinkLeft",)
-    ),
-    "blink_right": FaceControl(
-        "Blink, right eye", "Closes the eye on the left of the picture.", ("eyeBlinkRight",)
-    ),
+    "mouth_open": FaceControl("Mouth open", "Lowers the jaw.", ("jawOpen",)),
+    "blink_right": FaceControl("Blink, right eye", "Of the person: left in the picture.", ("eyeBlinkRight",)),
+    "blink_left": FaceControl("Blink, left eye", "Of the person: right in the picture.", ("eyeBlinkLeft",)),
     "brows": FaceControl(
         "Brows",
         "Above 0 they rise, below 0 they are knit.",
@@ -86,13 +79,11 @@ FACE_CONTROLS: dict[str, FaceControl] = {  # no coefficient is in two of them
     ),
     "look_sideways": FaceControl(
         "Look sideways",
-        "Above 0 the eyes look to the right of the picture.",
+        "Above 0 to the right of the picture.",
         ("eyeLookOutLeft", "eyeLookInRight"),
         ("eyeLookInLeft", "eyeLookOutRight"),
     ),
-    "look_down": FaceControl(
-        "Look up and down", "Above 0 the eyes look down.", _both("eyeLookDown"), _both("eyeLookUp")
-    ),
+    "look_down": FaceControl("Look up and down", "Above 0 down.", _both("eyeLookDown"), _both("eyeLookUp")),
 }
 
 

@@ -82,6 +82,11 @@
     ended(id) { runs[id] -= 1; },
     // Whether the result is of other inputs than the chosen ones, and will stay so.
     isOutdated(id) { return isOutdated(id) && !(runs[id] && asked[id] === chosen[id]); },
+    // Downloads a file that an event has written.
+    download(file) {
+      const link = Object.assign(document.createElement("a"), {href: file.url, download: file.orig_name});
+      link.click();
+    },
     // Scrolls to the result of the Image tab, once that tab is open. On a phone the tab is longer than the
     // screen.
     showResult() {
