@@ -28,7 +28,6 @@ from .components import (
     run_and_stop,
     show_stopped,
     summary,
-    summary_line,
     with_metadata,
 )
 from .errors import visitor_errors
@@ -37,7 +36,11 @@ from .face_mix import CALM, NAMES, Face, FaceMix, edit_of, face_of
 from .face_sliders import TITLES, FaceSliders
 from .files import new_file
 from .i18n import translate
+from .kept import KeptPicture
+from .outdated import asked, dim_outdated, set_together, watch_run
 from .portrait_input import PortraitInput
+from .redraw import redraw_at_once
+from .result_view import ResultView, result_view
 from .send_on import send_on
 from .shared_settings import SharedSettings
 
@@ -61,7 +64,7 @@ def make_expression(
     """Gives the reference picture an expression and a turn of the head, by numbers: yaw, pitch and roll in
     degrees from the reference's own pose, and the 51 ARKit coefficients from 0 to 1.
 
-    Returns the picture and a line about the settings.
+    Returns the picture, a line about the settings, and the key of the kept result.
     """
     return _draw(model, reference, settings, style, turn, coefficients, session, "")
 
@@ -80,7 +83,7 @@ def preview(
     """The same in a few steps and without guidance, rough but quick; nothing unless `live` is on, or without
     a reference."""
     if not (live and reference):
-        return gr.skip(), gr.skip()
+        return [gr.skip()] * 3
     quick = quick_settings(settings)
     prefix = "Preview · " if differs(quick, settings, model) else ""
     return _draw(model, reference, quick, style, turn, coefficients, session, prefix)
@@ -123,7 +126,7 @@ def _draw(
     session: str | None,
     prefix: str,
 ):
-    """The picture, and a line about it that begins with `prefix`."""
+    """The picture, a line about it that begins with `prefix`, and the key of the kept result."""
     _require_reference(reference)
     started = time.perf_counter()
     page, result = state.STATE, None
@@ -134,9 +137,12 @@ def _draw(
         result = drawing.draw_expression(model, portrait, coefficients, turn, settings, flag, style)
     if result is None:
         show_stopped()
-        return gr.skip(), gr.skip()
+        return [gr.skip()] * 3
     line = summary(result, time.perf_counter() - started)
-    return with_metadata(result.picture, result.stamp), prefix + line
+    source = model, reference, settings.reference_face, drawing.ARKIT
+    kept = KeptPicture(*source, picture=result.picture, stamp=result.stamp)
+    key = page.kept.keep(session, "expression", kept)
+    return with_metadata(result.picture, result.stamp), prefix + line, key
 
 
 def _require_reference(reference: str | None) -> None:
@@ -253,11 +259,14 @@ def show_portrait(open_tab, model, *values):
 
 @dataclass(frozen=True)
 class ExpressionTab:
-    """settings: by the names of NAMES. face: what `show` sets. opening: the face that the page opens with."""
+    """settings: by the names of NAMES. face: what `show` sets. opening: the face that the page opens with.
+    drawn_from: all inputs that change what is drawn."""
 
     settings: Components
     face: list[gr.components.Component]
     opening: list[float]
+    result: ResultView
+    drawn_from: list[gr.components.Component]
 
     def follow(self, event: gr.events.Dependency) -> None:
         """Lets the plain sliders follow an event that sets the settings."""
@@ -267,7 +276,8 @@ class ExpressionTab:
         """Sets the sliders as the page opens, in the browser: the values with which a component is made are
         the defaults of the API, and there an expression is made of nothing but what is asked for."""
         values = json.dumps(show(_mix_of_own(self.opening))[1:])
-        page.load(None, None, self.face[1:], js=f"() => {values}", **PRIVATE)
+        opened = page.load(None, None, self.face[1:], js=f"() => {values}", **PRIVATE)
+        set_together(self.result, self.drawn_from, opened)
 
 
 def build(shared: SharedSettings, portrait: PortraitInput, tabs: gr.Tabs, tab: gr.Tab) -> ExpressionTab:
@@ -275,23 +285,12 @@ def build(shared: SharedSettings, portrait: PortraitInput, tabs: gr.Tabs, tab: g
     first = (examples("references") or [None])[0]
     with gr.Row(equal_height=False, elem_id="expression"):
         with gr.Column(scale=2, min_width=240, elem_id="expression-side"):
-            result = gr.Image(
-                opening.shipped(first, opening.OWN),
-                label=translate("Result"),
-                format="png",
-                interactive=False,
-                height=300,
-                elem_id="expression-result",
-                elem_classes="drawn",
-                buttons=["download", "fullscreen"],
-                alt_text="The reference with the face of the sliders",
-            )
-            line = summary_line("expression-about")
+            result = _result(first)
             row = find(state.STATE.release)
             is_fine = has_fine_run(state.STATE.release, row.guidance, row.steps)
             with gr.Column(visible=is_fine, elem_id="expression-fine") as fine:
                 run = run_and_stop("Draw it finely", "expression-")
-            send_on([result], "expression", portrait, tabs)
+            send_on([result.picture, result.whole], "expression", portrait, tabs)
         with gr.Column(scale=3, min_width=280, elem_id="sliders"):
             sliders = face_sliders.build()
             live = gr.Checkbox(
@@ -302,15 +301,23 @@ def build(shared: SharedSettings, portrait: PortraitInput, tabs: gr.Tabs, tab: g
             )
 
     inputs = shared.components | portrait.components | sliders.values | {"live": live}
-    outputs = [result, line]
-    run.click(
+    drawn_from = [inputs[name] for name in make_expression.names]
+    outputs = [result.picture, result.line, result.drawn]
+    dim_outdated(result, drawn_from)
+    drawing_finely = run.click(
         make_expression,
-        inputs_of(make_expression, inputs),
+        drawn_from,
         outputs,
+        js=asked(result, make_expression.names, make_expression.names),
         api_name="expression",
-        show_progress_on=result,
+        show_progress_on=result.picture,
         **MODEL,
     )
+    watch_run(result, drawing_finely)
+    changed = [inputs["seed"].change, inputs["guidance"].release, inputs["steps"].release]
+    js = asked(result, preview.names, make_expression.names)
+    place = result, portrait, tab, ("reference",)
+    redraw_at_once(changed, preview, js, inputs, outputs, *place, when_opened=False)
     names = ("guidance", "steps", "few_steps", "upscale", "live")
     given = [inputs[name] for name in ("model", *names)]
     changed = [inputs[name].change for name in names]
@@ -319,9 +326,16 @@ def build(shared: SharedSettings, portrait: PortraitInput, tabs: gr.Tabs, tab: g
         face_sliders.offered_presets, shared.model, list(sliders.presets.values()), **PRIVATE, **IMMEDIATE
     )
     own = opening.own_face(first)
-    face = _connect(inputs, sliders, outputs, portrait.open_tab, tab, own)
+    face = _connect(inputs, sliders, result, portrait.open_tab, tab, own)
     _api(inputs, sliders)
-    return ExpressionTab(sliders.values, face, own)
+    return ExpressionTab(sliders.values, face, own, result, drawn_from)
+
+
+def _result(first: str | None) -> ResultView:
+    """The place of the result, with the one of the first example, if it was shipped."""
+    shipped = opening.shipped(first, opening.OWN)
+    kept = (lambda: opening.kept_file(shipped, first)) if shipped else (lambda: None)
+    return result_view("expression-", "The reference with the face of the sliders", 300, shipped, None, kept)
 
 
 def _show_fine_run(*given):
@@ -334,12 +348,7 @@ def _mix_of_own(own: Face) -> FaceMix:
 
 
 def _connect(
-    inputs: Components,
-    sliders: FaceSliders,
-    outputs: list[gr.components.Component],
-    open_tab: gr.State,
-    tab: gr.Tab,
-    own: Face,
+    inputs: Components, sliders: FaceSliders, result: ResultView, open_tab: gr.State, tab: gr.Tab, own: Face
 ) -> list[gr.components.Component]:
     """The events that set sliders, and the preview after each. Returns what `show` sets."""
     values, controls = list(sliders.values.values()), sliders.controls
@@ -351,18 +360,21 @@ def _connect(
     show_preview = {
         "fn": preview,
         "inputs": inputs_of(preview, inputs),
-        "outputs": outputs,
+        "outputs": [result.picture, result.line, result.drawn],
+        "js": asked(result, preview.names, make_expression.names),
         "trigger_mode": "always_last",
         "show_progress": "minimal",
-        "show_progress_on": outputs[0],
+        "show_progress_on": result.picture,
         **MODEL,
     }
-    gr.on([slider.release for slider in values], api_name="preview", **show_preview)
+    released = [slider.release for slider in values]
+    watch_run(result, gr.on(released, api_name="preview", **show_preview))
 
     def sets(trigger: Callable, function: Callable, given: list, outputs: list = face) -> None:
         """An event that sets sliders. The preview is drawn here, since sliders that an event sets do not fire
         `release`."""
-        trigger(function, given, outputs, **PRIVATE, **FACES).success(**show_preview, **PRIVATE)
+        changed = trigger(function, given, outputs, **PRIVATE, **FACES)
+        watch_run(result, changed.success(**show_preview, **PRIVATE))
 
     def chooses(trigger: Callable, find_face: Callable[..., list], given: Sequence = ()) -> None:
         """An event that sets all of them to a face: that of `find_face` for the values of `given`."""
@@ -377,7 +389,7 @@ def _connect(
     triggers = [inputs["reference"].change, inputs["reference_face"].change]
     gr.on(triggers, change_portrait, given, changed, **PRIVATE, **FACES)
     tab.select(show_portrait, given, changed, **PRIVATE, **FACES)
-    shown.change(**show_preview, **PRIVATE)
+    watch_run(result, shown.change(**show_preview, **PRIVATE))
 
     driven = inputs_of(driver_face, {**inputs, "driver": sliders.driver})
     chooses(sliders.driver.change, start_from, driven)

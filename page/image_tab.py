@@ -206,7 +206,7 @@ def build(shared: SharedSettings, portrait: PortraitInput, tab: gr.Tab, tabs: gr
     changed = [inputs[name].change for name in (*PICTURES, "reference_face", "driver_face", "seed")]
     released = [inputs[name].release for name in ("expression", "head", "guidance", "steps")]
     redraw_at_once(
-        [*changed, *released], make_image, js, inputs, outputs, result, run, portrait, tab, PICTURES
+        [*changed, *released], make_image, js, inputs, outputs, result, portrait, tab, PICTURES, run
     )
     shared.model.change(
         lambda model: gr.update(visible=find(model).has_styles), shared.model, own, **PRIVATE, **IMMEDIATE

@@ -46,18 +46,20 @@ def redraw_at_once(
     inputs: Components,
     outputs: list[gr.components.Component],
     shown: ResultView,
-    run: gr.Button,
     portrait: PortraitInput,
     tab: gr.Tab,
     needed: tuple[str, ...],
+    run: gr.Button | None = None,
+    when_opened: bool = True,
 ) -> None:
     """Connects `triggers` with an event that draws, for models that are fast enough.
 
-    draw, js, inputs, outputs: of the event of the button `run`, whose text and colour then say that it need
-    not be pressed. needed: inputs without which nothing is drawn. While another tab is open nothing is drawn
-    either, until this one is opened.
+    draw, js, inputs, outputs: of the event. needed: inputs without which nothing is drawn. run: a button for
+    the same event, whose text and colour then say that it need not be pressed. While another tab is open
+    nothing is drawn; when_opened: but when this one is opened.
     Only the last request counts: one that waits or draws is dropped for it.
     """
+    run = run or gr.Button(visible=False)
     label, names = run.value, (*DECIDING, *needed)
     # Not States, whose changes are only noticed after events that wait in the queue
     wanted, opened = gr.Textbox(visible=False), gr.Textbox(visible=False)
@@ -90,9 +92,11 @@ def redraw_at_once(
     js_open = f"(open_tab, _, ...values) => [open_tab, {is_outdated}, ...values]"
     gr.on(triggers, request_picture, [portrait.open_tab, *chosen], js=js_open, **options)
     inputs["model"].change(look, [inputs[name] for name in DECIDING], run, **IMMEDIATE, **PRIVATE)
-    when_opened = f"last => {is_outdated} ? String(Date.now()) : last"
-    tab.select(None, opened, opened, js=when_opened, **PRIVATE)
-    opened.change(request_when_opened, chosen, js=f"(_, ...values) => [{is_outdated}, ...values]", **options)
+    if when_opened:
+        js_opened = f"last => {is_outdated} ? String(Date.now()) : last"
+        tab.select(None, opened, opened, js=js_opened, **PRIVATE)
+        js_chosen = f"(_, ...values) => [{is_outdated}, ...values]"
+        opened.change(request_when_opened, chosen, js=js_chosen, **options)
     drawing = wanted.change(
         redraw,
         inputs_of(draw, inputs),

@@ -171,3 +171,21 @@ def test_the_result_is_pasted_back_without_a_new_run(page, drawn, tmp_path):
     page.get_by_label("Whole picture").check()
     page.wait_for_selector("text=This result is no longer kept here: draw it again.")
     assert result(page) == [128, 128] and len(drawn) == 2
+
+
+def test_an_edited_face_is_pasted_back_and_drawn_anew(page):
+    page = page(fast=True)
+    open_tab(page, "Expression")
+    page.wait_for_selector("#preset-laugh")
+    page.click("#preset-laugh")
+    assert result(page, "#expression-result") == [128, 128]
+    page.wait_for_selector("#expression-result-view:not([data-outdated])")
+    page.locator("#expression-view").get_by_label("Whole picture").check()
+    assert result(page, "#expression-whole") == [256, 256]
+    before = page.locator("#expression-whole img").get_attribute("src")
+    page.get_by_text("Model and more settings").click()
+    page.locator("#seed input").fill("7")
+    page.wait_for_function(
+        "before => (document.querySelector('#expression-whole img')?.src ?? before) != before", arg=before
+    )
+    assert "seed 7" in page.locator("#expression-about").inner_text()
