@@ -3,6 +3,7 @@
 A stream that is copied from one container to another has the same pictures, so they are compared exactly.
 """
 
+import itertools
 from fractions import Fraction
 
 import colour_profiles
@@ -51,6 +52,21 @@ def test_every_frame_is_there_where_packets_have_no_time_of_their_own(tmp_path, 
         for frame in frames:
             writer.write(frame)
     assert abs(len(samples(tmp_path / "out.mp4")) / 8000 - 1.2) < 0.08
+
+
+def test_a_transport_stream_has_the_frames_that_are_in_it(tmp_path):
+    """The sound begins earlier by the delay of its encoder; a recording cut in its first pictures keeps its
+    rate."""
+    ffmpeg(*SOURCE, *B_FRAMES["h264"], "-g", 12, "-c:a", "aac", tmp_path / "a.ts")
+    info = probe(tmp_path / "a.ts")
+    assert (info.rate, info.frames, info.constant) == (24, 29, True)
+    frames = list(read_frames(tmp_path / "a.ts", info.rate))
+    assert len(frames) == 29 and not any(np.array_equal(a, b) for a, b in itertools.pairwise(frames))
+    whole = (tmp_path / "a.ts").read_bytes()
+    (tmp_path / "cut.ts").write_bytes(whole[:564] + whole[188 * 40 :])  # its tables stay
+    cut = probe(tmp_path / "cut.ts")
+    assert (cut.rate, cut.constant) == (24, True) and 10 < cut.frames < 29
+    same(list(read_frames(cut.path, cut.rate))[-8:], frames[-8:])
 
 
 def flash_and_beep(path, late):

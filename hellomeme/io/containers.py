@@ -22,7 +22,8 @@ MAX_PIXELS = 1 << 26  # of a frame
 
 class Clip:
     """An open clip. video, audio: its streams that count, or None: the first that is marked as default, else
-    the first. start: the time in the file (s) at which the first of them begins."""
+    the first. start: the time in the file (s) at which the first of them begins; if they differ by less than
+    a frame, the picture."""
 
     def __init__(self, path: str):
         """Raises av.FFmpegError for a file that cannot be opened."""
@@ -37,9 +38,17 @@ class Clip:
         streams = [stream for stream in (self.video, self.audio) if stream is not None]
         for stream in self.container.streams:
             stream.discard = Discard.default if stream in streams else Discard.all
-        starts = [stream.start_time * stream.time_base for stream in streams if stream.start_time is not None]
-        self.start = min(starts, default=Fraction(self.container.start_time or 0, av.time_base))
+        self.start = self._start(streams)
         self.has_pts = self.container.format.name not in WITHOUT_PTS
+
+    def _start(self, streams: list[Stream]) -> Fraction:
+        starts = [stream.start_time * stream.time_base for stream in streams if stream.start_time is not None]
+        first = min(starts, default=Fraction(self.container.start_time or 0, av.time_base))
+        if self.video is not None and self.video.start_time is not None and self.video.average_rate:
+            picture = self.video.start_time * self.video.time_base
+            if picture - first < 1 / self.video.average_rate:  # an encoder's delay, which no frame need fill
+                return picture
+        return first
 
     def packets(self) -> Iterator[av.Packet]:
         """The packets of both streams from the beginning on, as far as they can be read, each with a dts.

@@ -51,10 +51,14 @@ def describe(clip: Clip) -> dict:
 
     No frame is decoded. Raises ValueError without a picture.
     """
-    stamps = []
-    for packet in clip.packets() if clip.video is not None else ():
+    packets = clip.packets() if clip.video is not None else ()
+    stamps, keys = [], []
+    for packet in packets:
         if packet.stream_index == clip.video.index:
+            keys.append(packet.is_keyframe)
             stamps.append((packet.pts if clip.has_pts else None, packet.dts, packet.duration or 0))
+    if any(keys):  # what comes before the first cannot be decoded
+        stamps = stamps[keys.index(True) :]
     if any(pts is None for pts, _, _ in stamps):
         # In the order of decoding they are late by the delay of the decoder: the first begins with the stream
         first = min(dts for _, dts, _ in stamps)
