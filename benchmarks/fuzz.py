@@ -3,10 +3,12 @@
 Valid pictures, clips, safetensors, motion files and tables are changed by a few bytes, cut off, filled up and
 spliced, and read as the product reads them, in a process that is watched. Each must be read, or refused with
 a sentence. What is counted is tracebacks, processes that end, cases that take more than 10 s of the processor
-or a minute, and files that are left over. Cases are numbered from --first on: seed and number give the same file again.
+or a minute, and files that are left over. Cases are numbered from --first on: seed and number give the same
+file again.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -179,6 +181,59 @@ def write_clips(folder: Path) -> list[Path]:
     return sorted(folder.iterdir())
 
 
+class Fork:
+    """Stands for the Popen of `worker.start_worker`: a copy of this process, as starting Python takes longer
+    than reading such a file."""
+
+    def __init__(self, module: str, *arguments: object, **streams: int):
+        import importlib
+
+        self.returncode = None
+        is_writer = streams.get("stdin") == subprocess.PIPE
+        output, error, given = os.pipe(), os.pipe(), os.pipe()
+        self.pid = os.fork()
+        if not self.pid:
+            os.dup2(given[0], 0)
+            os.dup2(output[1], 1)
+            os.dup2(error[1] if is_writer else os.open(os.devnull, os.O_WRONLY), 2)
+            for end in (*output, *error, *given):
+                os.close(end)
+            status = 1
+            try:
+                sys.argv = [module, *map(str, arguments)]
+                sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w")
+                importlib.import_module(f"hellomeme.io.{module}").main()
+                sys.stdout.flush()
+                status = 0
+            except SystemExit as reason:
+                os.write(2, str(reason).encode())
+            finally:
+                os._exit(status)
+        for end in (output[1], error[1], given[0]):
+            os.close(end)
+        self.stdout, self.stderr, self.stdin = (
+            os.fdopen(output[0], "rb"), os.fdopen(error[0], "rb"), os.fdopen(given[1], "wb")
+        )  # fmt: skip
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for stream in (self.stdout, self.stderr, self.stdin):
+            with contextlib.suppress(OSError):
+                stream.close()
+        self.wait()
+
+    def kill(self) -> None:
+        if self.returncode is None:
+            os.kill(self.pid, 9)
+
+    def wait(self) -> int:
+        if self.returncode is None:
+            self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self.returncode
+
+
 def reader(kind: str, folder: Path) -> Callable[[Path, int], None]:
     """What reads a file of the kind; its second argument is the number of the case."""
     from fractions import Fraction
@@ -198,7 +253,11 @@ def reader(kind: str, folder: Path) -> Callable[[Path, int], None]:
 
         return lambda path, _: read_table(path, folder / "out")
     if kind == "clips":
+        from hellomeme.io import decoding, encoding, ffmpeg  # noqa: F401  (imported before the first fork)
         from hellomeme.io.ffmpeg import ClipWriter, Sound, probe, read_frames
+
+        if hasattr(os, "fork"):
+            ffmpeg.start_worker = Fork
 
         def read_clip(path: Path, case: int) -> None:
             if case % 8 == 0 and path.suffix in metadata.CLIPS:
