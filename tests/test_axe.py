@@ -34,9 +34,10 @@ def test_nothing_of_our_own_is_found(visit, url, scheme):  # noqa: F811
     for name in names:
         open_tab(page, name)
         page.wait_for_timeout(500)  # what is loaded when a tab is opened for the first time
-        for closed in page.locator("button.label-wrap:not(.open):visible").element_handles():
-            closed.click()
-        page.wait_for_selector("button.label-wrap:not(.open):visible", state="detached")
+        while closed := page.locator("button.label-wrap:not(.open):visible").element_handles():
+            for each in closed:  # also within those that were opened before
+                each.click()
+            page.wait_for_timeout(300)
         page.wait_for_timeout(500)  # colours fade in
         assert page.evaluate(FOUND, GRADIOS_OWN) == [], name
     page.evaluate("document.querySelector('#run').parentElement.append(document.createElement('button'))")
