@@ -179,7 +179,6 @@ def test_an_edited_face_is_pasted_back_and_drawn_anew(page):
     page.wait_for_selector("#preset-laugh")
     page.click("#preset-laugh")
     assert result(page, "#expression-result") == [128, 128]
-    page.wait_for_selector("#expression-result-view:not([data-outdated])")
     page.locator("#expression-view").get_by_label("Whole picture").check()
     assert result(page, "#expression-whole") == [256, 256]
     before = page.locator("#expression-whole img").get_attribute("src")
