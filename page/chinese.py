@@ -69,7 +69,7 @@ CHINESE = {
     "Show a face: drop a file, paste or click": "给一张脸：拖入文件、粘贴或点击",
     "Several faces: click one": "有多张脸：点击其中一张",
     "Face in the driver": "要模仿哪张脸",
-    "Which face, counted from 0 by size; the largest if not given.": "选哪张脸，按大小从 0 数起；不填则取最大的。",
+    "Which face, counted from 1 by size.": "选哪张脸，按大小从 1 数起。",
     "Faces to try": "试试这些脸",
     "Portraits with a face to try": "试试这些肖像和脸的组合",
     "Use as the portrait in": "作为肖像用于",

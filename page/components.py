@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hellomeme.io.colour import SRGB_PROFILE
 from hellomeme.portrait import Result
 from hellomeme.settings import ClipSettings, Settings
 
-from .gradio_patches import keep_upload, skip_validation
+from .gradio_patches import NAME, keep_upload, skip_validation
 from .i18n import translate
 from .runs import is_replaceable
 from .stop import stop
@@ -93,6 +94,18 @@ def number(name: str, **options) -> gr.Number:
     )
 
 
+def face_number_input(name: str, **options) -> gr.Number:
+    """A number input for a face, counted from 1: see `face_index`."""
+    facts = FIELDS[name]
+    help = translate("Which face, counted from 1 by size.")
+    least, most = facts["min"] + 1, facts["max"] + 1
+    return skip_validation(
+        gr.Number(
+            1, precision=0, minimum=least, maximum=most, label=translate(facts["label"]), info=help, **options
+        )
+    )
+
+
 def optional_number(name: str, **options) -> gr.Textbox:
     """A text input for a number, empty for None: see `parse_number`."""
     return gr.Textbox("", max_lines=1, **_texts(FIELDS[name]), **options)
@@ -125,9 +138,29 @@ def run_and_stop(label: str, prefix: str = "", **stop_options) -> gr.Button:
         run = gr.Button(
             translate(label), variant="primary", size="lg", scale=3, min_width=120, elem_id=f"{prefix}run"
         )
-        button = gr.Button(translate("Stop"), size="lg", scale=1, min_width=70, elem_id=f"{prefix}stop")
+        button = gr.Button(
+            translate("Stop"),
+            size="lg",
+            scale=1,
+            min_width=70,
+            interactive=False,
+            elem_id=f"{prefix}stop",
+            elem_classes="stops",  # page.js enables it
+        )
     button.click(stop, **(PRIVATE | stop_options), **IMMEDIATE)
     return run
+
+
+def run_begins(name: str) -> str:
+    """The `js` of an event that draws, in a tab without `outdated.asked`: Stop can be pressed until
+    `run_ends`. name: of the tab."""
+    return f"(...values) => {{ helloMeme.began('{name}'); return values; }}"
+
+
+def run_ends(name: str, event: gr.events.Dependency) -> gr.events.Dependency:
+    """To be called for each event with `run_begins`. Returns the event."""
+    event.then(None, js=f"() => {{ helloMeme.ended('{name}'); }}", **PRIVATE)
+    return event
 
 
 def summary_line(elem_id: str, text: str | None = None) -> gr.Markdown:
@@ -150,10 +183,16 @@ def show_stopped() -> None:
         gr.Info("Stopped.", duration=3)
 
 
-def with_metadata(picture: Image.Image, stamp: metadata.Stamp) -> Image.Image:
+def file_name(*sources: str) -> str:
+    """What a result is called, without a suffix, after the names or paths of what it was made from."""
+    stems = (re.sub(r"[^\w-]+", "-", Path(source).stem).strip("-")[:40] for source in sources)
+    return "-".join(filter(None, stems)) or "hellomeme"
+
+
+def with_metadata(picture: Image.Image, stamp: metadata.Stamp, name: str = "hellomeme") -> Image.Image:
     """A copy of the picture that Gradio saves as a PNG file with the settings, the AI-generated label and the
-    profile of sRGB."""
+    profile of sRGB, for downloads called `name`."""
     picture = picture.copy()
     picture.info |= {"Software": "HelloMeme", "Comment": metadata.LABEL, metadata.KEY: stamp.text}
-    picture.info["icc_profile"] = SRGB_PROFILE
+    picture.info |= {"icc_profile": SRGB_PROFILE, NAME: name}
     return picture

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import logging
 import os
+import re
 from collections.abc import Iterator
 
 import gradio as gr
@@ -44,10 +45,18 @@ def visitor_errors() -> Iterator[None]:
     except gr.Error:
         raise
     except HelloMemeError as error:
-        raise visitor_error(str(error)) from error
+        raise visitor_error(counted_from_one(str(error))) from error
     except Exception as error:
         log.exception("in an event")
         raise visitor_error(INTERNAL) from error
+
+
+def counted_from_one(sentence: str) -> str:
+    """A sentence with the numbers of faces in it as the page counts them, from 1; any other as it is."""
+    faces = r"(Face |number |from |to )(\d+)(?= was asked| found| \(the largest\)|\.$)"
+    if not re.match(r"Face \d+ was asked for|No face number \d+ found", sentence):
+        return sentence
+    return re.sub(faces, lambda found: found[1] + str(int(found[2]) + 1), sentence)
 
 
 def check_files(value, links: bool) -> None:

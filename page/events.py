@@ -127,14 +127,16 @@ def parse_number(text: str | float | None) -> str | float | None:
 
 
 def face_index(number: int | None) -> int | None:
-    """The setting for the value of a number input, which cannot be empty. 0 is the largest face, which is
-    found faster if None is asked for."""
-    return number or None
+    """The setting, which counts from 0, for the value of a number input, which counts from 1. The first is
+    the largest face, which is found faster if None is asked for."""
+    if type(number) not in (int, float):
+        return number
+    return None if number in (0, 1) else number - 1
 
 
 def face_number(index: int | None) -> int:
     """The value of a number input for a setting: the reverse of `face_index`."""
-    return index or 0
+    return (index or 0) + 1
 
 
 _CONVERTERS = {

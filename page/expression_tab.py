@@ -25,6 +25,7 @@ from .components import (
     MODEL,
     PRIVATE,
     examples,
+    file_name,
     run_and_stop,
     show_stopped,
     summary,
@@ -140,9 +141,10 @@ def _draw(
         return [gr.skip()] * 3
     line = summary(result, time.perf_counter() - started)
     source = model, reference, settings.reference_face, drawing.ARKIT
-    kept = KeptPicture(*source, picture=result.picture, stamp=result.stamp)
+    name = file_name(reference, "expression")
+    kept = KeptPicture(*source, picture=result.picture, stamp=result.stamp, name=name)
     key = page.kept.keep(session, "expression", kept)
-    return with_metadata(result.picture, result.stamp), prefix + line, key
+    return with_metadata(result.picture, result.stamp, name), prefix + line, key
 
 
 def _require_reference(reference: str | None) -> None:

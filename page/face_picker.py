@@ -8,7 +8,7 @@ from PIL import Image
 from hellomeme.errors import HelloMemeError
 
 from . import state
-from .components import FACES, PRIVATE, number, picture_input
+from .components import FACES, PRIVATE, face_number_input, picture_input
 from .i18n import translate
 from .thumbnails import thumbnail_row
 
@@ -41,7 +41,7 @@ def face_picker(picture: gr.Image, role: str) -> gr.Number:
             buttons=["fullscreen"],
             alt_text="The picture with a numbered box around each face",
         )
-        chosen = number(f"{role}_face", elem_id=f"{role}-face")
+        chosen = face_number_input(f"{role}_face", elem_id=f"{role}-face")
     places = gr.State([])
 
     def faces(picture):
@@ -51,7 +51,7 @@ def face_picker(picture: gr.Image, role: str) -> gr.Number:
         except HelloMemeError:  # raised again when the picture is used
             shown, found = None, []
         several = len(found) > 1
-        return gr.update(visible=several), shown if several else None, found, 0
+        return gr.update(visible=several), shown if several else None, found, 1
 
     def click(places, at: gr.SelectData):
         x, y = at.index[:2]
@@ -60,7 +60,7 @@ def face_picker(picture: gr.Image, role: str) -> gr.Number:
             for index, (left, top, right, bottom) in enumerate(places)
             if left <= x <= right and top <= y <= bottom
         ]
-        return inside[-1] if inside else gr.skip()  # the smallest of several
+        return inside[-1] + 1 if inside else gr.skip()  # the smallest of several
 
     picture.change(faces, picture, [group, boxes, places, chosen], **PRIVATE, **FACES)
     boxes.select(click, places, chosen, queue=False, show_progress="hidden", **PRIVATE)
@@ -77,6 +77,6 @@ def numbered(picture: str, role: str) -> tuple[Image.Image, list[list[float]]]:
     faces = state.STATE.analyzer.faces(frame, thorough=True)
     if len(faces) < 2:
         return Image.fromarray(frame), [[]] * len(faces)
-    shown = Image.fromarray(overlay.numbered(frame, faces))
+    shown = Image.fromarray(overlay.numbered(frame, faces, first=1))
     shown.thumbnail((MAX_SIDE, MAX_SIDE))
     return shown, [(face.box * shown.width / frame.shape[1]).tolist() for face in faces]

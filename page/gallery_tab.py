@@ -22,6 +22,8 @@ from .components import (
     PRIVATE,
     examples,
     run_and_stop,
+    run_begins,
+    run_ends,
     show_stopped,
     summary_line,
     with_metadata,
@@ -153,7 +155,8 @@ def build(shared: SharedSettings, portrait: PortraitInput, image: ImageTab, tabs
     _example_clips()
 
     inputs = image.settings | shared.components | {"characters": characters, "faces": faces}
-    run.click(make_gallery, inputs_of(make_gallery, inputs), [grid, line], api_name="gallery", **MODEL)
+    options = {"api_name": "gallery", "js": run_begins("gallery"), **MODEL}
+    run_ends("gallery", run.click(make_gallery, inputs_of(make_gallery, inputs), [grid, line], **options))
     _open_cells(grid, portrait, image, tabs)
 
 

@@ -22,6 +22,7 @@ from .errors import check_files, input_error, output_error, visitor_errors
 from .messages import Words, words_for
 
 WRITTEN_FOR = "6.31.0"
+NAME = "hellomeme-name"  # key of `info` of a picture: what a file of it is called
 _words: ContextVar[Words] = ContextVar("words", default=str)  # what says a sentence as the visitor reads it
 
 
@@ -32,8 +33,12 @@ _words: ContextVar[Words] = ContextVar("words", default=str)  # what says a sent
 def save_pil_to_cache(img: Image.Image, cache_dir: str, name: str = "image", format: str = "webp") -> str:
     """As `gradio.processing_utils.save_pil_to_cache`, but a file that exists is never written again.
 
-    Returns the path of the picture in Gradio's cache, where equal pictures share one file.
+    Returns the path of the picture in Gradio's cache, where equal pictures share one file. It is called what
+    the picture's `info` says under NAME.
     """
+    if own := img.info.get(NAME):
+        img, name = img.copy(), own
+        del img.info[NAME]  # Gradio writes all texts of `info` into the file
     with tempfile.TemporaryDirectory(prefix="hellomeme-") as folder:
         picture = Path(folder, f"{name}.{format}")
         picture.write_bytes(processing_utils.encode_pil_to_bytes(img, format))

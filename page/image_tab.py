@@ -19,6 +19,7 @@ from .components import (
     MODEL,
     PRIVATE,
     examples,
+    file_name,
     run_and_stop,
     show_stopped,
     slider,
@@ -137,14 +138,16 @@ def _draw(
         show_stopped()
         return [gr.skip()] * 8
     line = summary(result, time.perf_counter() - started)
-    picture = with_metadata(result.picture, result.stamp)
-    kept = KeptPicture(model, reference, settings.reference_face, picture=result.picture, stamp=result.stamp)
+    name = file_name(reference, driver or "restyled")
+    picture = with_metadata(result.picture, result.stamp, name)
+    known = {"picture": result.picture, "stamp": result.stamp, "name": name}
+    kept = KeptPicture(model, reference, settings.reference_face, **known)
     key = page.kept.keep(session, "image", kept)
     shown = picture, result.reference, result.driver, result.pose
     if not paste:
         before = result.reference.resize(result.picture.size, Image.Resampling.LANCZOS)  # if upscaled
         return *shown, (before, result.picture), None, line, key
-    whole = with_metadata(result.original_size(), result.stamp)
+    whole = with_metadata(result.original_size(), result.stamp, f"{name}-whole")
     return *shown, (Image.fromarray(portrait.frame), whole), whole, line, key
 
 

@@ -43,10 +43,12 @@ class Kept:
 
 @dataclass(frozen=True, kw_only=True)
 class KeptPicture(Kept):
-    """picture: the face. stamp: its settings, None if they are not known."""
+    """picture: the face. stamp: its settings, None if they are not known. name: of files of it, without a
+    suffix."""
 
     picture: Image.Image
     stamp: Stamp | None
+    name: str = "hellomeme"
 
     @property
     def size(self) -> int:

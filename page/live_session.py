@@ -77,11 +77,11 @@ class LiveSession:
         passed = now - self._shown[0]
         return (len(self._shown) - 1) / passed if len(self._shown) > 3 and passed > 0 else None
 
-    def start_recording(self, stamp: Stamp) -> None:
-        """Raises HelloMemeError where no file can be written."""
+    def start_recording(self, stamp: Stamp, name: str = "hellomeme-live") -> None:
+        """name: of the file, without a suffix. Raises HelloMemeError where none can be written."""
         from hellomeme.io.recording import Recorder
 
-        path = new_file("hellomeme-live.mp4")
+        path = new_file(f"{name}.mp4")
         with self.lock:
             self.recorder = Recorder(path, stamp)
 

@@ -19,7 +19,7 @@ from hellomeme.settings import Settings
 from hellomeme.threads import set_threads, threads_for
 
 from . import state
-from .components import FACES, IMMEDIATE, PRIVATE, slider, summary_line
+from .components import FACES, IMMEDIATE, PRIVATE, file_name, slider, summary_line
 from .errors import visitor_errors
 from .events import DRAWING, Components, Values, event, inputs_of, settings_of, with_arguments
 from .gradio_patches import camera_input, shown_by
@@ -144,8 +144,8 @@ def forget_neutral(request: gr.Request):
     return gr.update(interactive=False)
 
 
-@event("model", *SETTINGS, *DRAWING, optional=DRAWING)
-def record(model: str, settings: Settings, style: Style, session: str | None):
+@event("model", "reference", *SETTINGS, *DRAWING, optional=DRAWING)
+def record(model: str, reference: str | None, settings: Settings, style: Style, session: str | None):
     """Starts a recording, or saves the one that runs. Returns the button, and the place of the clip."""
     visitor = state.STATE.live.of(session)
     if visitor.recorder is not None:
@@ -156,7 +156,8 @@ def record(model: str, settings: Settings, style: Style, session: str | None):
             clip = gr.skip()
         return gr.update(value=RECORD, variant="secondary"), clip
     row = find(model)
-    visitor.start_recording(Stamp(settings.resolved(row), row.name, style=style))
+    name = file_name(reference or "hellomeme", "live")
+    visitor.start_recording(Stamp(settings.resolved(row), row.name, style=style), name)
     return gr.update(value=SAVE, variant="stop"), gr.update(value=None, visible=False)
 
 

@@ -43,7 +43,8 @@ def kept_file(path: str, reference: str) -> KeptPicture:
     stamp, releases = metadata.read(path), {find(name).name: name for name in state.STATE.models}
     release = releases.get(stamp.release if stamp else "", state.STATE.release)
     with Image.open(path) as picture:
-        return KeptPicture(release, reference, picture=picture.convert("RGB"), stamp=stamp)
+        known = {"picture": picture.convert("RGB"), "stamp": stamp, "name": Path(path).stem}
+        return KeptPicture(release, reference, **known)
 
 
 def shipped_grid(references: list[str], drivers: list[str]) -> list[tuple[str, str]]:

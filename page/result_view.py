@@ -129,5 +129,6 @@ def _pictures(view: str, kept: KeptPicture | None, feather: float) -> tuple:
     before, after = kept.before_and_after(state.STATE.portrait(*kept.source), feather)
     if kept.stamp is not None:
         settings = dataclasses.replace(kept.stamp.settings, feather=feather)
-        after = with_metadata(after, dataclasses.replace(kept.stamp, settings=settings))
+        stamp = dataclasses.replace(kept.stamp, settings=settings)
+        after = with_metadata(after, stamp, f"{kept.name}-whole")
     return before, after

@@ -20,9 +20,13 @@ from .components import (
     checkbox,
     dropdown,
     examples,
+    face_number_input,
+    file_name,
     number,
     optional_number,
     run_and_stop,
+    run_begins,
+    run_ends,
     show_stopped,
     slider,
     summary_line,
@@ -98,7 +102,7 @@ def make_video(
         gr.Progress()(0, desc="Looking for the face")
         portrait = page.portrait(model, reference, "reference", settings.reference_face)
         page.download(model, style, settings.few_steps)
-        output = new_file("hellomeme.mp4")
+        output = new_file(f"{file_name(reference, source)}.mp4")
         report = drawing.make_clip(model, portrait, source, output, settings, clip, flag, style)
     if report is None:
         show_stopped()
@@ -122,7 +126,8 @@ def save_motion(model: str, driver: str | None, settings: Settings, clip: ClipSe
     import_networks()
     from hellomeme.video import read_motion
 
-    output, source = new_file("motion.npz"), clip_source(driver, None)
+    source = clip_source(driver, None)
+    output = new_file(f"{file_name(source, 'motion')}.npz")
     motion = None
     with state.STATE.run(session) as flag:
         reenactor = state.STATE.reenactor(model)
@@ -204,9 +209,11 @@ def build(shared: SharedSettings, portrait: PortraitInput, tab: gr.Tab) -> tuple
         **MODEL,
     )
     watch_run(result, making)
-    motion_files.save.click(
-        save_motion, inputs_of(save_motion, inputs), motion_files.saved, api_name="motion", **MODEL
+    options = {"api_name": "motion", "js": run_begins("motion"), **MODEL}
+    saving = motion_files.save.click(
+        save_motion, inputs_of(save_motion, inputs), motion_files.saved, **options
     )
+    run_ends("motion", saving)
     changing = [inputs[name] for name in ("driver", "motion_file", "model", *ESTIMATED)]
     gr.on(
         [tab.select, *(component.change for component in (*changing, result.clip))],
@@ -274,7 +281,7 @@ def _settings() -> dict[str, gr.components.Component]:
         with gr.Row():
             settings["frames"] = number("frames", elem_id="frames")
             settings["translation"] = slider("translation")
-            settings["driver_face"] = number("driver_face", elem_id="video-driver-face")
+            settings["driver_face"] = face_number_input("driver_face", elem_id="video-driver-face")
         with gr.Row():
             settings["relative"] = checkbox("relative")
             settings["neutral"] = optional_number("neutral")

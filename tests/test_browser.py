@@ -110,8 +110,8 @@ def test_one_of_two_faces_is_chosen_by_a_click(visit, url, tmp_path):
     page.set_input_files("#driver input[type=file]", tmp_path / "both.png")
     page.wait_for_selector("#driver-faces img")
     number = page.locator("#driver-face input")
-    assert number.input_value() == "0"
-    for x, chosen in ((352, "1"), (128, "0")):  # the middle of each, the smaller one first
+    assert number.input_value() == "1"
+    for x, chosen in ((352, "2"), (128, "1")):  # the middle of each, the smaller one first
         click_at(page, "#driver-faces", x, 140)
         page.wait_for_function(
             "chosen => document.querySelector('#driver-face input').value === chosen", arg=chosen
@@ -193,6 +193,7 @@ def test_a_result_dropped_back_restores_its_settings(visit, url, tmp_path):
     assert result(page) == [128, 128]
     with page.expect_download() as download:
         page.get_by_label("Download").locator("visible=true").first.click()
+    assert download.value.suggested_filename == "3-5.png"  # the portrait, and the face that it copies
     download.value.save_as(tmp_path / "result.png")
     page.reload()
     page.get_by_text("Model and more settings").click()

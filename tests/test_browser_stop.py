@@ -29,10 +29,12 @@ def test_progress_and_stop(visit, url, monkeypatch):
     page = visit(url)
     page.get_by_text("Model and more settings").click()
     set_number(page, "Steps", 50)
+    assert page.locator("#stop").is_disabled()
     page.click("#run")
     page.wait_for_function("/\\d+\\/50 steps/.test(document.querySelector('#result').innerText)")
     page.click("#stop")
     wait_until_stopped(page, "#result")
+    page.wait_for_selector("#stop:disabled")
     assert page.locator("#result img").count() == 0
     set_number(page, "Steps", 1)  # the slot is free again
     page.click("#run")
@@ -71,6 +73,7 @@ def test_stop_ends_a_clip(visit, url, tmp_path, monkeypatch):
         page.wait_for_function("/Drawing/.test(document.querySelector('#video-result').innerText)")
         page.click("#video-stop")
         wait_until_stopped(page, "#video-result")
+        page.wait_for_selector("#video-stop:disabled")
         assert page.locator("#video-result video").count() == 0
     set_number(page, "Steps", 1)  # the slot is free again
     page.click("#video-run")

@@ -312,7 +312,9 @@ def test_the_neutral_face_by_its_buttons(frame, state):
 def press_record(state, session="me"):
     values = dict(expression=1, head=1, guidance=1, steps=1, seed=0, reference_face=None)
     values |= dict(prompt="", negative_prompt="")
-    return live_tab.record(model=state.release, **values, request=SimpleNamespace(session_hash=session))
+    return live_tab.record(
+        model=state.release, reference=None, **values, request=SimpleNamespace(session_hash=session)
+    )
 
 
 def test_a_recording_by_its_button_and_none_of_a_visitor_who_leaves(

@@ -6,6 +6,8 @@ import pytest
 from sentences import sentences
 
 from page.chinese_messages import CHINESE_MESSAGES
+from page.components import file_name
+from page.errors import counted_from_one
 from page.messages import in_chinese, in_plain_words, is_chinese, words_for
 
 # Sentences that visitors cannot get to see: only Python code can make these mistakes, or `in_chinese` sees
@@ -83,6 +85,35 @@ def test_what_is_filled_in_is_in_both_forms(english):
 )
 def test_sentences_in_chinese(english, chinese):
     assert in_chinese(english) == chinese
+
+
+@pytest.mark.parametrize(
+    "sentence, shown",
+    [
+        (
+            "Face 2 was asked for, but there are only 2 faces in the driver picture: choose a number from 0 "
+            "(the largest) to 1.",
+            "Face 3 was asked for, but there are only 2 faces in the driver picture: choose a number from 1 "
+            "(the largest) to 2.",
+        ),
+        (
+            "No face number 1 found in 7 of the 12 frames of the driver clip: choose one that shows a face "
+            "most of the time.",
+            "No face number 2 found in 7 of the 12 frames of the driver clip: choose one that shows a face "
+            "most of the time.",
+        ),
+        ("Steps must be a whole number from 1 to 50, not 51.", None),
+        ("Neutral frame 3 was asked for, but the clip has 2 frames: choose a number from 0 to 1.", None),
+    ],
+)
+def test_faces_are_counted_from_one(sentence, shown):
+    assert counted_from_one(sentence) == (shown or sentence)
+
+
+def test_what_results_are_called():
+    assert file_name("a/mila.png", "b/laugh.png") == "mila-laugh"
+    assert file_name("/x/Meine Katze (2).jpeg", "motion") == "Meine-Katze-2-motion"
+    assert file_name("/x/笑.png", "..png") == "笑" and file_name("/..") == "hellomeme"
 
 
 def test_who_reads_chinese():

@@ -51,6 +51,12 @@
   const isOutdated = id => drawn[id] !== chosen[id];
   const dim = id => document.getElementById(id)?.toggleAttribute("data-outdated", isOutdated(id));
 
+  // Stop can be pressed while something runs.
+  const enableStop = () => document.querySelectorAll("button.stops").forEach(button => {
+    button.disabled = !Object.values(runs).some(count => count > 0);
+  });
+  new MutationObserver(enableStop).observe(document.body, {childList: true, subtree: true});
+
   window.helloMeme = {
     // The result was set together with these inputs.
     set(id, values) {
@@ -65,7 +71,12 @@
     // A run begins, with these inputs, or with those that were chosen last.
     asked(id, values) {
       asked[id] = values ? text(values) : chosen[id];
+      this.began(id);
+    },
+    // A run begins.
+    began(id) {
       runs[id] = (runs[id] ?? 0) + 1;
+      enableStop();
     },
     // A result is there, of the inputs with which it was asked for.
     drawn(id) {
@@ -79,7 +90,10 @@
       return "";
     },
     // A run ended, with or without a result.
-    ended(id) { runs[id] -= 1; },
+    ended(id) {
+      runs[id] -= 1;
+      enableStop();
+    },
     // Whether the result is of other inputs than the chosen ones, and will stay so.
     isOutdated(id) { return isOutdated(id) && !(runs[id] && asked[id] === chosen[id]); },
     // Downloads a file that an event has written.
