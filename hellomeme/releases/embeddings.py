@@ -35,6 +35,8 @@ def load_embeddings(
 
 def _read(embedding: Embedding, width: int, progress: Progress | None) -> tuple[str, Tensor]:
     """The word, and its vectors (n, width)."""
+    import torch
+
     path = find_file(embedding.source, progress, "embedding")
     facts = facts_of(path)
     name = VECTORS if VECTORS in facts else next(iter(facts), None)
@@ -52,4 +54,4 @@ def _read(embedding: Embedding, width: int, progress: Progress | None) -> tuple[
         raise HelloMemeError(f"{path.name} is not an embedding: its tensor has the shape {shape}.")
     word = embedding.word or (path.stem if name == VECTORS else name)
     ((_, vectors),) = read(path, [name])
-    return word, vectors.float().reshape(-1, width)
+    return word, vectors.to(torch.float32, copy=True).reshape(-1, width)

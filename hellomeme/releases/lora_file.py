@@ -118,12 +118,12 @@ class LoraFile:
         """All tensors by name; HelloMemeError for values that are not numbers."""
         import torch
 
-        values = dict(read(self.path, self.facts))
-        # Floats of 8 bits have no arithmetic
-        return {
-            name: x.to(torch.float32) if x.is_floating_point() and x.element_size() == 1 else x
-            for name, x in values.items()
-        }
+        def own(x: torch.Tensor) -> torch.Tensor:
+            """A copy: LoRA that are being trained are overwritten. Floats of 8 bits have no arithmetic."""
+            small = x.is_floating_point() and x.element_size() == 1
+            return x.to(torch.float32 if small else x.dtype, copy=True)
+
+        return {name: own(x) for name, x in read(self.path, self.facts)}
 
     def changes(self, values: Mapping[str, Tensor]) -> Iterator[tuple[str, str, dict[str, Tensor]]]:
         """Yields (layer, "weight" or "bias", tensors for `lora_formulas.difference`)."""

@@ -1,8 +1,8 @@
 """Reads .safetensors files: what is in them, whether it is sound, and one tensor after the other.
 
-A file is mapped into memory while it is open, and what has been read of it counts as memory of the process.
-So values are copied into their place in portions, and the file is closed between them: reading takes little
-more memory than what is read.
+A file is mapped into memory while it is open. Where its numbers are of the type that is used, tensors are
+those in the file: they are read once, and the computer may drop and read them again. Others are converted in
+portions, and the file is closed between them, as what has been read counts as memory of the process, too.
 """
 
 from __future__ import annotations
@@ -87,9 +87,10 @@ def check_values(path: Path) -> None:
 def read(
     path: Path, names: Iterable[str], dtype: torch.dtype | None = None
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yields (name, tensor) of the tensors with these names, each a copy.
+    """Yields (name, tensor) of the tensors with these names.
 
-    dtype: that floats are converted to; None leaves them. Raises HelloMemeError for values that are NaN or
+    dtype: that floats are converted to; None leaves them. Tensors that need not be converted share the file's
+    memory: it must not be overwritten while they are used. Raises HelloMemeError for values that are NaN or
     infinite, or that `dtype` cannot hold.
     """
     from safetensors import safe_open
@@ -97,7 +98,7 @@ def read(
     known = facts_of(path)
     for portion in _portions({name: known[name] for name in names}):
         with safe_open(path, "pt") as file:
-            tensors = {name: _copy(path, name, file, known[name], dtype) for name in portion}
+            tensors = {name: _tensor(path, name, file, known[name], dtype) for name in portion}
         while tensors:  # none is held longer than its receiver holds it
             name = next(iter(tensors))
             yield name, tensors.pop(name)
@@ -115,23 +116,24 @@ def _portions(facts: Mapping[str, Facts]) -> Iterator[list[str]]:
         yield portion
 
 
-def _copy(path: Path, name: str, file, facts: Facts, dtype: torch.dtype | None) -> torch.Tensor:
-    """A tensor of an open file, converted some rows at a time."""
+def _tensor(path: Path, name: str, file, facts: Facts, dtype: torch.dtype | None) -> torch.Tensor:
+    """A tensor of an open file, converted some rows at a time where it must be."""
     import torch
 
     try:
+        stored = file.get_tensor(name)
+        if not stored.is_floating_point():
+            return stored
+        if dtype in (None, stored.dtype):
+            _check(path, name, stored, stored)
+            return stored
+        converted = torch.empty(stored.shape, dtype=dtype)
+        rows = max(1, PORTION // (4 * max(1, math.prod(facts.shape[1:]))))
+        for own, new in zip(stored.split(rows), converted.split(rows), strict=True) if facts.shape else ():
+            _check(path, name, new.copy_(own), own)
         if not facts.shape:
-            return _checked(path, name, file.get_tensor(name), dtype)
-        part, (rows, *rest) = file.get_slice(name), facts.shape
-        step = max(1, PORTION // (4 * max(1, math.prod(rest))))
-        copy = None
-        for first in range(0, max(rows, 1), step):
-            found = _checked(path, name, part[first : first + step], dtype)
-            if step >= rows:
-                return found
-            copy = torch.empty(facts.shape, dtype=found.dtype) if copy is None else copy
-            copy[first : first + step] = found
-        return copy
+            _check(path, name, converted.copy_(stored), stored)
+        return converted
     except (ValueError, RuntimeError, TypeError, AttributeError, IndexError) as error:
         if isinstance(error, HelloMemeError):
             raise
@@ -141,20 +143,18 @@ def _copy(path: Path, name: str, file, facts: Facts, dtype: torch.dtype | None) 
         ) from error
 
 
-def _checked(path: Path, name: str, stored: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
-    """A copy in another type of float, all of whose values are finite."""
+def _check(path: Path, name: str, values: torch.Tensor, stored: torch.Tensor) -> None:
+    """Refuse values that are not finite. stored: the same in the file's own type."""
     import torch
 
-    if not stored.is_floating_point():
-        return stored.clone()
-    copy = stored.to(dtype or stored.dtype, copy=True)
     # Floats of 8 bits have no arithmetic of their own
-    values = copy if copy.element_size() > 1 else copy.to(torch.float16)
-    if copy.numel() and not all(map(math.isfinite, (end.item() for end in torch.aminmax(values)))):
-        if torch.isfinite(stored.float()).all():
-            raise HelloMemeError(
-                f"{path.name} holds values beyond the range of {str(dtype).removeprefix('torch.')} ({name} "
-                "is one): use --device cpu, or a version in half precision."
-            )
-        raise HelloMemeError(NOT_NUMBERS.format(path.name))
-    return copy
+    values = values if values.element_size() > 1 else values.to(torch.float16)
+    if not values.numel() or all(math.isfinite(end.item()) for end in torch.aminmax(values)):
+        return
+    if torch.isfinite(stored.float()).all():
+        kind = str(values.dtype).removeprefix("torch.")
+        raise HelloMemeError(
+            f"{path.name} holds values beyond the range of {kind} ({name} is one): use --device cpu, or a "
+            "version in half precision."
+        )
+    raise HelloMemeError(NOT_NUMBERS.format(path.name))
