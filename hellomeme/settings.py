@@ -176,6 +176,11 @@ class Settings:
         """How many times larger the result is than what the networks draw."""
         return 1 if self.upscale == OFF else int(self.upscale)
 
+    @property
+    def skips_work(self) -> bool:
+        """Whether some steps are drawn with less than all of the network, or without guidance."""
+        return self.reuse > 1 or self.guidance_end < 1
+
     def resolved(self, release: Release) -> Settings:
         """A copy with the guidance and steps of the few-step preset, or of the release, where they are None.
 

@@ -176,7 +176,8 @@ def _draw(
             result = draw(reenactor, reference=ready, progress=stop_check(flag, on_step))
         except Stopped:
             return None
-        page.record_pace(release, settings.steps, settings.guidance, time.perf_counter() - started)
+        if not settings.skips_work:
+            page.record_pace(release, settings.steps, settings.guidance, time.perf_counter() - started)
     return result
 
 
@@ -306,7 +307,8 @@ def make_clip(
         except Stopped:
             return None
         spent = time.perf_counter() - started["at"]
-    page.clip_paces.record_drawing(kind, started["frames"], started["passes"], spent)
+    if not settings.skips_work:
+        page.clip_paces.record_drawing(kind, started["frames"], started["passes"], spent)
     return report
 
 

@@ -24,7 +24,13 @@ from .errors import visitor_errors
 from .styles import NAMES as STYLE, style_of
 
 CLIP_SETTINGS = tuple(field.name for field in dataclasses.fields(ClipSettings))
-DRAWING = ("few_steps", *STYLE, "upscale")  # optional arguments of all events that draw
+DRAWING = (
+    "few_steps",
+    *STYLE,
+    "upscale",
+    "reuse",
+    "guidance_end",
+)  # optional arguments of all events that draw
 Components = Mapping[str, gr.components.Component]  # by the name of the setting or argument
 Values = Mapping[str, Any]  # of components, by the same names
 
@@ -106,7 +112,7 @@ def inputs_of(event: Callable, components: Components) -> list[gr.components.Com
 def settings_of(values: Values) -> Settings:
     """The Settings in the values of components; HelloMemeError for one out of range."""
     chosen = _chosen((field.name for field in dataclasses.fields(Settings)), values)
-    for name in ("few_steps", "upscale"):
+    for name in ("few_steps", "upscale", "reuse", "guidance_end"):
         if chosen.get(name, OFF) is None:  # left out
             del chosen[name]
     return Settings(**chosen)

@@ -29,6 +29,8 @@ class SharedSettings:
     prompt: gr.Textbox
     negative_prompt: gr.Textbox
     upscale: gr.Dropdown
+    reuse: gr.Slider
+    guidance_end: gr.Slider
     style: StyleSettings
 
     @property
@@ -85,6 +87,8 @@ def build() -> tuple[SharedSettings, gr.File]:
         with gr.Column(visible=row.has_styles) as words:
             prompt, negative_prompt = textbox("prompt"), textbox("negative_prompt")
             style = styles.build()
+            with gr.Row():
+                reuse, guidance_end = slider("reuse"), slider("guidance_end")
     few_steps, defaults = style.few_steps, [guidance, steps]
     model.input(choose_model, model, [*defaults, few_steps, words, note], api_name="model", **IMMEDIATE)
     # Also when the model is restored, whose guidance and steps are then restored, too
@@ -92,7 +96,8 @@ def build() -> tuple[SharedSettings, gr.File]:
     model.input(model_facts, model, facts, trigger_mode="always_last", **PRIVATE, **FACTS)
     few_steps.input(styles.choose_few_steps, [model, few_steps], defaults, **PRIVATE, **IMMEDIATE)
     dice.click(None, None, seed, js=f"() => Math.floor(Math.random() * {MAX_SEED + 1})", **PRIVATE)
-    return SharedSettings(model, guidance, steps, seed, prompt, negative_prompt, upscale, style), file
+    more = (upscale, reuse, guidance_end, style)
+    return SharedSettings(model, guidance, steps, seed, prompt, negative_prompt, *more), file
 
 
 def _note(row: Release, reason: str | None) -> dict:

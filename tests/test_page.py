@@ -486,7 +486,8 @@ def test_arguments_of_the_api(state):
     endpoints = app.build().get_api_info()["named_endpoints"]
     clip = " ".join(field.name for field in dataclasses.fields(ClipSettings))
     faces, prompts = "reference_face driver_face", "prompt negative_prompt"
-    run, style = "guidance steps seed", "few_steps base vae stylize loras lora_strength upscale"
+    run = "guidance steps seed"
+    style = "few_steps base vae stylize loras lora_strength upscale reuse guidance_end"
     expected = {
         "image": f"model reference driver expression head {run} {faces} {prompts} paste feather {style}",
         "restyle": f"model reference {run} reference_face {prompts} paste feather {style}",

@@ -84,7 +84,7 @@ def test_a_result_with_a_driver_leaves_the_sliders_alone(restore, tmp_path):
         metadata.save(Image.new("RGB", (8, 8)), path, metadata.Stamp(settings, "demo", edit=edit))
         found = restore(path)
         assert (
-            found["seed"] == 5 and found["video-driver-face"] == 0 and set(SLIDERS) & set(found) == expected
+            found["seed"] == 5 and found["video-driver-face"] == 1 and set(SLIDERS) & set(found) == expected
         )
 
 
