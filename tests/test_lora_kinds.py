@@ -244,6 +244,19 @@ def test_dora_as_peft_writes_it(pipeline, tmp_path):
     assert (layer_of(pipeline) - expected).abs().max() < 1e-5
 
 
+def test_older_names_and_other_tensors_beside_a_lora(pipeline, tmp_path, caplog):
+    before, (tensors, change) = layer_of(pipeline), plain(LINEAR, 32)
+    old = f"unet.{ATTENTION}.attn2.processor.to_k_lora"
+    halves = {f"{old}.{end}.weight": tensors[f"{kohya(LINEAR)}.lora_{end}.weight"] for end in ("up", "down")}
+    load_loras(pipeline, [made(tmp_path, "old", halves)])
+    assert (layer_of(pipeline) - 2 * change(before) + before).abs().max() < 1e-5  # without an alpha
+    tensors["bundle_emb.word.string_to_param.*"] = torch.ones(1, 32)
+    with caplog.at_level(logging.WARNING, "hellomeme"):
+        load_loras(pipeline, [made(tmp_path, "bundle", tensors)])
+    assert (layer_of(pipeline) - change(before)).abs().max() < 1e-5
+    assert "bundle.safetensors: 1 of its 2 layers belong to another network" in caplog.text
+
+
 @pytest.mark.parametrize("kind", ["LoRA", "LoHa"])
 def test_what_belongs_to_another_network_is_left_out_and_counted(pipeline, tmp_path, caplog, kind):
     before = layer_of(pipeline)

@@ -70,6 +70,8 @@ class LoraFile:
                 self.others.append(name)
             else:
                 self.layers.setdefault(name.removesuffix(f".{end}"), {})[end] = name
+        for layer in [layer for layer, ends in self.layers.items() if set(ends) == {"weight"}]:
+            self.others += self.layers.pop(layer).values()  # of no IA3, but in older names, or none of ours
 
     @property
     def is_plain(self) -> bool:

@@ -135,8 +135,10 @@ def _load_layers(
     known = _layers(pipeline)
     foreign = [layer for layer in file.layers if layer not in known]
     if len(foreign) == len(file.layers):  # names of another kind, which diffusers may know
-        foreign = []
-    left_out = {tensor for layer in foreign for tensor in file.layers[layer].values()}
+        foreign, others = [], []
+    else:
+        others = [tensor for tensor in file.others if "lora" not in tensor]  # an embedding, for example
+    left_out = {tensor for layer in foreign for tensor in file.layers[layer].values()} | set(others)
     values = {tensor: value for tensor, value in values.items() if tensor not in left_out}
     tensors, alphas = pipeline.lora_state_dict(values)
     if not all("lora" in key for key in tensors):
@@ -150,7 +152,7 @@ def _load_layers(
             pipeline.load_lora_into_unet(tensors, unet=unet, **options)
         if text_encoder is not None and "text_encoder" in kinds:
             pipeline.load_lora_into_text_encoder(tensors, text_encoder=text_encoder, **options)
-    return foreign
+    return [*foreign, *others]
 
 
 def _load_differences(
