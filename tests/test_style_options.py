@@ -129,8 +129,13 @@ def test_a_batch_goes_on_only_with_the_same_style(run, folder, tmp_path, capfd, 
     style = ("--base", "toonyou_beta6", "--stylize", "x1")
     assert batch(*style)[0] == 0
     assert "0 made, 1 there already" in batch(*style)[1]
-    status, error = batch("--base", "toonyou_beta6")
-    assert status == 1 and "was not made from these pictures" in error
+    for other in (
+        style[:2],
+        (*style, "--prediction-type", "v_prediction"),
+        (*style, "--few-steps-lora", "none"),
+    ):
+        status, error = batch(*other)
+        assert status == 1 and "was not made from these pictures" in error
 
 
 def test_the_style_of_options():

@@ -159,7 +159,9 @@ def _drawing_options(options: argparse.Namespace) -> str:
     chosen = (options.base, options.lora, options.original_size, options.no_label)
     # Not in digests from before there were these
     added = (options.vae, options.stylize, options.expression_type, options.face_models, options.upscaler)
-    return str(chosen if added == (None, "x2", None, "mediapipe", None) else chosen + added)
+    latest = (options.prediction_type, options.embedding, options.few_steps_lora)
+    chosen += () if added == (None, "x2", None, "mediapipe", None) else added
+    return str(chosen if latest == (None, [], None) else chosen + latest)
 
 
 def _make_folder(folder: Path) -> None:
