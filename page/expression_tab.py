@@ -417,8 +417,14 @@ def _connect(
     return face
 
 
-def _coefficients_of(control: FaceControl) -> Callable[[float], list[float]]:
-    return lambda value: list(control.coefficients(value).values())
+def _coefficients_of(control: FaceControl) -> Callable[[float], list[float] | float]:
+    """What Gradio takes for the sliders of a control: for one of them no list."""
+
+    def values(value: float) -> list[float] | float:
+        found = list(control.coefficients(value).values())
+        return found if len(found) > 1 else found[0]
+
+    return values
 
 
 def _value_of(control: FaceControl) -> Callable[..., float]:

@@ -58,6 +58,7 @@ def test_plain_sliders_and_all_follow_each_other(visit, url):
     until_drawn(page, lambda: press(page, "turn-yaw", "Home"))
     until_it_is(page, "turn-yaw", "-60")
     until_it_is(page, "slider-mouthFrownRight", "1")  # the last event has left it alone
+    until_drawn(page, lambda: press(page, "control-mouth_open", "End"))  # sets one coefficient alone
 
 
 def test_faces_are_mixed_saved_and_loaded(visit, url, tmp_path):
