@@ -10,7 +10,7 @@ import torch
 
 from .pipeline import HelloMemePipeline, Reference
 from .portrait import ReferencePortrait, pixels
-from .releases.embeddings import load_embeddings
+from .releases.embeddings import read_embeddings
 from .releases.few_steps import OFF, FewSteps, distilled_loras, find_preset
 from .releases.hub import Progress
 from .releases.loras import load_loras
@@ -51,14 +51,18 @@ class Styling:
         preset = find_preset(few_steps, self.release)
         if style.models != self.style.models:
             self._load_models(style, progress)
-        load_loras(self.pipeline, [*style.loras, *distilled_loras(preset, style)], progress)
+        embeddings, schedulers = self.pipeline.embeddings, None
         if style.embeddings != self.style.embeddings:
-            load_embeddings(self.pipeline, style.embeddings, progress)
+            embeddings = read_embeddings(self.pipeline, style.embeddings, progress)
         if few_steps != self.few_steps:
             if self.few_steps == OFF:
                 self._schedulers = self.pipeline.scheduler, self.pipeline.clip_scheduler
-            own = (self._scheduler_of(preset), None) if preset else self._schedulers
-            self.pipeline.register_modules(scheduler=own[0], clip_scheduler=own[1])
+            schedulers = (self._scheduler_of(preset), None) if preset else self._schedulers
+        # Nothing may fail after this, or the LoRA would be others than those of `self.style`
+        load_loras(self.pipeline, [*style.loras, *distilled_loras(preset, style)], progress)
+        self.pipeline.embeddings = embeddings
+        if schedulers is not None:
+            self.pipeline.register_modules(scheduler=schedulers[0], clip_scheduler=schedulers[1])
         self.style, self.few_steps = style, few_steps
 
     def _scheduler_of(self, preset: FewSteps) -> SchedulerMixin:

@@ -162,6 +162,10 @@ def test_styles_name_embeddings_and_the_lora_of_few_steps(pipeline, tmp_path):
     styling.apply(Style(few_steps_lora="none"), "tcd")
     assert adapters(unet) == []
     styling.apply(Style(), "off")
+    save_file({"emb_params": torch.ones(1, 99)}, tmp_path / "other.safetensors")
+    with pytest.raises(HelloMemeError, match="is an embedding for another kind of model"):
+        styling.apply(Style(loras=[own], embeddings=[tmp_path / "other.safetensors"]), "off")
+    assert adapters(unet) == [] and styling.style == Style()
     assert (
         Style.from_facts(style.facts)
         == style.shown

@@ -26,11 +26,20 @@ def load_embeddings(
 ) -> None:
     """Makes these the words that prompts may have beside the tokenizer's.
 
-    Raises HelloMemeError for one that is missing, damaged or made for another kind of model; the pipeline is
-    then as before.
+    Raises HelloMemeError as `read_embeddings` does; the pipeline is then as before.
+    """
+    pipeline.embeddings = read_embeddings(pipeline, chosen, progress)
+
+
+def read_embeddings(
+    pipeline: HelloMemePipeline, chosen: Iterable[Embedding], progress: Progress | None = None
+) -> dict[str, Tensor]:
+    """Word -> its vectors (n, D), for the text encoder of a pipeline.
+
+    Raises HelloMemeError for one that is missing, damaged or made for another kind of model.
     """
     width = pipeline.text_encoder.config.hidden_size
-    pipeline.embeddings = dict(_read(embedding, width, progress) for embedding in chosen)
+    return dict(_read(embedding, width, progress) for embedding in chosen)
 
 
 def _read(embedding: Embedding, width: int, progress: Progress | None) -> tuple[str, Tensor]:
