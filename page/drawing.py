@@ -176,8 +176,7 @@ def _draw(
             result = draw(reenactor, reference=ready, progress=stop_check(flag, on_step))
         except Stopped:
             return None
-        if not settings.skips_work:
-            page.record_pace(release, settings.steps, settings.guidance, time.perf_counter() - started)
+        page.record_pace(release, settings, time.perf_counter() - started)
     return result
 
 

@@ -91,7 +91,7 @@ def _draw(
             live.reenactor.set_style(style)  # another visitor may have chosen another one
             picture = live.draw(motion, ready, settings)
         drawn = time.monotonic()
-        page.record_pace(model, settings.steps, settings.guidance, drawn - began)
+        page.record_pace(model, settings, drawn - began)
         return picture, drawn
 
     answer = visitor.draw(draw, began)

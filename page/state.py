@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from hellomeme.face.detect import FaceAnalyzer
     from hellomeme.reenactor import Portrait, Reenactor, ReferencePortrait
-    from hellomeme.settings import ClipSettings
+    from hellomeme.settings import ClipSettings, Settings
 
 CACHE_SIZE = 6  # portraits, and prepared references: enough for the few visitors who take turns
 
@@ -244,9 +244,12 @@ class State:
                     self.drawing_lock.release()
             raise
 
-    def record_pace(self, release: str, predictions: int, guidance: float, seconds: float) -> None:
-        """Keeps the speed of a picture. With guidance each prediction counts twice."""
-        pace = seconds / (predictions * (2 if guidance > 1 else 1))
+    def record_pace(self, release: str, settings: Settings, seconds: float) -> None:
+        """Keeps the speed of a picture with resolved settings, unless they skip work. With guidance each
+        prediction counts twice."""
+        if settings.skips_work:
+            return
+        pace = seconds / (settings.steps * (2 if settings.guidance > 1 else 1))
         self.pace[release] = pace if release not in self.pace else 0.5 * (pace + self.pace[release])
         self.measured_at[release] = time.monotonic()
 

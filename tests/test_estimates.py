@@ -3,7 +3,7 @@
 import clips
 import pytest
 
-from hellomeme.settings import ClipSettings
+from hellomeme.settings import ClipSettings, Settings
 from page import drawing, estimate as estimates, state as states
 from page.paces import ClipPaces, ClipWork, TimeLeft
 
@@ -48,7 +48,7 @@ def estimate(model_folder, monkeypatch, tmp_path):
 
 def test_what_is_said_before_a_clip_is_made(estimate, monkeypatch):
     page = states.STATE
-    page.record_pace(page.release, 1, 1, 100)  # of a picture: it does not count
+    page.record_pace(page.release, Settings(steps=1, guidance=1), 100)  # of a picture: it does not count
     unknown = "How long it takes here is known after the first clip with this model."
     assert estimate() == [f"24 frames, 2.0 s at 12 a second. {unknown}"]
     assert estimate(end=1.0) == [f"12 frames, 1.0 s at 12 a second. {unknown}"]

@@ -143,8 +143,8 @@ def test_a_face_is_followed_by_one_detection_and_found_again_after_a_jump(monkey
 def test_a_recording_plays_as_fast_as_its_pictures_came(tmp_path):
     stamp = metadata.Stamp(Settings(seed=3).resolved(SimpleNamespace(guidance=1.0, steps=1)), "demo")
     recorder = recording.Recorder(tmp_path / "clip.mp4", stamp)
-    for level, seconds in ((40, 9.0), (200, 9.001), (120, 9.4), (220, 10.0)):
-        recorder.add(np.full((64, 64, 3), level, np.uint8), seconds)
+    for level, seconds, side in ((40, 9.0, 64), (200, 9.001, 64), (120, 9.4, 32), (220, 10.0, 64)):
+        recorder.add(np.full((side, side, 3), level, np.uint8), seconds)  # of 32 px: by another model
     assert not (tmp_path / "clip.mp4").exists()
     path = recorder.save()
     assert metadata.read(path).labelled and metadata.read(path).settings.seed == 3
@@ -226,6 +226,10 @@ def test_frames_are_drawn_and_where_no_face_is_the_picture_stays(frame, state):
         _, line = frame(picture(0.2))
     assert line.endswith(" fps")
     assert frame(None) == NOTHING and state.pace[state.release] > 0
+    frame(picture(0.2), reuse=2)  # after what was begun before
+    state.pace.clear()
+    frame(picture(0.2), reuse=2)  # is faster than a whole picture
+    assert state.pace == {}
 
 
 def test_a_frame_is_drawn_while_the_next_one_comes():

@@ -6,6 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from ..errors import HelloMemeError
 from .ffmpeg import ClipWriter
@@ -30,8 +31,9 @@ class Recorder:
         self._shown: np.ndarray | None = None
 
     def add(self, picture: np.ndarray, seconds: float) -> None:
-        """picture: (H, W, 3) uint8, all of the same size. seconds: when it came, on any clock that runs on.
-        Raises HelloMemeError where encoding fails."""
+        """picture: (H, W, 3) uint8; the clip has the size of the first, and others are resized to it, as of
+        another model. seconds: when it came, on any clock that runs on. Raises HelloMemeError where encoding
+        fails."""
         if self._start is None:
             self._start = seconds
         frame = round((seconds - self._start) * RATE)
@@ -40,6 +42,9 @@ class Recorder:
             return
         while self._writer.frames < frame:
             self._writer.write(self._shown)
+        if self._shown is not None and picture.shape != self._shown.shape:
+            size = self._shown.shape[1::-1]
+            picture = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
         self._shown = picture
 
     def save(self) -> Path:
