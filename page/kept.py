@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hellomeme.portrait import Portrait
 
 MOST_BYTES = 128 << 20  # of all results together: 2,700 of the demo model, 170 of Stable Diffusion
+SMALL = 2048  # bytes of a result without its picture
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,12 @@ class Kept:
     face: int | None = None
     expression_type: str | None = None
 
-    size = 0  # bytes of what is kept in memory
+    size = SMALL  # bytes of what is kept in memory
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The paths of what is read again."""
+        return (self.reference,)
 
     @property
     def source(self) -> tuple:
@@ -52,7 +58,7 @@ class KeptPicture(Kept):
 
     @property
     def size(self) -> int:
-        return 3 * self.picture.width * self.picture.height
+        return 3 * self.picture.width * self.picture.height + SMALL
 
     def before_and_after(self, reference: Portrait, feather: float) -> tuple[Image.Image, Image.Image]:
         """The whole reference, and a copy with the result pasted back. feather: 0..1, of the soft edge."""
@@ -67,6 +73,10 @@ class KeptClip(Kept):
     """clip: path of the face's clip, a file that Gradio serves."""
 
     clip: str
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return self.reference, self.clip
 
 
 class KeptResults:
@@ -88,10 +98,10 @@ class KeptResults:
         return key
 
     def get(self, key: str) -> Kept:
-        """HelloMemeError for a result that is not kept any longer, or whose reference is not."""
+        """HelloMemeError for a result that is not kept any longer, or whose files are not."""
         with self._lock:
             *_, kept = self._results.get(key, [None])
-            if kept is None or not os.path.exists(kept.reference):  # uploads are deleted after a while
+            if kept is None or not all(map(os.path.exists, kept.files)):  # deleted after a while
                 raise HelloMemeError("This result is no longer kept here: draw it again.")
             self._results.move_to_end(key)
             return kept

@@ -12,7 +12,9 @@ def test_the_last_result_of_a_visitor_in_a_tab_is_kept_until_they_leave(tmp_path
     reference = tmp_path / "reference.png"
     reference.touch()
     results = KeptResults()
-    clip = KeptClip("demo", str(reference), clip="a.mp4")
+    path = tmp_path / "clip.mp4"
+    path.touch()
+    clip = KeptClip("demo", str(reference), clip=str(path))
     keys = {place: results.keep(*place, clip) for place in (("a", "image"), ("a", "video"), ("b", "image"))}
     another = results.keep("a", "image", clip)
 
@@ -26,13 +28,15 @@ def test_the_last_result_of_a_visitor_in_a_tab_is_kept_until_they_leave(tmp_path
     assert list(known(*keys.values(), another, "x")) == [False, True, True, True, False]
     results.end("a")
     assert list(known(*keys.values(), another)) == [False, False, True, False]
-    reference.unlink()  # as Gradio does after an hour
-    with pytest.raises(HelloMemeError, match="no longer kept here: draw it again"):
-        results.get(keys["b", "image"])
+    for file in (path, reference):
+        file.unlink()  # as Gradio does after an hour
+        with pytest.raises(HelloMemeError, match="no longer kept here: draw it again"):
+            results.get(keys["b", "image"])
+        path.touch()
 
 
 def test_memory_is_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr(kept, "MOST_BYTES", 3 * 100 * 100 * 2)
+    monkeypatch.setattr(kept, "MOST_BYTES", 2 * (3 * 100 * 100 + kept.SMALL))
     reference = tmp_path / "reference.png"
     reference.touch()
     results = KeptResults()
@@ -53,3 +57,7 @@ def test_memory_is_bounded(tmp_path, monkeypatch):
     assert results.get(large)
     with pytest.raises(HelloMemeError):
         results.get(third)
+    monkeypatch.setattr(kept, "MOST_BYTES", 10 * kept.SMALL)
+    for session in range(20):  # clips, which are files
+        results.keep(session, "video", KeptClip("demo", str(reference), clip=str(reference)))
+    assert len(results._results) == 10
