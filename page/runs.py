@@ -34,13 +34,13 @@ def is_replaceable() -> bool:
 
 
 class Runs:
-    """The runs in progress, by the session of the visitor.
+    """The runs in progress. A visitor may have several: a clip is pasted back while a picture is drawn.
 
     A run is stopped by creating a file, its flag: on Spaces another process draws.
     """
 
     def __init__(self):
-        self.flags: dict[str | None, Path] = {}
+        self.flags: dict[Path, str | None] = {}  # flag -> the session of the visitor
         self.replaceable: set[Path] = set()  # flags of runs that give way to a later one
         # Events that were stopped after they left the queue and before `start`
         self.stopped_events: set[str] = set()
@@ -49,7 +49,7 @@ class Runs:
     def start(self, session: str | None) -> Iterator[str]:
         """Yields the path of the run's flag. `Stopped`, raised inside, ends the block without an error."""
         flag = Path(tempfile.gettempdir(), f"hellomeme-stop-{uuid.uuid4().hex}")
-        self.flags[session] = flag
+        self.flags[flag] = session
         if is_replaceable():
             self.replaceable.add(flag)
         _current_flag.set(str(flag))
@@ -64,22 +64,23 @@ class Runs:
                 yield str(flag)
         finally:
             self.replaceable.discard(flag)
+            del self.flags[flag]
             flag.unlink(missing_ok=True)
-            if self.flags.get(session) is flag:  # and not that of a later run
-                del self.flags[session]
 
     def stop(self, session: str | None) -> bool:
-        """Stops the run of a visitor at its next step. Returns whether there was one."""
-        flag = self.flags.get(session)
-        if flag is not None:
+        """Stops the runs of a visitor at their next steps. Returns whether there was one."""
+        flags = self._flags_of(session)
+        for flag in flags:
             flag.touch()
-        return flag is not None
+        return bool(flags)
 
     def replace(self, session: str | None) -> None:
-        """Stops the run of a visitor at its next step, if it is one that gives way to a later one."""
-        flag = self.flags.get(session)
-        if flag in self.replaceable:
+        """Stops those runs of a visitor that give way to a later one, at their next steps."""
+        for flag in self.replaceable.intersection(self._flags_of(session)):
             flag.touch()
+
+    def _flags_of(self, session: str | None) -> list[Path]:
+        return [flag for flag, owner in list(self.flags.items()) if owner == session]
 
 
 def stop_check(flag: str, then: Callable | None = None) -> Callable:

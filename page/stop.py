@@ -1,4 +1,4 @@
-"""The events that stop a visitor's run."""
+"""The events that stop a visitor's runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .gradio_patches import current_page
 
 
 async def stop(request: gr.Request):
-    """Ends the visitor's own run at its next step, and what waits to be run."""
+    """Ends the visitor's own runs at their next steps, and what waits to be run."""
     # A coroutine, since a thread might start only after the visitor's next run has begun.
     page, runs, session = current_page(), state.STATE.runs, request.session_hash
     if not runs.stop(session):
@@ -20,7 +20,7 @@ async def stop(request: gr.Request):
 
 
 async def stop_on_leave(request: gr.Request):
-    """Ends the run of a visitor who closes the page, and forgets results and camera."""
+    """Ends the runs of a visitor who closes the page, and forgets results and camera."""
     state.STATE.runs.stop(request.session_hash)
     state.STATE.kept.end(request.session_hash)
     current_page().end_streams(request.session_hash)

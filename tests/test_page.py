@@ -38,6 +38,7 @@ from page import (
     video_tab,
 )
 from page.face_mix import CALM, FaceMix
+from page.runs import replaceable_runs
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +201,18 @@ def test_stop_during_a_download_ends_the_run_without_an_error(state):
         pytest.fail("the run continued")
     assert state.runs.flags == {} and state.runs.stop(None) is False
     states._show_download("me/net", 2, 2)  # outside a run
+
+
+def test_stop_ends_all_runs_of_a_visitor_and_none_of_others(state):
+    with state.run("another") as others, state.run("me") as drawing:
+        with state.run("me") as pasting:  # ends before the first, as a clip that is pasted back does
+            pass
+        assert state.runs.stop("me") is True
+        assert os.path.exists(drawing) and not os.path.exists(others) and not os.path.exists(pasting)
+        with replaceable_runs(), state.run("another") as replaceable:
+            state.runs.replace("another")
+            assert os.path.exists(replaceable) and not os.path.exists(others)
+    assert state.runs.flags == {}
 
 
 def test_stop_between_the_queue_and_the_run(draw, state, monkeypatch):
