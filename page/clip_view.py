@@ -12,7 +12,7 @@ from hellomeme.errors import HelloMemeError
 from hellomeme.settings import Settings
 
 from . import state
-from .components import PRIVATE, slider, summary_line
+from .components import PRIVATE, run_begins, run_ends, show_stopped, slider, summary_line
 from .files import new_file
 from .i18n import translate
 from .kept import KeptClip
@@ -63,16 +63,18 @@ def clip_view(first: str | None, first_kept: Callable[[], KeptClip | None]) -> C
             chosen,
         ]
 
-    gr.on(
+    pasting = gr.on(
         [view.input, drawn.change, feather.release],
         show,
         [view, drawn, feather],
         [clip, whole, feather, view],
         concurrency_id="paste clips",
         trigger_mode="always_last",
+        js=run_begins("paste"),
         show_progress_on=[clip, whole],
         **PRIVATE,
     )
+    run_ends("paste", pasting)
     return ClipView(id, line, drawn, clip, whole)
 
 
@@ -90,4 +92,7 @@ def _pasted(kept: KeptClip, feather: float, session: str | None) -> str | None:
         output = new_file(f"{Path(kept.clip).stem}-whole.mp4")
         progress_or_stop = stop_check(flag, show)
         pasted = paste_clip(kept.clip, reference.frame, reference.crop, output, feather, progress_or_stop)
-    return pasted and str(pasted)
+    if pasted is None:
+        show_stopped()
+        return None
+    return str(pasted)

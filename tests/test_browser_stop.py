@@ -4,6 +4,7 @@ import time
 
 from browser import browser, choose_clip, examples, film, needs_chromium, result, set_number, url, visit  # noqa: F401  (fixtures)
 
+from hellomeme.face.paste import paste
 from hellomeme.sampling.image import sample
 from page import state as states
 
@@ -78,3 +79,12 @@ def test_stop_ends_a_clip(visit, url, tmp_path, monkeypatch):
     set_number(page, "Steps", 1)  # the slot is free again
     page.click("#video-run")
     assert film(page) == [128, 128, None]
+    page.wait_for_selector("#video-stop:disabled")
+    page.wait_for_selector("text=Stopped.", state="detached")
+    monkeypatch.setattr("hellomeme.pasted_clip.paste", lambda *given: (time.sleep(1), paste(*given))[1])
+    page.locator("#video-view").get_by_label("Whole picture").check()
+    page.wait_for_function("/Pasting/.test(document.querySelector('#video-result').innerText)")
+    page.click("#video-stop")
+    wait_until_stopped(page, "#video-result")
+    page.wait_for_selector("#video-stop:disabled")
+    assert page.locator("#video-view").get_by_label("Face").is_checked()
