@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from hellomeme.errors import HelloMemeError
-from hellomeme.io import metadata
 from hellomeme.releases.styles import Style
 from hellomeme.settings import Settings
 
@@ -35,6 +34,7 @@ from .opening import caption, kept_file, shipped_grid
 from .outdated import set_together
 from .portrait_input import PortraitInput
 from .shared_settings import SharedSettings
+from .styles import NAMES as STYLE, restored
 
 if TYPE_CHECKING:
     from hellomeme.reenactor import Portrait
@@ -157,7 +157,7 @@ def build(shared: SharedSettings, portrait: PortraitInput, image: ImageTab, tabs
     inputs = image.settings | shared.components | {"characters": characters, "faces": faces}
     options = {"api_name": "gallery", "js": run_begins("gallery"), **MODEL}
     run_ends("gallery", run.click(make_gallery, inputs_of(make_gallery, inputs), [grid, line], **options))
-    _open_cells(grid, portrait, image, tabs)
+    _open_cells(grid, shared, portrait, image, tabs)
 
 
 def _example_clips() -> None:
@@ -176,14 +176,20 @@ def _example_clips() -> None:
                 )
 
 
-def _open_cells(grid: gr.Gallery, portrait: PortraitInput, image: ImageTab, tabs: gr.Tabs) -> None:
+def _open_cells(
+    grid: gr.Gallery, shared: SharedSettings, portrait: PortraitInput, image: ImageTab, tabs: gr.Tabs
+) -> None:
+    settings = image.settings | {name: shared.components[name] for name in ("model", *STYLE)}
+
     def open_cell(cells, at: gr.SelectData, request: gr.Request):
-        """The cell's two pictures, its result and its settings, for the Image tab."""
+        """The cell's two pictures, its result, and the model and settings that drew it, for the Image tab."""
         path, text = cells[at.index]
         reference, driver = text.split(" · ")
         reference = str(_example_paths("references", [reference])[0])
-        stamp = metadata.read(path)
-        values = vars(stamp.settings) if stamp else {}
+        kept = kept_file(path, reference)
+        values = {}
+        if (stamp := kept.stamp) is not None:
+            values = {"model": kept.release} | vars(stamp.settings) | restored(stamp.style)[0]
         return [
             gr.Tabs(selected="image"),
             "image",  # a tab that an event opens does not fire `select`
@@ -191,14 +197,14 @@ def _open_cells(grid: gr.Gallery, portrait: PortraitInput, image: ImageTab, tabs
             str(_example_paths("drivers", [driver])[0]),
             path,
             text,
-            state.STATE.kept.keep(request.session_hash, "image", kept_file(path, reference)),
+            state.STATE.kept.keep(request.session_hash, "image", kept),
             *[None] * len(image.details),
-            *(values.get(name, gr.skip()) for name in image.settings),
+            *(values.get(name, gr.skip()) for name in settings),
         ]
 
     shown = image.result
     results = [shown.picture, shown.line, shown.drawn, *image.details]
-    outputs = [tabs, portrait.open_tab, portrait.picture, image.driver, *results, *image.settings.values()]
+    outputs = [tabs, portrait.open_tab, portrait.picture, image.driver, *results, *settings.values()]
     opened = grid.select(open_cell, grid, outputs, **PRIVATE, **FACES)
     set_together(shown, image.drawn_from, opened)
     opened.success(None, js="() => helloMeme.showResult()", **PRIVATE)

@@ -5,6 +5,7 @@ import logging
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import gradio as gr
 import numpy as np
@@ -493,6 +494,16 @@ def test_a_grid_is_drawn_row_by_row_and_kept(state, monkeypatch):
             list(gallery_tab.make_gallery(state.release, characters, ["sad"], 1, 1, 1, 1, 0))
     again = list(gallery_tab.make_gallery(state.release, ["mila"] * 5000, ["sad"] * 5000, *arguments[3:]))
     assert len(again) == len(again[0][0]["value"]) == 1
+
+    # A click opens a cell with all that drew it
+    ((cell, caption),) = again[0][0]["value"]
+    path = gradio_patches.save_pil_to_cache(cell, gradio_patches.upload_folder(), format="png")
+    (open_cell,) = (fn for fn in app.build().fns.values() if fn.name == "open_cell")
+    click, visitor = SimpleNamespace(index=0), SimpleNamespace(session_hash="me")
+    opened = dict(zip(open_cell.outputs, open_cell.fn([(path, caption)], click, visitor), strict=True))
+    found = {component.elem_id: value for component, value in opened.items()}
+    assert found["model"] == state.release and found["base"] == "" and found["seed"] == 0
+    assert (Path(found["reference"]).stem, Path(found["driver"]).stem) == ("mila", "sad")
 
 
 def test_arguments_of_the_api(state):
