@@ -25,7 +25,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # no requests to oth
 
 from hellomeme.cli import common
 from hellomeme.errors import HelloMemeError
-from page import components, drawing, state
+from page import components, first_runs, state
 from page.layout import build
 from page.spaces_gpu import ON_SPACES
 from page.theme import LOOKS
@@ -141,9 +141,9 @@ def warm_up() -> None:
     try:
         state.STATE.warm_up()
         if references and drivers:
-            drawing.draw_first_images(references[0], drivers[0])
+            first_runs.draw_first_images(references[0], drivers[0])
             if clips:
-                drawing.draw_first_clips(references[0], clips[0])
+                first_runs.draw_first_clips(references[0], clips[0])
     finally:
         state.STATE.warm.set()
 

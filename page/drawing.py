@@ -7,10 +7,8 @@ files are written after, without the GPU.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,10 +16,8 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from hellomeme.errors import HelloMemeError
 from hellomeme.face.motion import is_motion_file
 from hellomeme.releases.few_steps import OFF
-from hellomeme.releases.files import lacking, needed
 from hellomeme.releases.load import find, has_motion
 from hellomeme.releases.styles import Style
 from hellomeme.settings import ClipSettings, Settings
@@ -41,8 +37,6 @@ if TYPE_CHECKING:
     from hellomeme.reenactor import Portrait, Reenactor, Result
     from hellomeme.video import Report
 
-FEW_STEPS, MORE_STEPS = 2, 4  # of the clips that measure the pace: at most so many, then so many more
-WARM_UP = 30.0  # s: the most that each of these clips may take, on a busy computer
 ARKIT = "drive_coeff"  # the expression type of control nets that take ARKit coefficients
 
 
@@ -178,44 +172,6 @@ def _draw(
             return None
         page.record_pace(release, settings, time.perf_counter() - started)
     return result
-
-
-def draw_first_images(reference: str, driver: str) -> None:
-    """Draws two pictures before the first visitor does, unless that would take GPU time: initialisation is
-    then done, and the pace known."""
-    page, settings = state.STATE, Settings(steps=2)
-    if not draws_here(page.release, settings):
-        return
-    with contextlib.suppress(HelloMemeError, gr.Error), page.run(None) as flag:
-        paths = {"reference": reference, "driver": driver}
-        portraits = [page.portrait(page.release, path, name, None) for name, path in paths.items()]
-        for _ in range(2):
-            page.pace.pop(page.release, None)  # the first one is slow
-            draw_image(page.release, *portraits, settings, flag, page.style)
-
-
-def draw_first_clips(reference: str, driver: str) -> None:
-    """Draws half a second of a clip with few steps and then with more, so that the first visitor gets an
-    estimate. Nothing where that would take long, or download anything."""
-    from hellomeme.video import select_frames
-
-    page, clip = state.STATE, ClipSettings(end=0.5)
-    row, pace = find(page.release), page.pace.get(page.release)
-    if pace is None or lacking(needed(row, clips=True)):
-        return
-    fewest = min(row.steps, FEW_STEPS)
-    with contextlib.suppress(HelloMemeError, gr.Error), page.run(None) as flag:
-        frames = select_frames(driver, clip).count
-        portrait = page.portrait(page.release, reference, "reference", None)
-        for steps in (fewest, fewest + MORE_STEPS):
-            settings = Settings(steps=steps).resolved(row)
-            passes = clip_passes(page.release, frames, settings, clip)
-            expected = page.clip_paces.drawing((page.release, OFF), frames, passes) or pace * passes
-            if expected > WARM_UP or not draws_here(page.release, settings):
-                return
-            with tempfile.TemporaryDirectory(prefix="hellomeme-") as folder:
-                output = Path(folder, "clip.mp4")
-                make_clip(page.release, portrait, driver, output, settings, clip, flag, page.style)
 
 
 # Clips

@@ -1,4 +1,5 @@
-"""The Expression tab: a face without a driver, by sliders. Their components are in `face_sliders`."""
+"""The Expression tab: a face without a driver, by sliders. Their components are in `face_sliders`, and what
+sets them in `face_values`."""
 
 from __future__ import annotations
 
@@ -11,9 +12,8 @@ import gradio as gr
 
 from hellomeme.errors import HelloMemeError
 from hellomeme.face import edit
-from hellomeme.face.controls import FACE_CONTROLS, FaceControl, control_values
-from hellomeme.face.edit import TURNS, Edit, Turn
-from hellomeme.io.image import read_picture
+from hellomeme.face.controls import FACE_CONTROLS, FaceControl
+from hellomeme.face.edit import Turn
 from hellomeme.releases.load import find
 from hellomeme.releases.styles import Style
 from hellomeme.settings import Settings
@@ -31,15 +31,28 @@ from .components import (
     summary,
     with_metadata,
 )
-from .errors import visitor_errors
 from .events import DRAWING, Components, event, inputs_of, settings_of
-from .face_mix import CALM, NAMES, Face, FaceMix, edit_of, face_of
-from .face_sliders import TITLES, FaceSliders
-from .files import new_file
+from .face_mix import CALM, NAMES, Face, FaceMix
+from .face_sliders import FaceSliders
+from .face_values import (
+    change_portrait,
+    driver_face,
+    follow,
+    loaded_face,
+    mix_faces,
+    mix_of_own,
+    own_face,
+    portrait_of,
+    preset,
+    saved_face,
+    show,
+    show_portrait,
+    start_from,
+)
 from .i18n import translate
 from .kept import KeptPicture
 from .outdated import asked, dim_outdated, set_together, watch_run
-from .portrait_input import PortraitInput
+from .portrait_input import PortraitInput, require_reference
 from .redraw import redraw_at_once
 from .result_view import ResultView, result_view
 from .send_on import send_on
@@ -128,12 +141,12 @@ def _draw(
     prefix: str,
 ):
     """The picture, a line about it that begins with `prefix`, and the key of the kept result."""
-    _require_reference(reference)
+    require_reference(reference)
     started = time.perf_counter()
     page, result = state.STATE, None
     with page.run(session) as flag:
         drawing.image_duration(model, settings, style=style)
-        portrait = _portrait(model, reference, settings.reference_face)
+        portrait = portrait_of(model, reference, settings.reference_face)
         page.download(model, style, settings.few_steps)
         result = drawing.draw_expression(model, portrait, coefficients, turn, settings, flag, style)
     if result is None:
@@ -145,115 +158,6 @@ def _draw(
     kept = KeptPicture(*source, picture=result.picture, stamp=result.stamp, name=name)
     key = page.kept.keep(session, "expression", kept)
     return with_metadata(result.picture, result.stamp, name), prefix + line, key
-
-
-def _require_reference(reference: str | None) -> None:
-    if not reference:
-        raise HelloMemeError("There is no reference picture yet: choose the portrait that should change.")
-
-
-def _portrait(model: str, path: str, face: int | None, name: str = "reference"):
-    return state.STATE.portrait(model, path, name, face, drawing.ARKIT)
-
-
-# Faces, which are values in the order of NAMES
-
-
-def own_face(model, reference, reference_face=None):
-    """Yaw, pitch, roll and the 51 coefficients of the reference as it is; zeros without a face."""
-    try:
-        _require_reference(reference)
-        face = settings_of({"reference_face": reference_face}).reference_face
-        if _is_loaded(model):
-            found = _portrait(model, reference, face).face
-        else:
-            found = state.STATE.analyzer.face(read_picture(reference, "reference"), "reference", face)
-    except HelloMemeError:  # raised again when the picture is used
-        return list(CALM)
-    return [0.0] * len(TURNS) + [round(float(value), 2) for value in found.blendshapes]
-
-
-def _is_loaded(model: str) -> bool:
-    return (model, drawing.ARKIT) in state.STATE.reenactors
-
-
-@event("model", "reference", "driver", "reference_face", optional=("reference_face",))
-def driver_face(model: str, reference: str | None, driver: str | None, settings: Settings):
-    """Yaw, pitch, roll and the 51 coefficients that make the reference look like the driver picture."""
-    if not driver:  # the picture was removed
-        return [gr.skip()] * len(NAMES)
-    _require_reference(reference)
-    portrait = _portrait(model, reference, settings.reference_face)
-    guide = _portrait(model, driver, None, "driver")
-    return [*vars(edit.turn(guide.motion, portrait.motion)).values(), *edit.start(guide.motion).values()]
-
-
-def start_from(model, reference, driver, reference_face):
-    """The face of `driver_face`; none where the picture was removed."""
-    return driver_face(model, reference, driver, reference_face) if driver else []
-
-
-def preset(name: str) -> Callable[[], list[float]]:
-    """The event of a preset."""
-
-    def values():
-        return [0.0] * len(TURNS) + list(edit.preset(name).values())
-
-    values.__name__ = f"preset_{name}"  # the name of the tool for language models
-    values.__doc__ = f"Yaw, pitch, roll and the 51 coefficients of the preset {TITLES[name]}."
-    return values
-
-
-def saved_face(*values) -> str:
-    """The path of a file with what the sliders show."""
-    with visitor_errors():
-        path = new_file("expression.json")
-        edit_of(values).save(path)
-        return str(path)
-
-
-def loaded_face(file: str) -> list[float]:
-    with visitor_errors():
-        return face_of(Edit.load(file))
-
-
-# What the sliders show: the two faces of the mix, its share, the plain controls and all values
-
-
-def show(mix: FaceMix, share: float = 1.0) -> list:
-    return [mix, share, *controls_of(mix.shown), *mix.shown]
-
-
-def controls_of(face: Face) -> list[float]:
-    """The values of FACE_CONTROLS."""
-    return list(control_values(edit_of(face).coefficients).values())
-
-
-def mix_faces(mix: FaceMix, share: float, *now):
-    return show(mix.mixed(share, now), share)
-
-
-def follow(*now):
-    """For values that something else has set."""
-    return show(FaceMix.choose(now, CALM))
-
-
-def change_portrait(open_tab, model, reference, reference_face, shown, initial, *now):
-    """The own face of another portrait, if the tab is open. Sliders that somebody has moved, so that they
-    differ from the `initial` values, stay: the same face can be tried on several portraits."""
-    chosen, nothing = [reference, reference_face], [gr.skip()] * len(show(FaceMix()))
-    if open_tab != "expression" or chosen == shown:
-        return [gr.skip(), gr.skip(), *nothing]
-    if list(now) != initial:
-        return [chosen, gr.skip(), *nothing]
-    own = own_face(model, reference, reference_face)
-    return [chosen, own, *show(_mix_of_own(own))]
-
-
-def show_portrait(open_tab, model, *values):
-    """The same when the tab is opened. Nothing is drawn where the model would first be downloaded."""
-    _, *rest = shown = change_portrait("expression", model, *values)
-    return shown if _is_loaded(model) else [gr.skip(), *rest]
 
 
 # Components
@@ -277,7 +181,7 @@ class ExpressionTab:
     def on_load(self, page: gr.Blocks) -> None:
         """Sets the sliders as the page opens, in the browser: the values with which a component is made are
         the defaults of the API, and there an expression is made of nothing but what is asked for."""
-        values = json.dumps(show(_mix_of_own(self.opening))[1:])
+        values = json.dumps(show(mix_of_own(self.opening))[1:])
         opened = page.load(None, None, self.face[1:], js=f"() => {values}", **PRIVATE)
         set_together(self.result, self.drawn_from, opened)
 
@@ -344,11 +248,6 @@ def _show_fine_run(*given):
     return gr.update(visible=has_fine_run(*given))
 
 
-def _mix_of_own(own: Face) -> FaceMix:
-    """Between a calm face and the portrait's own, which is shown."""
-    return FaceMix.choose(own, CALM)
-
-
 def _connect(
     inputs: Components, sliders: FaceSliders, result: ResultView, open_tab: gr.State, tab: gr.Tab, own: Face
 ) -> list[gr.components.Component]:
@@ -356,7 +255,7 @@ def _connect(
     values, controls = list(sliders.values.values()), sliders.controls
     initial = gr.State(own)  # the values that were set last without the visitor's hand
     shown = gr.State(None)  # the portrait, and the number of its face, that the sliders were set for
-    mix = gr.State(_mix_of_own(own))
+    mix = gr.State(mix_of_own(own))
     face = [mix, sliders.mix, *controls.values(), *values]
     portrait = [inputs[name] for name in ("model", "reference", "reference_face")]
     show_preview = {

@@ -32,7 +32,7 @@ from .i18n import translate
 from .kept import KeptPicture
 from .opening import caption, kept_file, shipped
 from .outdated import asked, dim_outdated, watch_run
-from .portrait_input import PortraitInput
+from .portrait_input import PortraitInput, require_reference
 from .redraw import redraw_at_once
 from .result_view import ResultView, result_view
 from .send_on import send_on
@@ -75,7 +75,7 @@ def make_image(
     whole reference if `paste` is on; the whole reference with the result in its place, or nothing; a line
     about it; and the key of the kept result.
     """
-    _require_reference(reference)
+    require_reference(reference)
     if not driver:
         raise HelloMemeError(
             "There is no driver picture yet: upload a face, take a photo or pick one of the examples."
@@ -105,13 +105,8 @@ def restyle(
 
     Returns what `make_image` does.
     """
-    _require_reference(reference)
+    require_reference(reference)
     return _draw(model, reference, None, settings, style, paste, session)
-
-
-def _require_reference(reference: str | None) -> None:
-    if not reference:
-        raise HelloMemeError("There is no reference picture yet: choose the portrait that should change.")
 
 
 def _draw(

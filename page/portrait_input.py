@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import gradio as gr
 
+from hellomeme.errors import HelloMemeError
+
 from .components import examples
 from .face_picker import face_input
 
@@ -22,6 +24,12 @@ class PortraitInput:
     def components(self) -> dict[str, gr.components.Component]:
         """Those that events take, by the name of the argument."""
         return {"reference": self.picture, "reference_face": self.face}
+
+
+def require_reference(reference: str | None) -> None:
+    """HelloMemeError without a portrait, for what draws a picture of it."""
+    if not reference:
+        raise HelloMemeError("There is no reference picture yet: choose the portrait that should change.")
 
 
 def build() -> PortraitInput:

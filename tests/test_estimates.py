@@ -4,7 +4,7 @@ import clips
 import pytest
 
 from hellomeme.settings import ClipSettings, Settings
-from page import drawing, estimate as estimates, state as states
+from page import drawing, estimate as estimates, first_runs, state as states
 from page.paces import ClipPaces, ClipWork, TimeLeft
 
 KIND = ("demo", "off")
@@ -84,11 +84,11 @@ def test_clips_are_measured_at_the_start_if_that_is_soon_done(estimate, monkeypa
         drawn.append((settings.steps, clip.end))
         page.clip_paces.record_drawing((release, "off"), 12, passes, passes * pace)
 
-    monkeypatch.setattr(drawing, "make_clip", make_clip)
+    monkeypatch.setattr(first_runs, "make_clip", make_clip)
     driver = estimate.__defaults__[0]
-    drawing.draw_first_clips("reference.png", driver)  # how fast it draws is not known at all
+    first_runs.draw_first_clips("reference.png", driver)  # how fast it draws is not known at all
     for pace in (60, 2, 0.1):
         page.pace[page.release] = pace
-        drawing.draw_first_clips("reference.png", driver)
+        first_runs.draw_first_clips("reference.png", driver)
         page.clip_paces = ClipPaces()
     assert drawn == [(1, 0.5), (1, 0.5), (5, 0.5)]

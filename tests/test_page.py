@@ -29,6 +29,7 @@ from page import (
     face_mix,
     face_picker,
     face_sliders,
+    face_values,
     gallery_tab,
     gradio_patches,
     i18n,
@@ -391,37 +392,35 @@ def test_a_preview_is_only_drawn_where_it_is_wanted_and_there_is_a_reference(sta
 
 
 def test_values_that_are_set_on_the_sliders(state, pictures):
-    own = expression_tab.own_face(state.release, str(pictures / "reference.png"))
+    own = face_values.own_face(state.release, str(pictures / "reference.png"))
     assert len(own) == 3 + 51 and own[:3] == [0, 0, 0] and any(own)
-    assert expression_tab.own_face(state.release, str(pictures / "no face.png")) == [0] * 54
-    driver = expression_tab.driver_face(
+    assert face_values.own_face(state.release, str(pictures / "no face.png")) == [0] * 54
+    driver = face_values.driver_face(
         state.release, str(pictures / "reference.png"), str(pictures / "face.png")
     )
     assert driver[0] == pytest.approx(12, abs=6)  # that head is turned
     another = (state.release, str(pictures / "face.png"), 0)
     chosen = list(another[1:])
-    shown, initial, mix, share, *faces = expression_tab.change_portrait(
-        "expression", *another, None, own, *own
-    )
-    assert shown == chosen and initial == faces[7:] == expression_tab.own_face(*another) != own
+    shown, initial, mix, share, *faces = face_values.change_portrait("expression", *another, None, own, *own)
+    assert shown == chosen and initial == faces[7:] == face_values.own_face(*another) != own
     assert share == 1 and mix.chosen == mix.shown == tuple(initial) and mix.before == CALM
     nothing = [gr.skip()] * (2 + 2 + 7 + 54)
     for tab, before in (("image", None), ("expression", chosen)):
-        assert expression_tab.change_portrait(tab, *another, before, own, *own) == nothing
+        assert face_values.change_portrait(tab, *another, before, own, *own) == nothing
     moved = [own[0] + 1, *own[1:]]
-    kept = expression_tab.change_portrait("expression", *another, None, own, *moved)
+    kept = face_values.change_portrait("expression", *another, None, own, *moved)
     assert kept == [chosen, *nothing[1:]]
-    laugh = expression_tab.preset("laugh")
+    laugh = face_values.preset("laugh")
     assert laugh.__name__ == "preset_laugh" and laugh()[3 + ARKIT_NAMES.index("jawOpen")] > 0.5
 
 
 def test_the_own_face_is_read_without_the_model(state, pictures, monkeypatch):
-    own = expression_tab.own_face(state.release, str(pictures / "reference.png"))
+    own = face_values.own_face(state.release, str(pictures / "reference.png"))
     empty = states.State(state.release, device="cpu")
     empty.analyzer = state.analyzer
     monkeypatch.setattr(states, "STATE", empty)
-    assert expression_tab.own_face(state.release, str(pictures / "reference.png")) == own
-    shown, initial, *_ = expression_tab.show_portrait(
+    assert face_values.own_face(state.release, str(pictures / "reference.png")) == own
+    shown, initial, *_ = face_values.show_portrait(
         "image", state.release, str(pictures / "reference.png"), 0, None, list(CALM), *CALM
     )
     assert shown == gr.skip() and initial == own  # the sliders are set, and nothing is drawn
@@ -446,7 +445,7 @@ def test_faces_are_mixed_and_what_is_moved_by_hand_stays(tmp_path):
     assert quarter.mixed(0, moved).shown == face(mouthSmileLeft=0.8, yaw=55)
     most = quarter.mixed(1, moved).shown
     assert most == face(jawOpen=0.8, mouthSmileLeft=0.2, yaw=60)  # not further than it can turn
-    mix, share, *shown = expression_tab.mix_faces(quarter, 1, *moved)
+    mix, share, *shown = face_values.mix_faces(quarter, 1, *moved)
     assert mix.shown == most and share == 1 and shown[7:] == list(most)
     assert shown[0] == 0.1  # the plain smile, a mean of both sides
     assert quarter.mixed(1, quarter.shown).shown[jaw] == 0.8
@@ -454,11 +453,11 @@ def test_faces_are_mixed_and_what_is_moved_by_hand_stays(tmp_path):
 
 def test_a_face_is_saved_and_loaded(tmp_path):
     moved = [14, 0, -7.5, *[0.25] * 51]
-    saved = expression_tab.saved_face(*moved)
-    assert Path(saved).name == "expression.json" and expression_tab.loaded_face(saved) == moved
+    saved = face_values.saved_face(*moved)
+    assert Path(saved).name == "expression.json" and face_values.loaded_face(saved) == moved
     (tmp_path / "other.json").write_text('{"jawOpen": 1}')
     with pytest.raises(gr.Error, match="other.json is not an expression of HelloMeme or is damaged"):
-        expression_tab.loaded_face(str(tmp_path / "other.json"))
+        face_values.loaded_face(str(tmp_path / "other.json"))
 
 
 def test_a_fine_run_is_offered_where_it_differs(state):
