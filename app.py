@@ -66,7 +66,6 @@ def main(arguments: list[str] | None = None) -> None:
         mcp_server=options.mcp,
         show_error=options.mcp,  # so that a tool's error has its sentence
         run_history=False,
-        footer_links=["api", "settings"],
         max_file_size=MAX_UPLOAD,
         prevent_thread_lock=True,
         **LOOKS,

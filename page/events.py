@@ -15,11 +15,13 @@ from typing import Any
 
 import gradio as gr
 
+from hellomeme.errors import HelloMemeError
 from hellomeme.face.arkit import ARKIT_NAMES
 from hellomeme.face.edit import TURNS, Turn
 from hellomeme.releases.few_steps import OFF
 from hellomeme.settings import ClipSettings, Settings
 
+from .components import FIELDS
 from .errors import visitor_errors
 from .styles import NAMES as STYLE, style_of
 
@@ -132,11 +134,15 @@ def parse_number(text: str | float | None) -> str | float | None:
         return text
 
 
-def face_index(number: int | None) -> int | None:
-    """The setting, which counts from 0, for the value of a number input, which counts from 1. The first is
-    the largest face, which is found faster if None is asked for."""
+def face_index(name: str, number: int | None) -> int | None:
+    """The setting of this name, which counts from 0, for the value of a number input, which counts from 1.
+    The first is the largest face, which is found faster if None is asked for."""
     if type(number) not in (int, float):
         return number
+    facts = FIELDS[name]
+    if not 0 <= number <= facts["max"] + 1:  # the error of the settings would count from 0
+        most = facts["max"] + 1
+        raise HelloMemeError(f"{facts['label']} must be a whole number from 1 to {most}, not {number}.")
     return None if number in (0, 1) else number - 1
 
 
@@ -146,8 +152,8 @@ def face_number(index: int | None) -> int:
 
 
 _CONVERTERS = {
-    "reference_face": face_index,
-    "driver_face": face_index,
+    "reference_face": functools.partial(face_index, "reference_face"),
+    "driver_face": functools.partial(face_index, "driver_face"),
     "start": parse_number,
     "end": parse_number,
     "neutral": parse_number,

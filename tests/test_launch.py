@@ -145,7 +145,11 @@ def test_wrong_shapes_get_a_sentence(url, event, parameter):
         ("image", {"steps": 99}, "Steps must be a whole number from 1 to 50, not 99."),
         ("image", {"seed": -1}, "Seed must be a whole number from 0 to"),
         ("image", {"expression": "much"}, "Expression must be a number from 0 to 2, not 'much'."),
-        ("image", {"reference_face": 100}, "Face in the reference must be a whole number from 0 to 99"),
+        (
+            "image",
+            {"reference_face": 101},
+            "Face in the reference must be a whole number from 1 to 100, not 101.",
+        ),
         ("expression", {"yaw": 90}, "Yaw must be a number from -60 to 60, not 90."),
         ("expression", {"jawOpen": -1}, "jawOpen must be a number from 0 to 1"),
     ],

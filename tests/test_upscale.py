@@ -206,6 +206,6 @@ def test_on_the_page(network_file, model_folder, tmp_path, monkeypatch):
         monkeypatch.setattr(states, "STATE", state)
         assert offered() == (source is not None)
     face, style = str(tmp_path / "face.png"), [None] * 6
-    given = (states.STATE.release, face, face, 1, 1, 1, 1, 0, 0, 0, "", "", False, 0.5)
-    drawn, *_, (before, after), _, _ = image_tab.make_image(*given, *style, "2")
+    given = (states.STATE.release, face, face, 1, 1, 1, 1, 0, 1, 1, "", "", False, 0.5)
+    drawn, *_, (before, after), _, _, _ = image_tab.make_image(*given, *style, "2")
     assert drawn.size == before.size == after.size == (256, 256)
