@@ -62,7 +62,7 @@ LOOKS = {
     "css_paths": STATIC / "page.css",
     "favicon_path": STATIC / "favicon.png",
     "i18n": I18N,
-    "footer_links": ["api"],  # language and colours follow the browser
+    "footer_links": ["api", "settings"],
 }
 
 
