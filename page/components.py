@@ -31,6 +31,7 @@ MODEL = {"concurrency_id": "model", "concurrency_limit": 1}
 FACES = {"concurrency_id": "faces", "show_progress": "hidden"}
 IMMEDIATE = {"queue": False, "show_progress": "hidden"}
 PRIVATE = {"api_visibility": "private"}
+LONGEST_STEM = 100  # bytes: file systems allow 255 for a name, which has two of them and an ending
 
 
 # Inputs for pictures
@@ -186,6 +187,7 @@ def show_stopped() -> None:
 def file_name(*sources: str) -> str:
     """What a result is called, without a suffix, after the names or paths of what it was made from."""
     stems = (re.sub(r"[^\w-]+", "-", Path(source).stem).strip("-")[:40] for source in sources)
+    stems = (stem.encode()[:LONGEST_STEM].decode(errors="ignore") for stem in stems)
     return "-".join(filter(None, stems)) or "hellomeme"
 
 

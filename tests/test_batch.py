@@ -73,9 +73,13 @@ def test_a_table_of_jobs(table, tmp_path):
     ]
 
 
-def test_names_are_made_up_where_none_is_given(table):
+def test_names_are_made_up_where_none_is_given(table, tmp_path):
     found = plan(table("reference,driver,seed\n" + "".join(f"toon.png,me.jpg,{seed}\n" for seed in range(3))))
     assert [job.output.name for job in found.jobs] == ["toon-me.png", "toon-me-2.png", "toon-me-3.png"]
+    long = f"{'笑' * 80}.png"  # 240 bytes: two of them are more than a file system allows
+    (tmp_path / long).write_text("a picture")
+    (job,) = plan(table(f"reference,driver\n{long},{long}\n")).jobs
+    assert job.output.name == f"{'笑' * 36}-{'笑' * 36}.png"
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,8 @@ def test_faces_are_counted_from_one(sentence, shown):
 def test_what_results_are_called():
     assert file_name("a/mila.png", "b/laugh.png") == "mila-laugh"
     assert file_name("/x/Meine Katze (2).jpeg", "motion") == "Meine-Katze-2-motion"
+    for letter, count in (("a", 40), ("笑", 33), ("𠀀", 25)):  # of 1, 3 and 4 bytes
+        assert file_name(*[letter * 60] * 2) == "-".join([letter * count] * 2)
     assert file_name("/x/笑.png", "..png") == "笑" and file_name("/..") == "hellomeme"
 
 

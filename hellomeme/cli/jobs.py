@@ -153,9 +153,14 @@ def _value(field: dataclasses.Field, text: str) -> Any:
 
 def _free_name(pictures: Sequence[Path], folder: Path, taken: dict) -> str:
     """reference-driver.png, or with -2, -3, ... if an earlier row has that name."""
-    name = UNSAFE.sub("_", "-".join(path.stem.strip(". ")[:80] for path in pictures))
+    name = UNSAFE.sub("_", "-".join(_cut(path.stem.strip(". ")) for path in pictures))
     names = (f"{name}{number}.png" for number in ("", *(f"-{count}" for count in range(2, len(taken) + 3))))
     return next(name for name in names if str(folder / name).casefold() not in taken)
+
+
+def _cut(stem: str) -> str:
+    """At most 80 letters and 110 bytes: file systems allow 255 bytes for a name."""
+    return next(cut for end in range(80, -1, -1) if len(os.fsencode(cut := stem[:end])) <= 110)
 
 
 def _output(name: str, folder: Path) -> Path:
