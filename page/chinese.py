@@ -184,6 +184,8 @@ CHINESE = {
     "Draws a rough picture whenever a slider is released.": "每次松开滑块就画一张草图。",
     # live
     "Camera · the face to copy": "摄像头 · 要模仿的脸",
+    "Open the camera": "打开摄像头",
+    "Go live": "开始实时",
     "This is my neutral face": "这是我的中性表情",
     "Follow my face as it is": "直接跟随我的表情",
     "● Record": "● 录制",

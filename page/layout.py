@@ -63,9 +63,11 @@ def build() -> gr.Blocks:
         part.show_after(restored)
         expression.follow(restored)
         expression.on_load(page)
-        # page.js presses it
+        # page.js presses the first, and writes the words of the others on the camera
         refuse = gr.Button(visible="hidden", elem_id="refuse-clip")
         refuse.click(refuse_clip, **PRIVATE, **FACES)
+        gr.Button(translate("Open the camera"), visible="hidden", elem_id="word-camera")
+        gr.Button(translate("Go live"), visible="hidden", elem_id="word-start")
         page.unload(stop_on_leave)
     lighten(page)
     return page.queue(max_size=QUEUE_SIZE)

@@ -55,12 +55,19 @@ def test_an_example_is_chosen_run_and_seen(visit, url, scheme, tmp_path):
         assert picture.width == 1280 and len(picture.convert("RGB").getcolors(1 << 24)) > 1000
 
 
+def choose_by_the_icon(page, place, path):
+    """With the icon for a file below a picture or clip, which is not removed first."""
+    with page.expect_file_chooser() as chooser:
+        page.locator(f"{place} [data-testid=source-select] button").first.click()
+    chooser.value.set_files(path)
+
+
 def test_a_bad_picture_shows_its_sentence(visit, url, tmp_path):
     page = visit(url)
     page.locator(".block", has_text="Faces to try").locator("button.gallery-item").nth(1).click()
     page.wait_for_function("document.querySelector('#driver img')?.getAttribute('src').includes('6.png')")
     (tmp_path / "text.png").write_text("This is not a picture.")
-    page.set_input_files("#driver input[type=file]", tmp_path / "text.png")
+    choose_by_the_icon(page, "#driver", tmp_path / "text.png")
     page.wait_for_function("document.querySelector('#driver img')?.getAttribute('src').includes('text.png')")
     page.click("#run")
     page.wait_for_selector("text=The picture to copy text.png is not a picture")
@@ -174,6 +181,8 @@ def test_a_phone_scrolls_down_only(visit, url):
         page.get_by_role("tab", name=name, exact=True).tap()
         page.wait_for_selector(shown)
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], name
+        if name == "Video":
+            assert page.locator("#side-by-side").bounding_box()["width"] > PHONE["width"] / 2
     page.get_by_role("tab", name="Image", exact=True).tap()
     page.evaluate("scrollTo(0, 0)")
     for name in ("#run", "#reference img", "#driver img", "#image-tab-button"):  # all without a scroll
@@ -279,6 +288,9 @@ def test_a_part_of_a_clip(visit, url, tmp_path):
         for frame in range(12):
             writer.write(photos.toon(5, yaw=frame))
     page.set_input_files("#video-driver input[type=file]", tmp_path / "driver.mp4")
+    page.wait_for_selector("#estimate >> text=12 frames, 3.0 s at 4 a second.")
+    choose_by_the_icon(page, "#video-driver", tmp_path / "driver.mp4")
+    page.wait_for_selector("#video-driver video")
     page.wait_for_selector("#estimate >> text=12 frames, 3.0 s at 4 a second.")
     times = page.locator("#start textarea, #start input")
     page.get_by_label("First second").check()

@@ -55,9 +55,9 @@ def new_picture(page):
 
 def start(page):
     open_tab(page, "Live")
-    page.get_by_text("Click to Access Webcam").click()
+    page.locator("#live-camera").get_by_text("Open the camera").click()
     page.wait_for_function("document.querySelector('#live-camera video')?.videoWidth > 0")
-    page.locator("#live-camera .button-wrap button").first.click()
+    page.locator("#live-camera").get_by_text("Go live").click()
 
 
 def test_the_portrait_follows_the_camera(visit, url, tmp_path):  # noqa: F811

@@ -33,6 +33,39 @@
     input.dispatchEvent(new Event("change", {bubbles: true}));
   });
 
+  // Gradio's icon for a file removes what is there, or does nothing. It opens the choice of a file.
+  document.addEventListener("click", event => {
+    const block = event.target.closest?.('[data-testid="source-select"] > button:first-child')?.closest(".block");
+    if (!block) return;
+    const choose = () => {
+      const input = block.querySelector("input[type=file]");
+      if (input) input.value = "";
+      input?.click();
+    };
+    if (!block.querySelector("input[type=file]") || block.querySelector("video")) {
+      setTimeout(choose, 200);  // once Gradio has put the camera away, or a clip, with which there is no input
+      return;
+    }
+    event.stopPropagation();
+    choose();
+  }, true);
+
+  // Gradio says Record where the camera starts, beside the button that records, and has no Chinese for what
+  // opens the camera. The words are those of hidden buttons.
+  const rename = (place, isMeant, button) => {
+    const words = document.querySelector(button)?.textContent.trim();
+    document.querySelectorAll(place).forEach(parent => parent.childNodes.forEach(node => {
+      const text = node.nodeType === Node.TEXT_NODE ? node.data.trim() : "";
+      if (words && text && text !== words && isMeant(text)) node.data = ` ${words}`;
+    }));
+  };
+  const nameCamera = () => {
+    rename('#live-camera .icon-with-text:has([title="start recording"])', () => true, "#word-start");
+    rename(":has(> .icon-wrap)", text => text === "Click to Access Webcam", "#word-camera");
+  };
+  new MutationObserver(nameCamera).observe(document.body, {childList: true, subtree: true});
+  nameCamera();
+
   // Gradio refuses a clip as a picture in words of its own.
   const refuseClips = event => {
     const files = [...(event.dataTransfer ?? event.target).files ?? []];
