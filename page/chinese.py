@@ -61,6 +61,7 @@ CHINESE = {
     "x1: plain Stable Diffusion sees the reference, which keeps the likeness; x2: the styled model sees it, too.": "x1：由原版 Stable Diffusion 看肖像，更像本人；x2：风格模型也看肖像。",
     "Few steps": "少步数",
     "A LoRA with which 4 to 8 steps suffice; it sets steps and guidance, too.": "使用一个 LoRA，4 到 8 步即可；同时设定步数和引导强度。",
+    "The demo model draws toon heads of 128 px, on any computer. For photographs choose v1 or a later release in the settings below.": "演示模型在任何电脑上都能运行，画的是 128 像素的卡通头像。处理照片请在下方的设置中选择 v1 或更新的版本。",
     "Reuse": "特征复用",
     "Deep features are computed at every so many steps and reused at the others: 3 takes less than half the time of 25 steps, and the picture differs a little.": "每隔若干步才计算一次深层特征，其余步骤复用：取 3 时 25 步所需时间不到一半，画面略有差别。",
     "Guidance end": "引导结束",

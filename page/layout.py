@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gradio as gr
 
+from hellomeme.releases.load import find
+
 from . import (
     expression_tab,
     gallery_tab,
@@ -12,6 +14,7 @@ from . import (
     portrait_input,
     restore,
     shared_settings,
+    state,
     video_tab,
 )
 from .components import FACES, IMMEDIATE, PRIVATE
@@ -23,6 +26,10 @@ from .stop import stop_on_leave
 from .theme import header, script
 
 TABS = ("image", "video", "expression", "live", "gallery")
+DEMO_NOTE = (
+    "The demo model draws toon heads of 128 px, on any computer. For photographs choose v1 or a later "
+    "release in the settings below."
+)
 FILES_KEPT = 3600  # s
 QUEUE_SIZE = 20
 
@@ -45,7 +52,16 @@ def build() -> gr.Blocks:
                     name: gr.Tab(translate(name.capitalize()), id=name, elem_id=f"{name}-tab")
                     for name in TABS
                 }
+        bundled = find(state.STATE.release).base.is_bundled
+        note = gr.Markdown(translate(DEMO_NOTE), visible=bundled, elem_id="demo-note")
         shared, file = shared_settings.build()
+        shared.model.change(
+            lambda model: gr.update(visible=find(model).base.is_bundled),
+            shared.model,
+            note,
+            **PRIVATE,
+            **IMMEDIATE,
+        )
         with tab["image"]:
             image = image_tab.build(shared, portrait, tab["image"], tabs)
         with tab["video"]:

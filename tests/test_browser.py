@@ -360,6 +360,10 @@ def test_chinese(visit, url, tmp_path):
     page.wait_for_selector("#note >> text=无法在这里运行。")
     page.wait_for_selector("#note >> text=需要从 Hub 下载")
     page.wait_for_selector("#facts >> text=现在连不上 Hub，最多需要下载 4.8 GB")
+    assert not page.locator("#demo-note").is_visible()
+    page.locator("#model input").click()
+    page.get_by_role("option", name="演示：卡通头像").click()
+    page.wait_for_selector("#demo-note >> text=处理照片")
 
 
 def test_chinese_while_it_runs(visit, url, tmp_path):
