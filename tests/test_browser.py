@@ -199,6 +199,7 @@ def test_a_result_dropped_back_restores_its_settings(visit, url, tmp_path):
     page.locator("#seed input").fill("77")
     page.locator("#seed input").press("Tab")
     page.click("#run")
+    page.wait_for_selector("#about >> text=2 steps · guidance 1 · seed 77")  # not what was drawn before
     assert result(page) == [128, 128]
     with page.expect_download() as download:
         page.get_by_label("Download").locator("visible=true").first.click()
