@@ -130,7 +130,7 @@ def visit(url: str, camera: Path, seconds: float, chromium: str) -> dict:
         page.set_default_timeout(120_000)
         page.goto(url)
         page.get_by_role("tab", name="Live", exact=True).click()
-        page.get_by_text("Click to Access Webcam").click()
+        page.locator("#live-camera").get_by_text("Open the camera").click()
         page.wait_for_function("document.querySelector('#live-camera video')?.videoWidth > 0")
         page.locator("#live-camera .button-wrap button").first.click()
         page.wait_for_selector("#live-result img")
