@@ -20,6 +20,7 @@ from .releases.load import add_motion
 from .releases.styles import Style
 from .releases.table import Release
 from .sampling.clip import ClipPlan, draw_clip
+from .sampling.sharing import ALONE, Share
 from .settings import ClipSettings, Settings
 from .styling import Styling
 from .upscale import Upscaler, check_upscaling, upscaled
@@ -79,9 +80,11 @@ class Drawing:
         settings: Settings,
         clip: ClipSettings,
         progress: Callable[[str, float, int], None],
+        share: Share = ALONE,
     ) -> Iterator[np.ndarray]:
         """Yields the frames of a clip, (size, size, 3) uint8, upscaled where the settings, which are resolved
-        ones, say so. motion: retargeted.
+        ones, say so. motion: retargeted. share: of this process, if several draw the clip together; each must
+        take all of the frames.
 
         If the GPU memory runs out, the remaining frames are drawn in smaller batches; then NoMemoryError.
         """
@@ -91,14 +94,20 @@ class Drawing:
                 together = clip.motion and add_motion(self.pipeline, self.release)
                 plan = ClipPlan.of(len(motion), settings, clip, self.release, together)
                 plan = plan.with_low_memory(started=done > 0) if low_memory else plan
-                frames = self._clip_frames(reference, motion, settings, plan, progress)
+                frames = self._clip_frames(reference, motion, settings, plan, progress, share)
                 for frame in itertools.islice(frames, done, None):
                     yield frame
                     done += 1
                 return
 
     def _clip_frames(
-        self, reference: ReferencePortrait, motion: Motion, settings: Settings, plan: ClipPlan, progress
+        self,
+        reference: ReferencePortrait,
+        motion: Motion,
+        settings: Settings,
+        plan: ClipPlan,
+        progress: Callable[[str, float, int], None],
+        share: Share,
     ) -> Iterator[np.ndarray]:
         def conditions(frames: np.ndarray) -> Conditions:
             return self.conditions(motion.at(frames), reference)
@@ -108,10 +117,19 @@ class Drawing:
 
         prepared, generator = self.prepared(reference, settings), reference.generator(settings.seed)
         text = self.pipeline.encode_prompt(*settings.prompts(self.release))
-        for latents in draw_clip(self.pipeline, prepared, conditions, plan, text, generator, on_progress):
-            pictures = self.pipeline.decode(latents)[0].permute(1, 2, 3, 0)  # (T, H, W, 3) in [0, 1]
-            for picture in (pictures * 255).round().byte().cpu().numpy():
-                yield upscaled(picture, settings, self.upscaler)
+
+        def picture(latents: torch.Tensor) -> torch.Tensor:
+            """(H, W, 3) uint8"""
+            decoded = self.pipeline.decode(latents)[0, :, 0].permute(1, 2, 0)  # (H, W, 3) in [0, 1]
+            small = (decoded * 255).round().byte().cpu().numpy()
+            return torch.from_numpy(upscaled(small, settings, self.upscaler))
+
+        parts = draw_clip(
+            self.pipeline, prepared, conditions, plan, text, generator, on_progress, share=share
+        )
+        frames = itertools.chain.from_iterable(latents.split(1, 2) for latents in parts)
+        for frame in share.map(picture, frames):
+            yield frame.numpy()
 
     def resolved(self, settings: Settings) -> Settings:
         """The settings with the release's defaults; HelloMemeError for what cannot be done here."""

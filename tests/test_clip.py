@@ -236,7 +236,9 @@ def test_a_motion_file_drives_like_the_clip_itself(plain, driver, tmp_path):
 
 def test_the_motion_module_counts_and_the_settings_reach_the_plan(moving, driver, tmp_path, monkeypatch):
     plans = []
-    monkeypatch.setattr("hellomeme.drawing.draw_clip", lambda *a: plans.append(a[3]) or draw_clip(*a))
+    monkeypatch.setattr(
+        "hellomeme.drawing.draw_clip", lambda *a, **more: plans.append(a[3]) or draw_clip(*a, **more)
+    )
 
     def made(name, **chosen):
         chosen = ClipSettings(frames=5, start=0, **chosen)

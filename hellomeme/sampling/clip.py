@@ -18,8 +18,9 @@ from torch import Tensor
 
 from ..inputs import Conditions, Reference
 from ..pipeline import HelloMemePipeline
-from .image import Denoise, last_guided, with_timesteps
+from .image import Denoise, draws_noise, last_guided, takes_noise, with_timesteps
 from .keyframes import EXTRA_NOISE, predicted_frames, sample_key_frames
+from .sharing import ALONE, Share
 from .windows import BATCH, WINDOW, NoiseByFrame, sample_frames, sample_windows
 
 if TYPE_CHECKING:
@@ -137,6 +138,7 @@ def draw_clip(
     generator: torch.Generator,
     on_progress: OnProgress | None = None,
     step_generator: torch.Generator | None = None,
+    share: Share = ALONE,
 ) -> Iterator[Tensor]:
     """Yields scaled latents (1, C, T, h, w) of all frames in order, some at a time.
 
@@ -145,6 +147,7 @@ def draw_clip(
     padded clip; with key frames, the noise of the clip and 13 frames more.
     on_progress: called after every step with the share of the work that is done, 0 to 1; an exception it
     raises ends the clip. step_generator: draws what a stochastic scheduler adds; `generator` if None.
+    share: of this process, if several draw the clip together, all with the same arguments.
     """
     scheduler = pipeline.clip_scheduler or pipeline.scheduler
     if not plan.key_frames and scheduler.config.get("rescale_betas_zero_snr"):
@@ -159,9 +162,10 @@ def draw_clip(
         generator,
         step_generator or generator,
         _progress_counter(total, on_progress),
+        share,
     )
     if not plan.together:
-        frames = drawing.alone(drawing.one_noise(), np.arange(plan.frames), plan.steps)
+        frames = drawing.alone(drawing.one_noise(), np.arange(plan.frames), plan.steps, share)
     else:
         frames = drawing.by_key_frames() if plan.key_frames else drawing.in_windows()
     left = plan.frames
@@ -187,10 +191,16 @@ class _Drawing:
     generator: torch.Generator
     step_generator: torch.Generator
     on_step: Callable[[int], None]
+    share: Share
 
     @property
     def scheduler(self) -> SchedulerMixin:
         return self.pipeline.clip_scheduler or self.pipeline.scheduler
+
+    @property
+    def draws_noise(self) -> bool:
+        """Whether steps draw from the generator."""
+        return draws_noise(self.scheduler, self.plan.steps)
 
     def one_noise(self) -> Tensor:
         """The next draw for one frame."""
@@ -214,7 +224,13 @@ class _Drawing:
         )
 
     def alone(
-        self, noise: Tensor, frames: np.ndarray, steps: int, unet=None, chained: bool = False
+        self,
+        noise: Tensor,
+        frames: np.ndarray,
+        steps: int,
+        share: Share,
+        unet: UNet2DConditionModel | None = None,
+        chained: bool = False,
     ) -> Iterator[Tensor]:
         """Frames with these numbers, each alone, all from the same noise (1, C, 1, h, w)."""
         return sample_frames(
@@ -227,19 +243,22 @@ class _Drawing:
             self.step_generator,
             self.on_step,
             1 if self.plan.low_memory else BATCH,
+            share,
         )
 
-    def first_pass(self, noise: Tensor, frames: np.ndarray, chained: bool) -> Iterator[Tensor]:
+    def first_pass(self, noise: Tensor, frames: np.ndarray, share: Share, chained: bool) -> Iterator[Tensor]:
         """As `alone`; the released style x1 draws them with the UNet that sees the reference."""
         unet = self.pipeline.reference_unet
-        return self.alone(noise, frames, self.plan.first_steps, unet, chained)
+        return self.alone(noise, frames, self.plan.first_steps, share, unet, chained)
 
     def in_windows(self) -> Iterator[Tensor]:
         """Releases v1 and v2: the frames of all windows, those beyond the end of the clip included."""
         plan, noise = self.plan, self.one_noise()
+        # Both passes draw from one generator by turns, in an order that tasks at the same time would change
+        share = self.share.in_order if self.draws_noise else self.share
         if plan.first_pass:
             fresh_noise = self.noise(plan.padded)
-            clean = self.first_pass(noise, np.arange(plan.frames), not plan.fast)
+            clean = self.first_pass(noise, np.arange(plan.frames), share, not plan.fast)
             starts = zip(_padded(clean, plan.padded), fresh_noise, strict=True)
         else:
             starts = ((None, noise) for _ in range(plan.padded))
@@ -253,6 +272,7 @@ class _Drawing:
             self.step_generator,
             self.on_step,
             keep=plan.reuse > 1,
+            share=share,
         )
 
     def by_key_frames(self) -> Iterator[Tensor]:
@@ -261,7 +281,7 @@ class _Drawing:
         noise = self.noise(plan.frames + EXTRA_NOISE)
         ends = None
         if plan.first_pass:
-            latents = self.first_pass(next(iter(noise)), plan.ends, False)
+            latents = self.first_pass(next(iter(noise)), plan.ends, self.share, False)
             ends = dict(zip(plan.ends, latents, strict=True))
 
         def pad(latents: Tensor) -> dict[str, Tensor]:
@@ -275,6 +295,7 @@ class _Drawing:
                 pads = {place: torch.stack([first[place], last[place]], dim=2) for place in first}
             return self.denoiser(frames, unet, plan.steps, motion=pipeline.hm_motion, pads=pads)
 
+        by_turns = self.draws_noise and not takes_noise(self.scheduler)
         return sample_key_frames(
             moving,
             pad,
@@ -287,6 +308,7 @@ class _Drawing:
             self.step_generator,
             self.on_step,
             keep=plan.reuse > 1,
+            share=self.share.in_order if by_turns else self.share,
         )
 
 

@@ -124,5 +124,19 @@ def takes_noise(scheduler: SchedulerMixin) -> bool:
     return _has_argument(scheduler, "variance_noise")
 
 
+def draws_noise(scheduler: SchedulerMixin, steps: int) -> bool:
+    """Whether a run of so many steps takes numbers from its generator."""
+    generator = torch.Generator()
+    before = generator.get_state()
+    sample(
+        lambda latents, timestep: torch.zeros_like(latents),
+        scheduler,
+        torch.zeros(1, 1, 1, 4, 4),
+        steps,
+        generator,
+    )
+    return not torch.equal(generator.get_state(), before)
+
+
 def _has_argument(scheduler: SchedulerMixin, name: str) -> bool:
     return name in inspect.signature(scheduler.step).parameters

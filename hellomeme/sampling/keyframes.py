@@ -23,6 +23,7 @@ from diffusers import SchedulerMixin
 from torch import Tensor
 
 from .image import Denoise, takes_noise, with_timesteps
+from .sharing import ALONE, Share
 from .windows import WINDOW, NoiseByFrame, sample_windows
 
 EXTRA_NOISE = 13  # frames of noise that the released code draws beyond those of the clip
@@ -66,6 +67,7 @@ def sample_key_frames(
     generator: torch.Generator | None = None,
     on_step: Callable[[int], None] | None = None,
     keep: bool = False,
+    share: Share = ALONE,
 ) -> Iterator[Tensor]:
     """Yields latents (1, C, T, h, w) of consecutive frames of a clip, drawn level by level.
 
@@ -77,12 +79,12 @@ def sample_key_frames(
     made stay, though the level draws these frames again. Without `ends` (v5, v5b) level 0 has no pads, and
     each level has the frames of the level before it.
     generator: for a stochastic scheduler; drawn from level by level and step by step. on_step: called after
-    every step with the number of frames it predicted. keep: as in `sample_windows`.
+    every step with the number of frames it predicted. keep, share: as in `sample_windows`.
     """
     finished = dict(ends or {})  # frame -> the latents of its pad
     for level in levels(frames, window):
         drawn = _sample_level(
-            denoiser, pad, scheduler, noise, level, finished, steps, window, generator, on_step, keep
+            denoiser, pad, scheduler, noise, level, finished, steps, window, generator, on_step, keep, share
         )
         if len(level) == frames:
             yield from drawn
@@ -103,6 +105,7 @@ def _sample_level(
     generator: torch.Generator | None,
     on_step: Callable[[int], None] | None,
     keep: bool,
+    share: Share,
 ) -> Iterator[Tensor]:
     """The frames with the numbers `level`, whose key frames are in `finished`, unless that is empty."""
     calls = len(with_timesteps(scheduler, steps).timesteps)
@@ -125,4 +128,6 @@ def _sample_level(
             iter(NoiseByFrame(generator, channels, len(level), height, width)) for _ in range(calls)
         ]
     windows = windows_of(len(level), window)
-    return sample_windows(in_window, scheduler, starts, windows, steps, generator, on_step, step_noise, keep)
+    return sample_windows(
+        in_window, scheduler, starts, windows, steps, generator, on_step, step_noise, keep, share
+    )

@@ -4,7 +4,9 @@ in progress."""
 from __future__ import annotations
 
 import bisect
+import functools
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
@@ -13,6 +15,7 @@ from diffusers import SchedulerMixin
 from torch import Tensor
 
 from .image import Denoise, initial_latents, sample, take_step, with_timesteps
+from .sharing import ALONE, Share
 
 WINDOW = 12  # frames: what the released motion modules were trained on
 BATCH = 4  # frames drawn at once where each stands alone
@@ -30,22 +33,30 @@ def sample_frames(
     generator: torch.Generator | None = None,
     on_step: Callable[[int], None] | None = None,
     size: int = BATCH,
+    share: Share = ALONE,
 ) -> Iterator[Tensor]:
     """Yields latents (1, C, 1, h, w) of each frame, all started from the same noise of that shape, `size` in
     a batch; chained, each is started from the frame before it with that noise added. The other arguments are
     those of `sample_windows`."""
-    before, size = None, 1 if chained else size
-    for first in range(0, frames, size):
-        numbers = np.arange(first, min(first + size, frames))
+    before = None
 
-        def after_step(*_, count: int = len(numbers)) -> None:
+    def drawn(numbers: np.ndarray, predict: Denoise | None = None) -> Tensor:
+        def after_step(*_) -> None:
             if on_step is not None:
-                on_step(count)
+                on_step(len(numbers))
 
         same = noise.expand(-1, -1, len(numbers), -1, -1)
-        latents = sample(denoiser(numbers), scheduler, same, steps, generator, after_step, before)
-        before = latents if chained else None
-        yield from latents.split(1, dim=2)
+        return sample(predict or denoiser(numbers), scheduler, same, steps, generator, after_step, before)
+
+    def passed(numbers: np.ndarray) -> None:
+        """Takes from the generator what another process takes."""
+        drawn(numbers, lambda latents, timestep: torch.zeros_like(latents))
+
+    share, size = (share.in_order, 1) if chained else (share, size)
+    batches = (np.arange(first, min(first + size, frames)) for first in range(0, frames, size))
+    for latents in share.map(drawn, batches, passed):
+        before = latents.to(noise.device) if chained else None
+        yield from latents.to(noise.device).split(1, dim=2)
 
 
 def sample_windows(
@@ -58,6 +69,7 @@ def sample_windows(
     on_step: Callable[[int], None] | None = None,
     step_noise: Sequence[Iterator[Tensor]] | None = None,
     keep: bool = False,
+    share: Share = ALONE,
 ) -> Iterator[Tensor]:
     """Denoises frames in overlapping windows whose predictions are averaged at every step.
 
@@ -69,45 +81,91 @@ def sample_windows(
     ascending, from frame 0 on and without a gap. on_step: called after every step with the number of frames
     it predicted. step_noise: for each step, the noise (1, C, 1, h, w) that a stochastic scheduler adds to
     each frame in order; from `generator`, window by window, if None. keep: a window has one denoiser
-    for all steps, which is held while it is in progress. Yields latents (1, C, T, h, w), frames in order.
+    for all steps, which is held while it is in progress. share: of several processes each predicts one window
+    of a group; more frames are held then, and `generator` is drawn from in another order. Yields latents
+    (1, C, T, h, w), frames in order.
     """
-    behind, unshared = _windows_behind(windows), _unshared(windows)
-    fresh = with_timesteps(scheduler, steps)
-    initial = enumerate(initial_latents(fresh, noise, clean) for clean, noise in starts)
-    latents: dict[int, Tensor] = {}  # frame -> (1, C, 1, h, w)
-    predictions = _Predictions()
-    running: dict[int, tuple] = {}  # window -> the scheduler of its unshared frames, and its denoiser if kept
+    at_once = share.size
+    groups = [range(first, min(first + at_once, len(windows))) for first in range(0, len(windows), at_once)]
+    behind = math.ceil(_windows_behind(windows) / at_once)
+    timesteps = with_timesteps(scheduler, steps).timesteps
+    wave = _Wave(denoiser, scheduler, starts, windows, steps, generator, keep)
 
-    for front in range(len(windows) + behind * (len(fresh.timesteps) - 1)):
-        for i, timestep in enumerate(fresh.timesteps):
-            number = front - behind * i
-            if not 0 <= number < len(windows):
+    for front in range(len(groups) + behind * (len(timesteps) - 1)):
+        for i, timestep in enumerate(timesteps):
+            if not 0 <= front - behind * i < len(groups):
                 continue
-            frames = np.array(windows[number])
+            group = groups[front - behind * i]
             if i == 0:
-                begun = windows[number - 1].stop if number else 0
-                latents.update(itertools.islice(initial, windows[number].stop - begun))
-                running[number] = with_timesteps(scheduler, steps), denoiser(frames) if keep else None
-            now, kept = running[number]
+                wave.begin(group)
+            predict = functools.partial(wave.predict, timestep=timestep)
+            for number, prediction in zip(group, list(share.map(predict, group)), strict=True):
+                after = wave.step(number, prediction, timestep, step_noise and step_noise[i])
+                if on_step is not None:
+                    on_step(len(windows[number]))
+                if i == len(timesteps) - 1:
+                    wave.finish(number)
+                    yield after
 
-            # 1. Predict the window, and add to what other windows predicted of its frames
-            scaled = now.scale_model_input(_joined(latents, frames), timestep)
-            predictions.add(frames, (kept or denoiser(frames))(scaled, timestep))
 
-            # 2. One step for the frames that no later window shares
-            own = np.array(unshared[number])
-            noise = None if step_noise is None else torch.cat([next(step_noise[i]) for _ in own], 2)
-            after = take_step(now, predictions.take(own), timestep, _joined(latents, own), generator, noise)
-            latents.update(zip(own, after.split(1, 2), strict=True))
-            if on_step is not None:
-                on_step(len(frames))
+class _Wave:
+    """The windows that are in progress. The arguments are those of `sample_windows`."""
 
-            # 3. After the last step they are done
-            if i == len(fresh.timesteps) - 1:
-                yield after
-                del running[number]
-                for t in own:
-                    del latents[t]
+    def __init__(
+        self,
+        denoiser: FrameDenoiser,
+        scheduler: SchedulerMixin,
+        starts: Iterator[tuple[Tensor | None, Tensor]],
+        windows: Sequence[range],
+        steps: int,
+        generator: torch.Generator | None,
+        keep: bool,
+    ):
+        self.denoiser, self.windows, self.generator, self.keep = denoiser, windows, generator, keep
+        self.scheduler = functools.partial(with_timesteps, scheduler, steps)
+        fresh = self.scheduler()
+        self.initial = enumerate(initial_latents(fresh, noise, clean) for clean, noise in starts)
+        self.unshared = _unshared(windows)
+        self.latents: dict[int, Tensor] = {}  # frame -> (1, C, 1, h, w)
+        self.predictions = _Predictions()
+        self.schedulers: dict[int, SchedulerMixin] = {}  # window -> of its unshared frames
+        self.kept: dict[int, Denoise] = {}  # window -> its denoiser
+
+    def begin(self, group: range) -> None:
+        """Windows at their first step."""
+        begun = self.windows[group[0] - 1].stop if group[0] else 0
+        self.latents.update(itertools.islice(self.initial, self.windows[group[-1]].stop - begun))
+        self.schedulers |= {number: self.scheduler() for number in group}
+
+    def predict(self, number: int, timestep: Tensor) -> Tensor:
+        """What the network predicts of a window."""
+        frames = np.array(self.windows[number])
+        denoise = self.kept.get(number) or self.denoiser(frames)
+        if self.keep:
+            self.kept[number] = denoise
+        scaled = self.schedulers[number].scale_model_input(_joined(self.latents, frames), timestep)
+        return denoise(scaled, timestep)
+
+    def step(
+        self, number: int, prediction: Tensor, timestep: Tensor, step_noise: Iterator[Tensor] | None
+    ) -> Tensor:
+        """Adds the prediction of a window to those of others, and returns the latents, after one step, of the
+        frames that no later window shares."""
+        frames, own = (np.array(part[number]) for part in (self.windows, self.unshared))
+        latents = _joined(self.latents, own)
+        self.predictions.add(frames, prediction.to(latents.device))
+        noise = None if step_noise is None else torch.cat([next(step_noise) for _ in own], 2)
+        mean, scheduler = self.predictions.take(own), self.schedulers[number]
+        after = take_step(scheduler, mean, timestep, latents, self.generator, noise)
+        self.latents.update(zip(own, after.split(1, 2), strict=True))
+        return after
+
+    def finish(self, number: int) -> None:
+        """Forgets a window, and the frames that no later one shares."""
+        del self.schedulers[number]
+        self.kept.pop(number, None)
+        for t in self.unshared[number]:
+            del self.latents[t]
 
 
 def _joined(latents: dict[int, Tensor], frames: np.ndarray) -> Tensor:
