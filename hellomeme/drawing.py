@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
 
@@ -20,7 +21,7 @@ from .releases.load import add_motion
 from .releases.styles import Style
 from .releases.table import Release
 from .sampling.clip import ClipPlan, draw_clip
-from .sampling.sharing import ALONE, Share
+from .sampling.sharing import ALONE, Share, Team
 from .settings import ClipSettings, Settings
 from .styling import Styling
 from .upscale import Upscaler, check_upscaling, upscaled
@@ -91,7 +92,7 @@ class Drawing:
         done = 0
         for low_memory in attempts():
             with contextlib.suppress(torch.OutOfMemoryError):
-                together = clip.motion and add_motion(self.pipeline, self.release)
+                together = clip.motion and share.agreed(lambda: add_motion(self.pipeline, self.release))
                 plan = ClipPlan.of(len(motion), settings, clip, self.release, together)
                 plan = plan.with_low_memory(started=done > 0) if low_memory else plan
                 frames = self._clip_frames(reference, motion, settings, plan, progress, share)
@@ -99,6 +100,24 @@ class Drawing:
                     yield frame
                     done += 1
                 return
+
+    def shared_frames(
+        self,
+        share: Team,
+        reference: ReferencePortrait,
+        motion: Motion | None,
+        settings: Settings,
+        clip: ClipSettings,
+        progress: Callable[[str, float, int], None],
+    ) -> Iterator[np.ndarray]:
+        """Yields the frames of a clip that several processes draw, in each of them. motion: that of the first
+        process counts. The other arguments are those of `frames`."""
+        values = {}
+        for name in (field.name for field in dataclasses.fields(Motion) if field.name != "rate"):
+            own = getattr(motion, name, None)
+            first, *_ = share.exchange(None if own is None else torch.from_numpy(own))
+            values[name] = None if first is None else first.numpy()
+        yield from self.frames(reference, Motion(**values), settings, clip, progress, share)
 
     def _clip_frames(
         self,
@@ -115,7 +134,8 @@ class Drawing:
         def on_progress(share: float) -> None:
             progress("drawing", share * len(motion), len(motion))
 
-        prepared, generator = self.prepared(reference, settings), reference.generator(settings.seed)
+        prepared = share.agreed(lambda: self.prepared(reference, settings))
+        generator = reference.generator(settings.seed)
         text = self.pipeline.encode_prompt(*settings.prompts(self.release))
 
         def picture(latents: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,7 @@ from hellomeme.releases.load import find
 from hellomeme.sampling.clip import ClipPlan
 from hellomeme.sampling.image import with_timesteps
 from hellomeme.sampling.keyframes import levels, predicted_frames, sample_key_frames, windows_of
+from hellomeme.sampling.sharing import ALONE
 from hellomeme.sampling.windows import NoiseByFrame
 from hellomeme.settings import ClipSettings, Settings
 
@@ -110,7 +111,7 @@ def denoised(kind, windows, frames, noise, steps, generator, pads):
     return latents
 
 
-def draw(kind, frames, steps=3, pad=lambda latents: latents):
+def draw(kind, frames, steps=3, pad=lambda latents: latents, share=ALONE):
     generator = torch.Generator().manual_seed(frames)
     noise = NoiseByFrame(generator, SHAPE[0], frames + 13, *SHAPE[1:], dtype=torch.float64)
     ends = None
@@ -119,7 +120,9 @@ def draw(kind, frames, steps=3, pad=lambda latents: latents):
         ends = {
             at: denoised(kind, [[0]], np.array([at]), start, steps, generator, {}) for at in (0, frames - 1)
         }
-    return sample_key_frames(predict, pad, KINDS[kind], noise, frames, steps, ends=ends, generator=generator)
+    return sample_key_frames(
+        predict, pad, KINDS[kind], noise, frames, steps, ends=ends, generator=generator, share=share
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)

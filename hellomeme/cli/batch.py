@@ -1,8 +1,8 @@
 """`python -m hellomeme batch JOBS.csv OUTDIR`: a picture for each row of a table.
 
-Over several GPUs: `accelerate launch --num_processes 4 -m hellomeme batch JOBS.csv OUTDIR`, or torchrun. Exit
-status 0: all pictures exist. 1: some rows failed; they are listed at the end. 2: the table or an option
-cannot be used; nothing was done.
+Over several GPUs with `--processes 4`, or `accelerate launch --num_processes 4 -m hellomeme batch JOBS.csv
+OUTDIR`, or torchrun. Exit status 0: all pictures exist. 1: some rows failed; they are listed at the end. 2:
+the table or an option cannot be used; nothing was done.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     common.add_model_options(command)
     common.add_original_size(command)
     common.add_no_label(command)
+    common.add_processes(command)
     common.add_settings(command)
 
 

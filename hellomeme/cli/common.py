@@ -91,6 +91,25 @@ def add_offline(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_processes(command: argparse.ArgumentParser) -> None:
+    """The option that shares the work among processes."""
+    command.add_argument(
+        "--processes",
+        type=_count,
+        default=1,
+        metavar="INT",
+        help="share the work among so many processes, each on a GPU of its own, as accelerate launch does, "
+        "or on a part of the cores; the results are the same (default: 1)",
+    )
+
+
+def _count(text: str) -> int:
+    """A number from 1 on; argparse makes a line of the error for other text."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"choose 1 or more instead of {text}")
+    return int(text)
+
+
 def add_verbose(command: argparse.ArgumentParser) -> None:
     """The option that lets the libraries speak."""
     command.add_argument(

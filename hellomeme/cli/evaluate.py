@@ -1,7 +1,8 @@
 """`python -m hellomeme evaluate CLIPS_FOLDER`: the paper's figures, measured on clips.
 
-Over several GPUs: `accelerate launch --num_processes 4 -m hellomeme evaluate CLIPS_FOLDER`. Exit status 0:
-all clips count. 1: some clips were left out; they are listed at the end. 2: nothing could be measured.
+Over several GPUs with `--processes 4`, or `accelerate launch --num_processes 4 -m hellomeme evaluate
+CLIPS_FOLDER`. Exit status 0: all clips count. 1: some clips were left out; they are listed at the end. 2:
+nothing could be measured.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--frames", type=int, default=0, metavar="INT", help="how many of each clip (0, the default: all)"
     )
     common.add_model_options(command)
+    common.add_processes(command)
     common.add_settings(command, (*PICTURE_FIELDS, *CLIP_FIELDS))
 
 

@@ -21,6 +21,7 @@ from ..io.quiet import silenced
 from ..releases.hub import offline
 from ..threads import wait_without_spinning
 from . import batch, evaluate, fetch, image, video
+from .launch import launched
 
 # In the order of the help; `add` of each module extends the parser
 COMMANDS = (image, batch, video, evaluate, fetch)
@@ -29,6 +30,8 @@ COMMANDS = (image, batch, video, evaluate, fetch)
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit status. arguments: sys.argv[1:] if None."""
     options = _parser().parse_args(arguments)
+    if getattr(options, "processes", 1) > 1 and "RANK" not in os.environ:
+        return launched(options.processes, sys.argv[1:] if arguments is None else arguments)
     wait_without_spinning()
     with contextlib.nullcontext(sys.stderr) if options.verbose else _quiet() as standard_error:
         try:

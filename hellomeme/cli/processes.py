@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import TypeVar
+from typing import TYPE_CHECKING, NoReturn, TextIO, TypeVar
 
 from ..errors import HelloMemeError
 
+if TYPE_CHECKING:
+    from ..sampling.sharing import Team
+
+TIMEOUT = timedelta(days=30)  # a process may draw for long while the others wait; one that ends is noticed
 T = TypeVar("T")
 
 
@@ -49,10 +53,56 @@ def gathered(own: T, processes: int) -> Iterator[list[T]]:
     from torch import distributed
 
     outcomes = [None] * processes
-    distributed.init_process_group("gloo", timeout=timedelta(days=30))
+    distributed.init_process_group("gloo", timeout=TIMEOUT)
     try:
         distributed.all_gather_object(outcomes, own)
         yield outcomes
         distributed.barrier()
     finally:
         distributed.destroy_process_group()
+
+
+@contextmanager
+def joined(standard_error: TextIO) -> Iterator[Team | None]:
+    """Yields the share of this process of work that all of them do together in the block; None for one alone.
+
+    An error of one of them ends all: the first process prints it to `standard_error`, and then all exit.
+    """
+    rank, processes = place()
+    if processes == 1:
+        yield None
+        return
+    if "MASTER_ADDR" not in os.environ:
+        raise HelloMemeError("The processes do not know of each other: start them with accelerate launch.")
+    from torch import distributed
+
+    from ..sampling.sharing import OtherError, Team
+
+    distributed.init_process_group("gloo", timeout=TIMEOUT)
+    team = Team(rank, processes)
+    try:
+        try:
+            yield team
+            team.exchange(None)
+        except HelloMemeError as error:
+            if not isinstance(error, OtherError):
+                with suppress(OtherError):
+                    team.fail(str(error))
+            _end(rank, str(error), standard_error)
+    except KeyboardInterrupt:
+        if rank:
+            raise SystemExit(130) from None  # without a word: the first process says it
+        raise
+    finally:
+        distributed.destroy_process_group()
+
+
+def _end(rank: int, sentence: str, standard_error: TextIO) -> NoReturn:
+    """Exits with all other processes, after the first one has printed why."""
+    from torch import distributed
+
+    if rank == 0:
+        print(f"hellomeme: {' '.join(sentence.split())}", file=standard_error, flush=True)
+    with suppress(RuntimeError):  # together: the launcher ends all as soon as one of them has failed
+        distributed.barrier()
+    raise SystemExit(2)

@@ -1,16 +1,25 @@
-"""The commands for clips: `python -m hellomeme video REFERENCE DRIVER OUTPUT` and `motion DRIVER OUT.npz`."""
+"""The commands for clips: `python -m hellomeme video REFERENCE DRIVER OUTPUT` and `motion DRIVER OUT.npz`.
+
+A clip can be drawn over several GPUs with `--processes 4`, or `accelerate launch --num_processes 4 -m
+hellomeme video REFERENCE DRIVER OUTPUT`, or torchrun. It is the same as one process's.
+"""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import dataclasses
-from typing import TextIO
+import functools
+from typing import TYPE_CHECKING, TextIO
 
 from ..io.atomic import check_output
 from ..settings import ClipSettings, Settings
 from . import common
+from .processes import joined, own_gpu
 from .progress import download_bars, frame_counter
+
+if TYPE_CHECKING:
+    from ..sampling.sharing import Team
 
 PICTURE_FIELDS, CLIP_FIELDS = dataclasses.fields(Settings), dataclasses.fields(ClipSettings)
 # What the command `motion` uses of them
@@ -19,7 +28,13 @@ MOTION_CLIP_FIELDS = [field for field in CLIP_FIELDS if field.name in ("frames",
 
 
 def video(options: argparse.Namespace, standard_error: TextIO) -> None:
-    """Draws a clip and writes it to `options.output`. Raises HelloMemeError for bad input."""
+    """Draws a clip and writes it to `options.output`, or draws this process's share of it. Raises
+    HelloMemeError for bad input."""
+    with joined(standard_error) as share:
+        _video(options, standard_error, share)
+
+
+def _video(options: argparse.Namespace, standard_error: TextIO, share: Team | None) -> None:
     settings = common.settings_from(options, Settings, PICTURE_FIELDS)
     clip = common.settings_from(options, ClipSettings, CLIP_FIELDS)
     inputs = options.reference, options.driver
@@ -30,10 +45,22 @@ def video(options: argparse.Namespace, standard_error: TextIO) -> None:
 
     reference = read_picture(options.reference, "reference")
 
-    reenactor = common.load(options, standard_error)
+    reenactor = common.load(options, standard_error, own_gpu())
     reenactor.set_reference(reference, face=settings.reference_face)
-    counter = frame_counter(standard_error)
-    report = reenactor.video(options.driver, output, settings, clip, counter, labelled=not options.no_label)
+    draw = functools.partial(reenactor.shared_frames, share) if share else None
+    if share and share.rank:
+        for _ in draw(reenactor.reference, None, reenactor.resolved(settings), clip, lambda *_: None):
+            pass  # the first process writes them
+        return
+    report = reenactor.video(
+        options.driver,
+        output,
+        settings,
+        clip,
+        frame_counter(standard_error),
+        labelled=not options.no_label,
+        draw=draw,
+    )
     _report_missing(report.without_face, report.frames, standard_error)
     print(output)
 
@@ -86,6 +113,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     common.add_overwrite(command)
     common.add_no_label(command)
     common.add_model_options(command)
+    common.add_processes(command)
     common.add_settings(command, (*PICTURE_FIELDS, *CLIP_FIELDS))
 
     about = "save what the face of a clip does as a motion file, which can drive like the clip"

@@ -7,6 +7,7 @@ and then all get the results of all. What is computed is the same as in one proc
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn, TypeVar
@@ -17,11 +18,15 @@ from torch import Tensor, distributed
 from ..errors import HelloMemeError
 
 T = TypeVar("T")
-DTYPES = (torch.uint8, torch.bool, torch.float16, torch.bfloat16, torch.float32, torch.float64)
+DTYPES = (torch.bool, torch.uint8, torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64)
 FINE, REFUSED, NO_MEMORY = range(3)
 NOTHING = -1  # in the place of a dtype
 MAX_DIMENSIONS = 6
 ENDED = "Another process has ended before the work was done: look at its message, and start again."
+
+
+class OtherError(HelloMemeError):
+    """An error of another process."""
 
 
 class Share:
@@ -42,6 +47,10 @@ class Share:
         passed: called, in order, with the tasks that another process does.
         """
         return map(work, tasks)
+
+    def agreed(self, work: Callable[[], T]) -> T:
+        """The result of what every process does for itself."""
+        return work()
 
 
 ALONE = Share()
@@ -72,15 +81,21 @@ class Team(Share):
             own = None
             for place, task in enumerate(group):
                 if place == self.rank:
-                    own = self._done(work, task)
+                    own = self._done(functools.partial(work, task))
                 elif passed is not None:
                     passed(task)
             yield from self.exchange(own)[: len(group)]
 
-    def _done(self, work: Callable[[T], Tensor], task: T) -> Tensor:
-        """The result of a task. Memory that runs out is told to the others, who then try again, too."""
+    def agreed(self, work: Callable[[], T]) -> T:
+        """As for one process, but none goes on before all are done."""
+        result = self._done(work)
+        self.exchange(None)
+        return result
+
+    def _done(self, work: Callable[[], T]) -> T:
+        """The result. Memory that runs out is told to the others, who then try again, too."""
         try:
-            return work(task)
+            return work()
         except torch.OutOfMemoryError:
             self._round(NO_MEMORY, None)
             raise
@@ -88,13 +103,13 @@ class Team(Share):
     def exchange(self, own: Tensor | None) -> list[Tensor | None]:
         """What each process has, by rank. All processes must call it, or one of them `fail`.
 
-        Raises HelloMemeError if another process failed or has ended, torch.OutOfMemoryError if its memory ran
+        Raises OtherError if another process failed or has ended, and torch.OutOfMemoryError if its memory ran
         out.
         """
         return self._round(FINE, own)
 
     def fail(self, sentence: str) -> None:
-        """Raises HelloMemeError with this sentence in the other processes, at their next exchange."""
+        """Raises OtherError with this sentence in the other processes, at their next exchange."""
         self._round(REFUSED, torch.frombuffer(bytearray(sentence.encode()), dtype=torch.uint8))
 
     def _round(self, status: int, own: Tensor | None) -> list[Tensor | None]:
@@ -112,7 +127,7 @@ class Team(Share):
                 for rank, head in enumerate(heads)
             ]
         except RuntimeError as error:  # of gloo: the connection is closed
-            raise HelloMemeError(ENDED) from error
+            raise OtherError(ENDED) from error
         if failed and status == FINE:
             _raise(heads[failed[0]][0], results[failed[0]])
         return results
@@ -130,4 +145,4 @@ class Team(Share):
 def _raise(status: int, sentence: Tensor | None) -> NoReturn:
     if status == NO_MEMORY:
         raise torch.OutOfMemoryError("The memory of another process ran out.")
-    raise HelloMemeError(bytes(sentence.tolist()).decode())
+    raise OtherError(bytes(sentence.tolist()).decode())
