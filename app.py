@@ -25,6 +25,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # no requests to oth
 
 from hellomeme.cli import common
 from hellomeme.errors import HelloMemeError
+from hellomeme.releases.hub import offline
 from page import components, first_runs, state
 from page.layout import build
 from page.spaces_gpu import ON_SPACES
@@ -37,6 +38,12 @@ def main(arguments: list[str] | None = None) -> None:
     """Opens the page, and returns when it is closed. arguments: of the command line, without the program."""
     options = parse(arguments)
     limit_heaps()
+    with offline() if options.offline else contextlib.nullcontext():
+        serve(options)
+
+
+def serve(options: argparse.Namespace) -> None:
+    """Opens the page that the options ask for, and returns when it is closed."""
     try:
         state.STATE = state.State(
             options.release,
@@ -97,6 +104,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     common.add_style_options(parser)
     common.add_expression_type(parser)
     common.add_face_models(parser)
+    common.add_offline(parser)
     common.add_upscaler(parser)
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best there is)")
     common.add_dtype(parser)

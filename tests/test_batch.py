@@ -326,6 +326,14 @@ def test_is_done_only_with_the_same_pictures_release_settings_and_options(table,
         is_done(wanted, release)
 
 
+def test_a_number_type_that_is_asked_for_counts(run):
+    table = "reference,driver\nreference.png,face.png\n"
+    for again in ("1 made, 0", "0 made, 1"):
+        assert again in run(table, "--dtype", "float32")[3]
+    status, _, _, err = run(table, "--dtype", "bfloat16")
+    assert status == 1 and "exists, but was not made from these pictures with this release" in err
+
+
 def test_alone_a_process_has_the_first_place():
     assert processes.place() == (0, 1)
 

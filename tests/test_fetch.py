@@ -197,3 +197,46 @@ def test_a_second_base_model_is_listed_in_place_of_the_text_encoder_of_the_first
     assert bases(reference_base="official")[official] == BASE_FILES
     second = bases(reference_base="c/d")
     assert second["a/b"] == second["c/d"] == BASE_FILES and official not in second
+
+
+def test_a_style_is_fetched_with_its_release(repositories, online, run, tmp_path):
+    """An autoencoder, LoRA of one file and of a repository, and that of a few-step preset; a repository that
+    is gone does not hide the others."""
+    lcm = "latent-consistency/lcm-lora-sdv1-5"
+    names = {"me/vae": ["config.json", WEIGHTS], "me/many": ["a.safetensors", "b.safetensors"]}
+    for name in ("me/vae", "me/lora", "me/many", lcm):
+        repositories[name] = tmp_path / name
+        repositories[name].mkdir(parents=True)
+        for file in names.get(name, ["lora.safetensors"]):
+            (tmp_path / name / file).write_bytes(b"{}" * 500)
+    loras = "--lora", "me/lora:0.5", "--lora", "me/many/b.safetensors"
+    style = "--vae", "me/vae", *loras, "--few-steps", "lcm"
+    with stand_in.serve(repositories) as (endpoint, asked):
+        online(endpoint)
+        status, told, _ = run("v1", "--no-clips", *style)
+        assert status == 0 and told.splitlines()[-1] == "v1 is complete on this computer."
+        fetched = {path.partition("/resolve/")[::2] for path in asked if "/resolve/" in path}
+        own = {(name, file.partition("/")[2]) for name, file in fetched if not name.startswith("songkey")}
+        assert own == {
+            ("me/vae", "config.json"),
+            ("me/vae", WEIGHTS),
+            ("me/lora", "lora.safetensors"),
+            ("me/many", "b.safetensors"),
+            (lcm, "lora.safetensors"),
+        }
+        several = "me/many holds 2 .safetensors files: name the one to use."
+        assert run("v1", "--lora", "me/many")[2] == f"hellomeme: {several}\n"
+        status, told, sentence = run("v1", "--lora", "me/many", "--list")
+        assert f"me/many\n  complete on this computer\n  {several}\n" in told
+        assert (status, sentence) == (2, "hellomeme: 1 of 6 repositories could not be listed, see there.\n")
+        assert run("demo", "--few-steps", "lcm")[0] == 2
+
+        del repositories["me/vae"]
+        status, told, sentence = run("v1", *style, "--list")
+        assert (status, sentence) == (2, "hellomeme: 1 of 9 repositories could not be listed, see there.\n")
+        gone = "There is no folder and no public hub repository me/vae: check the name."
+        assert f"me/vae\n  complete on this computer\n  {gone}\nme/lora\n  lora.safetensors" in told
+    online(None)
+    status, told, sentence = run("v1", *style, "--list", "--offline")
+    assert (status, sentence) == (0, "")
+    assert "songkey/hm_animatediff_frame12\n  missing here: config.json, weights\n" in told

@@ -8,6 +8,7 @@ from pathlib import Path
 import gradio as gr
 import httpx
 import pytest
+from huggingface_hub import constants
 
 import app
 from hellomeme.releases import hub
@@ -37,6 +38,15 @@ def test_options_of_the_environment_come_before_those_of_the_command_line(monkey
     options = app.parse(None)
     assert (options.release, options.auth, options.share) == ("v2", "ann:a secret", True)
     assert app.parse([]).release == "demo"
+
+
+def test_offline_downloads_nothing_while_the_page_is_open(monkeypatch):
+    seen = []
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(app, "serve", lambda options: seen.append(constants.HF_HUB_OFFLINE))
+    for options in ([], ["--offline"]):
+        app.main(options)
+    assert seen == [False, True] and constants.HF_HUB_OFFLINE is False
 
 
 @pytest.fixture

@@ -162,7 +162,9 @@ def _drawing_options(options: argparse.Namespace) -> str:
     added = (options.vae, options.stylize, options.expression_type, options.face_models, options.upscaler)
     latest = (options.prediction_type, options.embedding, options.few_steps_lora)
     chosen += () if added == (None, "x2", None, "mediapipe", None) else added
-    return str(chosen if latest == (None, [], None) else chosen + latest)
+    chosen += () if latest == (None, [], None) else latest
+    # Where none is asked for, the device chooses it
+    return str(chosen if options.dtype is None else (*chosen, f"dtype {options.dtype}"))
 
 
 def _make_folder(folder: Path) -> None:

@@ -195,6 +195,7 @@ class _Drawing:
         )
         figures.save(self.folder / "figures.json")
         print(figures.table())
+        print(f"Pictures and figures are in {self.folder}.")
         return 1 if problems else 0
 
     def tell(self, sentence: str) -> None:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from typing import TextIO
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TextIO
 
+from ..errors import HelloMemeError
 from . import common
 from .progress import download_bars
+
+if TYPE_CHECKING:
+    from ..releases.files import Needed
+    from ..releases.table import Release
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -19,9 +25,11 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     command.set_defaults(command=fetch)
     command.add_argument("release", metavar="RELEASE", help="name of a release")
-    command.add_argument("--base", help="another base model: a preset, or a hub id")
     command.add_argument("--no-clips", action="store_true", help="leave out what only clips need")
     command.add_argument("--list", action="store_true", help="print the files, and download nothing")
+    common.add_style_options(command)
+    common.add_settings(command, [field for field in common.FIELDS if field.name == "few_steps"])
+    common.add_upscaler(command)
     common.add_expression_type(command)
     common.add_face_models(command)
     common.add_offline(command)
@@ -33,40 +41,71 @@ def fetch(options: argparse.Namespace, standard_error: TextIO) -> None:
     or, offline, if anything is missing."""
     from huggingface_hub import is_offline_mode
 
-    from ..face.onnx_models import FILES, REPOSITORY
-    from ..releases.files import Needed, check_here, download, listed, needed
+    from ..releases.files import check_here, download
     from ..releases.load import find
-    from ..releases.styles import Style
 
     row = find(options.release)
-    style = Style(options.base)
-    style.check()
-    base = style.base_source
-    parts = needed(row, options.expression_type, base, not options.no_clips)
-    parts += [Needed(REPOSITORY, FILES)] if options.face_models == "release" else []
+    parts = _parts(row, options)
+    if options.list:
+        unknown = _print_files(row, parts, go_on=True)
+        if unknown and not is_offline_mode():
+            raise HelloMemeError(f"{unknown} of {len(parts)} repositories could not be listed, see there.")
+        return
     if is_offline_mode():
         check_here(row, parts)
     else:
-        files = []
-        for part in parts:
-            print(part.source)
-            for file in listed(part):
-                files.append(file)
-                print(
-                    f"  {file.name:<50} {_size(file.size):>8}{'  here' if file.is_here else ''}", flush=True
-                )
-        missing = sum(file.size for file in files if not file.is_here)
-        whole = sum(file.size for file in files)
-        print(
-            f"{row.name}: {len(files)} files, {_size(whole)}, of which {_size(missing)} to download.",
-            flush=True,
-        )
-        if options.list:
-            return
+        _print_files(row, parts, go_on=False)
         bars = download_bars(standard_error)
         for part in parts:
             download(part, bars)
     print(f"{row.name} is complete on this computer.")
+
+
+def _parts(row: Release, options: argparse.Namespace) -> list[Needed]:
+    """What the options ask for."""
+    from ..face.onnx_models import FILES, REPOSITORY
+    from ..releases.few_steps import distilled_loras, find_preset
+    from ..releases.files import Needed, needed, needed_by
+
+    style = common.style_from(options)
+    style.check()
+    clips, seeing = not options.no_clips, style.reference_base
+    parts = needed(row, options.expression_type, style.base_source, clips, seeing)
+    more = distilled_loras(find_preset(options.few_steps, row), style)
+    parts += needed_by(style, *more, *filter(None, [options.upscaler]))
+    parts += [Needed(REPOSITORY, FILES)] if options.face_models == "release" else []
+    return parts
+
+
+def _print_files(row: Release, parts: Sequence[Needed], go_on: bool) -> int:
+    """Prints the files of each repository. Returns how many could not be listed; of these it is said what is
+    on this computer. Without `go_on` the first of them is an error."""
+    from huggingface_hub import is_offline_mode
+
+    from ..releases.files import lacking, listed
+
+    files, unknown = [], 0
+    for part in parts:
+        print(part.source, flush=True)
+        try:
+            found = listed(part)
+        except HelloMemeError as error:
+            if not go_on:
+                raise
+            unknown += 1
+            names = lacking([part]).get(part.source)
+            print(f"  missing here: {', '.join(names)}" if names else "  complete on this computer")
+            if not is_offline_mode():
+                print(f"  {error}", flush=True)
+            continue
+        files += found
+        for file in found:
+            print(f"  {file.name:<50} {_size(file.size):>8}{'  here' if file.is_here else ''}", flush=True)
+    whole, missing = sum(file.size for file in files), sum(file.size for file in files if not file.is_here)
+    told = f"{row.name}: {len(files)} files, {_size(whole)}, of which {_size(missing)} to download"
+    if unknown < len(parts):
+        print(f"{told}{f'; without {unknown} repositories' if unknown else ''}.", flush=True)
+    return unknown
 
 
 def _size(size: int) -> str:

@@ -53,15 +53,23 @@ def _ended(children: list[subprocess.Popen]) -> int:
 
 def _end(children: list[subprocess.Popen]) -> None:
     """Waits for the children; those that do not end by themselves are interrupted, and killed at last."""
-    for wait, send in ((1.0, signal.SIGINT), (PATIENCE, signal.SIGKILL)):
+    for wait, end in ((1.0, _interrupt), (PATIENCE, subprocess.Popen.kill)):
         deadline = time.monotonic() + wait
         while any(child.poll() is None for child in children) and time.monotonic() < deadline:
             time.sleep(0.05)
         for child in children:
             if child.poll() is None:
-                child.send_signal(send)
+                end(child)
     for child in children:
         child.wait()
+
+
+def _interrupt(child: subprocess.Popen) -> None:
+    """As Ctrl-C does, where one process can send that to another."""
+    if os.name == "nt":
+        child.terminate()
+    else:
+        child.send_signal(signal.SIGINT)
 
 
 def _free_port() -> int:

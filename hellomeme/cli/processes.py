@@ -55,11 +55,24 @@ def gathered(own: T, processes: int) -> Iterator[list[T]]:
     outcomes = [None] * processes
     distributed.init_process_group("gloo", timeout=TIMEOUT)
     try:
-        distributed.all_gather_object(outcomes, own)
+        with _connected():
+            distributed.all_gather_object(outcomes, own)
         yield outcomes
-        distributed.barrier()
+        with _connected():
+            distributed.barrier()
     finally:
         distributed.destroy_process_group()
+
+
+@contextmanager
+def _connected() -> Iterator[None]:
+    """An error of gloo is that of a process that has ended."""
+    from ..sampling.sharing import ENDED
+
+    try:
+        yield
+    except RuntimeError as error:
+        raise HelloMemeError(ENDED) from error
 
 
 @contextmanager

@@ -23,8 +23,10 @@ from .hub import (
     wanted,
 )
 from .networks import chosen_controls, expression_types, locate
-from .styles import BASES, OFFICIAL
+from .styles import BASES, LORAS, OFFICIAL, Style, split_repository
 from .table import Network, Release
+
+ONE_FILE = ("*.safetensors",)  # of a repository that holds one
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,9 @@ def needed(
 ) -> list[Needed]:
     """What `load.load` takes from the hub for a row; parts in local folders are left out.
 
-    types, base, reference_base: `expression_type`, `base` and `reference_base` of `load.load`; of
-    autoencoders and LoRA nothing is listed. clips: with the networks that only clips need.
-    Repositories that releases share are downloaded once.
+    types, base, reference_base: `expression_type`, `base` and `reference_base` of `load.load`; for the rest
+    of a style see `needed_by`. clips: with the networks that only clips need. Repositories that releases
+    share are downloaded once.
     """
     types = expression_types(row, types)
     networks = [row.reference, *chosen_controls(row, types)]
@@ -77,7 +79,25 @@ def needed(
             found.append(Needed(locate(row, row.base), TEXT_ENCODER_FILES))
     elif not row.base.is_bundled:  # a single file takes the configuration of the release's own base
         found.append(Needed(locate(row, row.base), BASE_FILES if base is None else CONFIG_FILES))
-    return [part for part in dict.fromkeys(found) if HUB_ID.fullmatch(part.source) and not _is_local(part)]
+    return _in_hub(found)
+
+
+def needed_by(style: Style, *more: str) -> list[Needed]:
+    """What a style takes from the hub beside its base models: an autoencoder, LoRA, embeddings. more: sources
+    of further files."""
+    vae = BASES.get(style.vae, style.vae)
+    found = [] if vae in (None, OFFICIAL) else [Needed(vae, NETWORK_FILES)]
+    if vae in BASES.values():
+        found = [Needed(vae, tuple(f"vae/{name}" for name in NETWORK_FILES))]
+    for source in (*(one.source for one in (*style.loras, *style.embeddings)), *more):
+        repository, name = split_repository(LORAS.get(source, source))
+        found.append(Needed(repository, ONE_FILE if name is None else (name,)))
+    return _in_hub(found)
+
+
+def _in_hub(parts: Sequence[Needed]) -> list[Needed]:
+    """Those that are not on this computer by themselves, each once."""
+    return [part for part in dict.fromkeys(parts) if HUB_ID.fullmatch(part.source) and not _is_local(part)]
 
 
 def _needed_of(row: Release, net: Network) -> Needed:
@@ -100,6 +120,8 @@ def listed(part: Needed, timeout: float | None = None) -> list[RemoteFile]:
         sha, chosen = wanted(part.source, part.files, timeout)
         if part.files == BASE_FILES and not any(file.rfilename.startswith("unet/diff") for file in chosen):
             sha, chosen = wanted(part.source, HALF_BASE_FILES, timeout)
+    if part.files == ONE_FILE and len(chosen) > 1:
+        raise HelloMemeError(f"{part.source} holds {len(chosen)} .safetensors files: name the one to use.")
     return [
         RemoteFile(
             file.rfilename,
