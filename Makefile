@@ -1,13 +1,14 @@
 # make demo    opens the page on 127.0.0.1:7860      make demo ARGS="--port 8000"
 # make test    runs all tests                        make test ARGS="-k page"
 # make lint    checks style and formatting           make format puts the formatting right
+# make bench   prints the table of all benchmarks    make bench ARGS="--markdown table.md"
 # PYTHON chooses the interpreter, VENV the folder of the virtual environment.
 
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 
-.PHONY: demo test lint format clean
+.PHONY: demo test bench lint format clean
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/python app.py --open $(ARGS)
@@ -15,6 +16,10 @@ demo: $(VENV)/.installed
 # In a process a core, up to four: each takes up to 3 GB. A file stays in one process, as its fixtures do.
 test: $(VENV)/.installed
 	$(VENV)/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
+
+# Half an hour on two cores, which should have nothing else to do.
+bench: $(VENV)/.installed
+	$(VENV)/bin/python -m benchmarks $(ARGS)
 
 # The rules are in pyproject.toml.
 lint: $(VENV)/.installed

@@ -16,7 +16,7 @@ from common import machine
 
 from hellomeme.face.detect import FaceAnalyzer
 from training.dataset import FIRST_IDENTITY, RENDER_SIZE
-from training.readings import ANGLES, FOLLOWED, control, correlation
+from training.readings import ANGLES, FEWEST, FOLLOWED, control, correlation
 from training.toon import Pose, make_identity, random_expression, render
 from training.toon.camera import rotation
 
@@ -53,10 +53,16 @@ def main() -> None:
     print(f"\nA face is found in {found:.1%} of {args.heads} heads turned by up to {args.degrees:g} degrees.")
     for pose in missed:
         print(f"  not at yaw {pose.yaw:.0f}, pitch {pose.pitch:.0f}, roll {pose.roll:.0f}")
-    print("\n| control | correlation | slope | offset |\n|---|---|---|---|")
-    for name, (rendered, read) in zip(names, np.transpose(pairs, (2, 1, 0)), strict=True):
-        slope, offset = np.polyfit(rendered, read, 1)
-        print(f"| {name} | {correlation(rendered, read):.2f} | {slope:.2f} | {offset:.2f} |")
+    if len(pairs) >= FEWEST:
+        print("\n| control | correlation | slope | offset |\n|---|---|---|---|")
+        for name, (rendered, read) in zip(names, np.transpose(pairs, (2, 1, 0)), strict=True):
+            if np.ptp(rendered) == 0:  # a few heads may all be without it
+                print(f"| {name} | was not rendered | | |")
+                continue
+            slope, offset = np.polyfit(rendered, read, 1)
+            print(f"| {name} | {correlation(rendered, read):.2f} | {slope:.2f} | {offset:.2f} |")
+    else:
+        print(f"\nFewer than {FEWEST} faces say nothing of the controls: render more heads.")
     for what, total in seconds.items():
         print(f"\n{what}: {args.heads / total:.1f} frames of {RENDER_SIZE} px a second, on one core")
 
