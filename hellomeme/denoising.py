@@ -15,6 +15,7 @@ from .models.control_base import ControlNetBase
 from .models.deep_features import DeepFeatures
 from .models.knitted_motion import KnittedMotion
 from .models.motion_module import with_motion
+from .models.number_type import number_type
 from .models.unet import HMDenoisingNet
 from .sampling.image import Denoise, guided
 
@@ -56,10 +57,11 @@ class Denoising:
         this timestep there is no guidance. The other arguments are those of a call.
         """
         unet = unet or self.unet
+        dtype, device = number_type(unet), reference.latents.device
         use_guidance = guidance_scale > 1
         # The rows of the batch [negative, positive] that are predicted together
         parts = [slice(0, 1), slice(1, 2)] if use_guidance and low_memory else [ALL]
-        control = self._control_maps(conditions, use_guidance, parts, unet.device)
+        control = self._control_maps(conditions, use_guidance, parts, device)
         net = HMDenoisingNet(unet, self.hm_reference)
         used = ALL if use_guidance else POSITIVE
         prepared, text = Reference(reference.latents, reference.part(used)), text[used]
@@ -68,7 +70,7 @@ class Denoising:
 
         def predict(latents: Tensor, timestep: Tensor, rows: slice, kept: DeepFeatures | None) -> Tensor:
             return net(
-                latents.to(unet.dtype),
+                latents.to(dtype),
                 timestep,
                 text[rows],
                 reference=prepared.part(rows),

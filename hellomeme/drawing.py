@@ -60,19 +60,21 @@ class Drawing:
         conditions = self.conditions(motion, reference)
         for low_memory in attempts():
             with contextlib.suppress(torch.OutOfMemoryError):
-                return self.pipeline(
-                    self.prepared(reference, settings),
-                    **vars(conditions),
-                    prompt=prompt,
-                    negative_prompt=negative,
-                    num_inference_steps=settings.steps,
-                    guidance_scale=settings.guidance,
-                    generator=reference.generator(settings.seed),
-                    callback_on_step_end=on_step,
-                    low_memory=low_memory,
-                    reuse=settings.reuse,
-                    guidance_end=settings.guidance_end,
-                ).frames[0]
+                prepared = self.prepared(reference, settings)
+                with torch.inference_mode():  # less work for each operation than without gradients alone
+                    return self.pipeline(
+                        prepared,
+                        **vars(conditions),
+                        prompt=prompt,
+                        negative_prompt=negative,
+                        num_inference_steps=settings.steps,
+                        guidance_scale=settings.guidance,
+                        generator=reference.generator(settings.seed),
+                        callback_on_step_end=on_step,
+                        low_memory=low_memory,
+                        reuse=settings.reuse,
+                        guidance_end=settings.guidance_end,
+                    ).frames[0]
 
     def frames(
         self,

@@ -21,6 +21,7 @@ from .models.control import ControlNet
 from .models.control_base import ControlNetBase, ControlProj
 from .models.knitted_motion import KnittedMotion
 from .models.lora_layers import without_loras
+from .models.number_type import number_type
 from .models.unet import HMReferenceNet
 from .prompts import encode
 from .releases.saved import SavedRelease
@@ -227,7 +228,7 @@ class HelloMemePipeline(Denoising, SavedRelease, DiffusionPipeline, StableDiffus
         # 2. Noise and denoising
         if noise is None:
             noise = self._noise(reference, condition.shape[2], generator)
-        noise = noise.to(self.unet.device, self.unet.dtype)
+        noise = noise.to(reference.latents.device, number_type(self.unet))
         on_step = self._on_step(callback_on_step_end)
         latents = sample(denoise, self.scheduler, noise, num_inference_steps, generator, on_step)
 
@@ -261,6 +262,6 @@ class HelloMemePipeline(Denoising, SavedRelease, DiffusionPipeline, StableDiffus
 
         Frame by frame, to save memory.
         """
-        latents = (latents / self.vae.config.scaling_factor).to(self.vae.device, self.vae.dtype)
+        latents = (latents / self.vae.config.scaling_factor).to(self.vae.device, number_type(self.vae))
         frames = [self.vae.decode(latents[:, :, t]).sample for t in range(latents.shape[2])]
         return (torch.stack(frames, dim=2).float() / 2 + 0.5).clamp(0, 1)

@@ -189,6 +189,7 @@ def draw_face(square: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
 
 def _blend(picture: np.ndarray, colour: tuple[int, ...], share: np.ndarray) -> None:
     """Lays a colour over (S, S, 3) uint8, as much of it as share (S, S) of 255 says."""
-    rows, columns = np.nonzero(share)
-    weight = share[rows, columns, None] / 255
-    picture[rows, columns] = np.round(picture[rows, columns] * (1 - weight) + np.array(colour) * weight)
+    left, top, width, height = cv2.boundingRect(share)  # of what is not 0
+    part = picture[top : top + height, left : left + width]
+    weight = share[top : top + height, left : left + width, None] / 255
+    part[:] = np.round(part * (1 - weight) + np.array(colour) * weight)

@@ -17,14 +17,16 @@ PATCH = 8  # pixels to a latent, each way: Stable Diffusion's factor
 
 
 class _TimelessResnet(nn.Module):
-    """diffusers' residual block without a timestep, so that it stands in a `Sequential`."""
+    """The layers of diffusers' residual block, without a timestep, so that it stands in a `Sequential`."""
 
     def __init__(self, channels: int):
         super().__init__()
         self.block = ResnetBlock2D(in_channels=channels, out_channels=channels, temb_channels=None, groups=8)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.block(x, None)
+        block = self.block
+        hidden = block.conv1(block.nonlinearity(block.norm1(x)))
+        return x + block.conv2(block.nonlinearity(block.norm2(hidden)))
 
 
 def _resnets(channels: int, count: int) -> list[nn.Module]:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from .attention import SKCrossAttention
 from .config import AdapterConfig
+from .number_type import number_type
 
 FACE_PART_DIM = 1024  # width of the CLIP image embedding of a face part
 HEADS = 8
@@ -63,8 +64,8 @@ class ArkitExpression:
         """drive_coeff (B, T, 51) in [0, 1], face_parts (B, T, 3, 1024) or None for zeros -> (B*T, 54, D)."""
         if face_parts is None:
             face_parts = drive_coeff.new_zeros(*drive_coeff.shape[:2], 3, FACE_PART_DIM)
-        faces = net.face_proj(face_parts.to(net.dtype).flatten(0, 1))  # (B*T, 3, D)
-        numbers = embed_numbers(drive_coeff, self.scale, faces.shape[-1], net.dtype)  # (B*T, 51, D)
+        faces = net.face_proj(face_parts.to(number_type(net)).flatten(0, 1))  # (B*T, 3, D)
+        numbers = embed_numbers(drive_coeff, self.scale, faces.shape[-1], faces.dtype)  # (B*T, 51, D)
         return net.exp_proj(torch.cat([faces, numbers], dim=1))
 
 
@@ -81,7 +82,7 @@ class EmotionExpression:
     def tokens(self, net: nn.Module, emo_embedding: Tensor) -> Tensor:
         """emo_embedding (B, T, K) -> (B*T, K, D)."""
         dim = net.config.cross_attention_dim
-        return net.emo_proj(embed_numbers(emo_embedding, self.scale, dim, net.dtype))
+        return net.emo_proj(embed_numbers(emo_embedding, self.scale, dim, number_type(net)))
 
 
 class EitherExpression:
@@ -147,7 +148,7 @@ class ControlNet(ModelMixin, AdapterConfig):
         drive_coeff and face_parts, or emo_embedding.
         """
         tokens = self.expression.tokens(self, *expression, **named)
-        x = self.conv_in(condition_maps(condition, self.config.scale_factor, self.dtype))
+        x = self.conv_in(condition_maps(condition, self.config.scale_factor, tokens.dtype))
         chain = []
         for block in self.blocks_down:
             x = block(x, tokens)  # (B*T, C, h, w)

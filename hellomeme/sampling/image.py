@@ -6,6 +6,7 @@ shape of `noise`. It knows the networks only as `denoise(latents, timestep)`, it
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 from collections.abc import Callable
@@ -25,8 +26,8 @@ class Stopped(Exception):
 def with_timesteps(
     scheduler: SchedulerMixin, steps: int, device: torch.device | str | None = None
 ) -> SchedulerMixin:
-    """A new scheduler of the same kind, set to `steps`. Schedulers count steps, so each run needs its own."""
-    scheduler = type(scheduler).from_config(scheduler.config)
+    """A copy of a scheduler, set to `steps`. Schedulers count steps, so each run needs its own."""
+    scheduler = copy.deepcopy(scheduler)
     scheduler.set_timesteps(steps, device=device)
     return scheduler
 
@@ -50,6 +51,8 @@ def guided(denoise: Denoise, scale: float) -> Denoise:
 def last_guided(scheduler: SchedulerMixin, steps: int, end: float) -> float | None:
     """The timestep of the last of `steps` steps with guidance, where it ends after a share `end` of them, 0
     to 1: infinite for none of them, None for all."""
+    if end == 1:
+        return None
     timesteps = with_timesteps(scheduler, steps).timesteps.tolist()
     count = round(end * len(timesteps))
     if count == len(timesteps):
