@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from .models.layout import use_fastest_layout
 from .pipeline import HelloMemePipeline, Reference
 from .portrait import ReferencePortrait, pixels
 from .releases.embeddings import read_embeddings
@@ -125,3 +126,4 @@ def _move(parts: dict[str, Any], device: torch.device | str) -> None:
     for part in parts.values():
         if isinstance(part, torch.nn.Module):
             part.to(device)
+            use_fastest_layout(part)

@@ -149,7 +149,7 @@ class State:
             reenactor = self.reenactor(release, expression_type)
             if spaces_gpu.ON_SPACES:
                 device = choose_device(self.device)
-                reenactor.pipeline.to(device, self.dtype or choose_dtype(device, find(release)))
+                reenactor.pipeline.to(device, self.dtype or choose_dtype(device))
                 if reenactor.upscaler is not None:
                     reenactor.upscaler.to(device)
         set_threads(threads_for(reenactor.pipeline))
@@ -157,11 +157,9 @@ class State:
         return reenactor
 
     def _cpu_reenactor(self, release: str, expression_type: str | None) -> Reenactor:
-        import torch
-
         key = release, expression_type or self.default_type(release)
         if key not in self.cpu_reenactors:
-            self.cpu_reenactors[key] = self._from_release(*key, device="cpu", dtype=torch.float32)
+            self.cpu_reenactors[key] = self._from_release(*key, device="cpu", dtype=None)
         return self.cpu_reenactors[key]
 
     def download(self, release: str, style: Style, few_steps: str) -> None:

@@ -334,18 +334,27 @@ def test_devices():
 
 
 @pytest.mark.parametrize(
-    "device, release, in_hardware, expected",
+    "device, in_hardware, expected",
     [
-        ("cuda", "demo", True, torch.float16),
-        ("cpu", "v1", True, torch.bfloat16),
-        ("cpu", "v1", False, torch.float32),
-        ("cpu", "demo", True, torch.float32),  # small networks gain nothing
-        ("mps", "v1", True, torch.float32),
+        ("cuda", True, torch.float16),
+        ("cpu", True, torch.bfloat16),
+        ("cpu", False, torch.float32),
+        ("mps", True, torch.float32),
     ],
 )
-def test_types_of_weights(device, release, in_hardware, expected, monkeypatch):
+def test_types_of_weights(device, in_hardware, expected, monkeypatch):
     monkeypatch.setattr("hellomeme.releases.load.multiplies_bfloat16", lambda: in_hardware)
-    assert choose_dtype(torch.device(device), find(release)) == expected
+    assert choose_dtype(torch.device(device)) == expected
+
+
+def test_bfloat16_changes_the_layout_in_memory_and_no_weight(model_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("hellomeme.releases.load.multiplies_bfloat16", lambda: True)
+    pipeline = load(str(model_folder), device="cpu")[0]
+    kernel = pipeline.unet.conv_in.weight
+    assert kernel.dtype == torch.bfloat16 and kernel.is_contiguous(memory_format=torch.channels_last)
+    pipeline.save_pretrained(tmp_path)
+    stored, saved = (load_file(folder / "unet" / WEIGHTS) for folder in (model_folder, tmp_path))
+    assert all(torch.equal(value.bfloat16(), saved[key]) for key, value in stored.items())
 
 
 CACHED = """

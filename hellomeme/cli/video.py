@@ -87,7 +87,7 @@ def motion(options: argparse.Namespace, standard_error: TextIO) -> None:
         from ..memory import attempts
 
         device, progress = choose_device(options.device), download_bars(standard_error)
-        dtype = common.dtype_from(options) or choose_dtype(device, row)
+        dtype = common.dtype_from(options) or choose_dtype(device)
         for _ in attempts():
             with contextlib.suppress(torch.OutOfMemoryError):
                 encoders = load_encoders(row, types, device, dtype, progress)

@@ -15,7 +15,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import torch
+
 from ..errors import HelloMemeError
+from ..models.layout import use_fastest_layout
 from ..models.lora_layers import adapters
 from .card import model_card
 from .expressions import FILE as MEASURED
@@ -129,8 +132,12 @@ class SavedRelease:
         return self.release
 
     def to(self: P, *args: Any, **options: Any) -> P:
-        """Moves the pipeline, and its encoders with it; see diffusers."""
+        """Moves the pipeline, and its encoders with it; see diffusers. The weights take the layout that is
+        fastest there."""
         super().to(*args, **options)
+        for part in self.components.values():
+            if isinstance(part, torch.nn.Module):
+                use_fastest_layout(part)
         if self.encoders is not None:
             self.encoders.to(self.unet.device, self.unet.dtype)
         return self
