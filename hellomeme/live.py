@@ -58,7 +58,7 @@ class Live:
         """From now on motion is relative: what changes since the frame that was read last is added to the
         reference's own face and pose. Raises HelloMemeError before a face was seen."""
         if self._motion is None:
-            raise HelloMemeError("No face has been seen yet: start the camera first, and look into it.")
+            raise HelloMemeError("No face has been seen yet: look into the camera, in good light.")
         self.neutral = self._motion
 
     def retargeted(self, motion: Motion, reference: ReferencePortrait, settings: Settings) -> Motion:

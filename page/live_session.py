@@ -40,6 +40,7 @@ class LiveSession:
         self.reference: ReferencePortrait | None = None
         self.chosen: tuple | None = None
         self.recorder: Recorder | None = None
+        self.is_running = False  # whether pictures come, which can be recorded
         self._shown: deque[float] = deque(maxlen=MEASURED)  # when the last pictures were drawn, s
         self._worker: ThreadPoolExecutor | None = None
         self._begun: tuple[float, Future] | None = None  # when the last drawing was begun, s; the drawing

@@ -47,16 +47,26 @@ SETTINGS = ("expression", "head", "guidance", "steps", "seed", "reference_face",
 
 @with_arguments("camera", "model", "reference", *SETTINGS, *DRAWING, optional=DRAWING)
 def draw_frame(values: Values, session: str | None):
-    """The picture for the last frame of the camera, see `LiveSession.draw`, and a line: how fast it goes, or
-    why there is no new picture."""
-    camera, *chosen = (values[name] for name in ("camera", "model", "reference"))
-    if camera is None:
-        return gr.skip(), gr.skip()
+    """The picture for the last frame of the camera, see `LiveSession.draw`; a line: how fast it goes, or why
+    there is no new picture; and the button that records, which the first picture enables."""
+    if values["camera"] is None:
+        return gr.skip(), gr.skip(), gr.skip()
+    visitor = state.STATE.live.of(session)
+    picture, line = _answer(values, visitor)
+    if visitor.is_running or not isinstance(picture, np.ndarray):
+        return picture, line, gr.skip()
+    visitor.is_running = True
+    return picture, line, gr.update(interactive=True)
+
+
+def _answer(values: Values, visitor: LiveSession):
+    """The picture and the line."""
+    given = (values[name] for name in ("camera", "model", "reference"))
     # An error would end the stream, and the browser would begin the next one with the next frame.
     try:
         with visitor_errors():
             settings, style = settings_of(values), style_of(values)
-            return _draw(camera, *chosen, settings, style, state.STATE.live.of(session))
+            return _draw(*given, settings, style, visitor)
     except gr.Error as error:
         return gr.skip(), error.message
 
@@ -132,7 +142,7 @@ def set_neutral(request: gr.Request):
     with visitor_errors():
         live = state.STATE.live.of(request.session_hash).live
         if live is None:
-            raise HelloMemeError("No face has been seen yet: start the camera first, and look into it.")
+            raise HelloMemeError("The camera does not run yet: start it first.")
         live.set_neutral()
         return gr.update(interactive=True)
 
@@ -154,11 +164,18 @@ def record(model: str, reference: str | None, settings: Settings, style: Style, 
         except HelloMemeError as error:
             gr.Warning(str(error))
             clip = gr.skip()
-        return gr.update(value=RECORD, variant="secondary"), clip
+        return gr.update(value=RECORD, variant="secondary", interactive=visitor.is_running), clip
     row = find(model)
     name = file_name(reference or "hellomeme", "live")
     visitor.start_recording(Stamp(settings.resolved(row), row.name, style=style), name)
     return gr.update(value=SAVE, variant="stop"), gr.update(value=None, visible=False)
+
+
+def camera_stopped(request: gr.Request):
+    """The camera has stopped. Returns the button: what runs can still be saved, and nothing new begun."""
+    visitor = state.STATE.live.of(request.session_hash)
+    visitor.is_running = False
+    return gr.update(interactive=visitor.recorder is not None)
 
 
 # Components
@@ -182,7 +199,7 @@ def build(shared: SharedSettings, portrait: PortraitInput) -> Components:
                 )
         with gr.Column(min_width=210):
             result, line = _result(), summary_line("live-about")
-            button = gr.Button(RECORD, size="lg", elem_id="live-record")
+            button = gr.Button(RECORD, size="lg", interactive=False, elem_id="live-record")
             clip = gr.Video(
                 label=translate("Recording"),
                 interactive=False,
@@ -193,15 +210,16 @@ def build(shared: SharedSettings, portrait: PortraitInput) -> Components:
             )
             settings = {name: slider(name) for name in ("expression", "head")}
     inputs = shared.components | portrait.components | settings | {"camera": camera}
-    camera.stream(
+    streamed = camera.stream(
         draw_frame,
         inputs_of(draw_frame, inputs),
-        [result, line],
+        [result, line, button],
         stream_every=EVERY,
         time_limit=TIME_LIMIT,
         **LIVE,
         **PRIVATE,
     )
+    streamed.then(camera_stopped, None, button, **PRIVATE, **IMMEDIATE)
     neutral.click(set_neutral, None, absolute, **PRIVATE, **FACES)
     absolute.click(forget_neutral, None, absolute, **PRIVATE, **IMMEDIATE)
     button.click(record, inputs_of(record, inputs), [button, clip], **PRIVATE, **FACES)

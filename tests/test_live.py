@@ -63,7 +63,7 @@ def test_the_first_frame_is_drawn_as_a_picture_is(reenactor):
 def test_relative_motion_from_the_neutral_face(reenactor):
     reference = reenactor.set_reference(picture(0.5, 0.1))
     live = Live(reenactor, smoothing=0)
-    with pytest.raises(HelloMemeError, match="start the camera first"):
+    with pytest.raises(HelloMemeError, match="look into the camera"):
         live.set_neutral()
     live.read(picture(0.3, 0.2), 0.0)
     live.set_neutral()
@@ -180,6 +180,7 @@ def state(loaded, reenactor, model_folder, monkeypatch):
     state.analyzer = reenactor.analyzer
     state.reenactors[state.release, state.default_type(state.release)] = reenactor
     monkeypatch.setattr(states, "STATE", state)
+    monkeypatch.setattr(live_session, "LATE", 600)  # the tests may run on a busy computer
     return state
 
 
@@ -191,7 +192,7 @@ def portrait(tmp_path):
 
 @pytest.fixture
 def once(state, portrait):
-    """The answer to one frame."""
+    """The answer to one frame: the picture, a line, and the button that records."""
 
     def once(camera, session="me", **changes):
         values = dict(expression=1, head=1, guidance=1, steps=1, seed=0)
@@ -206,11 +207,11 @@ def once(state, portrait):
 
 @pytest.fixture
 def frame(once):
-    """The answer for a frame, which comes with the next one, or with itself if it is the first."""
+    """Picture and line for a frame, which come with the next one, or with itself if it is the first."""
 
     def frame(*camera, **values):
         answers = once(*camera, **values), once(*camera, **values)
-        return answers[0] if answers[1][1] == gr.skip() else answers[1]
+        return (answers[0] if answers[1][1] == gr.skip() else answers[1])[:2]
 
     return frame
 
@@ -305,7 +306,7 @@ def test_the_neutral_face_by_its_buttons(frame, state):
     me = SimpleNamespace(session_hash="me")
     with pytest.raises(gr.Error) as error:
         live_tab.set_neutral(me)
-    assert error.value.message.startswith("No face has been seen yet")
+    assert error.value.message == "The camera does not run yet: start it first."
     frame(picture(0.9))
     assert live_tab.set_neutral(me)["interactive"] and state.live.of("me").live.neutral is not None
     frame(picture(0.2), session="somebody else")
@@ -325,13 +326,17 @@ def test_a_recording_by_its_button_and_none_of_a_visitor_who_leaves(
     frame, once, state, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(files, "upload_folder", lambda: tmp_path / "served")
+    me = SimpleNamespace(session_hash="me")
+    assert once(BLACK)[2] == gr.skip()
+    assert once(picture())[2] == gr.update(interactive=True)
     frame(picture())
     button, _ = press_record(state)
     assert button["value"].key == live_tab.SAVE.key
-    once(picture(0.3))
+    assert once(picture(0.3))[2] == gr.skip()
     frame(picture(0.9), session="somebody else")
+    assert live_tab.camera_stopped(me)["interactive"]  # what is recorded can be saved
     button, clip = press_record(state)
-    assert button["value"].key == live_tab.RECORD.key
+    assert button["value"].key == live_tab.RECORD.key and not button["interactive"]
     stamp = metadata.read(clip["value"])
     assert stamp.labelled and stamp.settings.steps == 1 and probe(clip["value"]).frames == 1
 
