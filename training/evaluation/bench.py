@@ -110,7 +110,7 @@ class Bench:
     @classmethod
     def of(cls, name: str, analyzer: FaceAnalyzer, *args, **more) -> Bench:
         """A bench for the release or model folder `name`; raises HelloMemeError where it cannot be loaded."""
-        pipeline, encoders, release = load(name)
+        pipeline, encoders, release = load(name, dtype=torch.float32)  # the same on all processors
         if encoders.emotion is not None or encoders.face_parts is not None:
             raise HelloMemeError(
                 f"{name} takes more than ARKit coefficients: only models that take these alone are measured."
