@@ -12,7 +12,8 @@ from contextvars import ContextVar
 from pathlib import Path
 
 import gradio as gr
-from gradio import processing_utils
+import httpx
+from gradio import networking, processing_utils
 from gradio.context import Context, LocalContext
 from gradio.exceptions import ComponentProcessingError
 from gradio.server_messages import LogMessage, ProcessCompletedMessage, ProgressMessage
@@ -22,6 +23,7 @@ from .errors import check_files, input_error, output_error, visitor_errors
 from .messages import Words, words_for
 
 WRITTEN_FOR = "6.31.0"
+PATIENCE = 120.0  # s that the page may take for its first answer
 NAME = "hellomeme-name"  # key of `info` of a picture: what a file of it is called
 _words: ContextVar[Words] = ContextVar("words", default=str)  # what says a sentence as the visitor reads it
 
@@ -46,6 +48,21 @@ def save_pil_to_cache(img: Image.Image, cache_dir: str, name: str = "image", for
 
 
 processing_utils.save_pil_to_cache = save_pil_to_cache  # Gradio's components look it up there
+
+
+# Gradio 6.31 does not start where its page does not answer itself within 3 s, as on a busy computer.
+
+
+def answers(url: str) -> bool:
+    """As `gradio.networking.url_ok`, with more patience: whether there is a page, or one with a password."""
+    try:
+        status = httpx.head(url, timeout=PATIENCE, verify=False).status_code
+    except httpx.HTTPError:
+        return False
+    return status < 400 or status == 401
+
+
+networking.url_ok = answers
 
 
 # `preprocess` of a component is replaced on the instance: Gradio 6.31 writes a .pyi file beside the source of

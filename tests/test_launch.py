@@ -8,6 +8,7 @@ from pathlib import Path
 import gradio as gr
 import httpx
 import pytest
+from gradio import networking
 from huggingface_hub import constants
 
 import app
@@ -248,3 +249,15 @@ for thread in threads:
         cwd=Path(app.__file__).parent,
     )
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+
+
+def test_only_a_page_that_answers_is_there(monkeypatch):
+    def head(url, **options):
+        if url == "closed":
+            raise httpx.ConnectError("refused")
+        assert options["timeout"] > 3  # Gradio's own, too short for a busy computer
+        return httpx.Response(int(url))
+
+    monkeypatch.setattr(httpx, "head", head)
+    found = {url: networking.url_ok(url) for url in ("200", "307", "401", "404", "500", "closed")}
+    assert [url for url, there in found.items() if there] == ["200", "307", "401"]
