@@ -108,14 +108,45 @@ class Workshop:
         name = "adapters" if (self.folder / "adapters" / "averaged.safetensors").exists() else "together"
         adapters = load_averaged(getattr(self, f"{name}_stage")(), self.folder / name).eval()
         adapters.to(PartialState().device)
-        indexes, latents = drawings(adapters, self.config["decoder_drawings"])
-        frames = dataset.concatenate([self.frames(split) for split in TRAINED_ON]).only(indexes)
+        indexes, latents = self.drawings(adapters, name)
+        frames = self.chosen_frames(indexes)
         references, targets = adapters.pairs(VALIDATED).T
         inputs = network_inputs(
             adapters.driven_validation, adapters.validation_latents, references, targets[:, None]
         )
         drawn, truth = drawn_latents(adapters, inputs), self.validation_frames.only(targets)
         return DecoderStage(adapters.autoencoder, latents, frames, drawn, truth)
+
+    def drawings(self, adapters: AdapterStage, name: str) -> tuple[np.ndarray, torch.Tensor]:
+        """Sorted indexes of frames of training, and what the trained stage `name` draws of them.
+
+        Made once for the weights on disk.
+        """
+        path = self.folder / "drawings" / f"{self.fingerprint(name)}.safetensors"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            indexes, latents = drawings(adapters, self.config["decoder_drawings"])
+            unfinished = path.with_suffix(".part")
+            save_file({"indexes": torch.from_numpy(indexes), "latents": latents}, unfinished)
+            unfinished.replace(path)
+        made = load_file(path)
+        order = made["indexes"].argsort()
+        return made["indexes"][order].numpy(), made["latents"][order]
+
+    def chosen_frames(self, indexes: np.ndarray) -> dataset.Frames:
+        """Frames of training by their sorted indexes. Not all are in memory at a time, pictures are large."""
+        parts, first = [], 0
+        for split in TRAINED_ON:
+            frames = self.frames(split)
+            own = indexes[(indexes >= first) & (indexes < first + len(frames))]
+            parts.append(frames.only(own - first))
+            first += len(frames)
+        return dataset.concatenate(parts)
+
+    def fingerprint(self, stage: str) -> str:
+        """Of the weights of a trained stage on disk."""
+        weights = (self.folder / stage / "averaged.safetensors").read_bytes()
+        return hashlib.sha256(weights).hexdigest()[:12]
 
     def finished_autoencoder(self) -> PatchAutoencoder:
         """The autoencoder with its scaling factor, and with the longer trained decoder if there is one."""
@@ -131,8 +162,7 @@ class Workshop:
 
     def unscaled_latents(self, split: str) -> torch.Tensor:
         """Latents (N, C, h, w), float16, of a split; made once for the autoencoder that lies on disk."""
-        weights = (self.folder / "autoencoder" / "averaged.safetensors").read_bytes()
-        path = self.folder / "latents" / hashlib.sha256(weights).hexdigest()[:12] / f"{split}.safetensors"
+        path = self.folder / "latents" / self.fingerprint("autoencoder") / f"{split}.safetensors"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             stage = load_averaged(

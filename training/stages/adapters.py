@@ -42,12 +42,18 @@ RARE = (
     "mouthPucker",
     "eyeLookOutLeft",
     "eyeLookInLeft",
+    "browInnerUp",
+    "browDownLeft",
 )
 
 
 def frame_weights(blendshapes: np.ndarray) -> np.ndarray:
-    """(N, 51) coefficients to (N,) how often to draw a frame: 1 for a face at rest, up to some 10."""
-    rare = blendshapes[:, [INDEX[name] for name in RARE]]
+    """(N, 51) coefficients to (N,) how often to draw a frame: 1 for a face at rest, up to some 10.
+
+    One eye closed alone counts as one more of RARE.
+    """
+    wink = np.abs(blendshapes[:, INDEX["eyeBlinkLeft"]] - blendshapes[:, INDEX["eyeBlinkRight"]])
+    rare = np.column_stack([blendshapes[:, [INDEX[name] for name in RARE]], wink])
     return 1 + 2 * (rare / rare.mean(0).clip(min=1e-3)).mean(1)
 
 
