@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 from common import head, machine, model
 from photos import toon
 
@@ -54,10 +55,9 @@ def with_first_pass(release: str, device: str | None = None) -> tuple[Reenactor,
         # Without a motion module there is no second pass: one without effect shows the first as it is
         from training.stages.motion_module import make_motion_adapter
 
-        unet = pipeline.unet.config
-        pipeline.register_modules(
-            motion_adapter=make_motion_adapter(unet.block_out_channels, unet.layers_per_block, 4)
-        )
+        unet = pipeline.unet
+        made = make_motion_adapter(unet.config.block_out_channels, unet.config.layers_per_block, 4)
+        pipeline.register_modules(motion_adapter=torch.nn.Module.to(made, unet.device, unet.dtype))
         about += ", with a motion module that has no effect"
     return Reenactor(pipeline, row, encoders, basis=face_basis(row)), about
 
