@@ -38,6 +38,9 @@ class SameFace:
     def faces(self, frame: np.ndarray, thorough: bool = False) -> list[Face]:
         return self.found
 
+    def near(self, frame: np.ndarray, face: Face) -> Face:
+        return self.found[0]
+
     def face(self, frame: np.ndarray, name: str = "driver", index: int | None = None) -> Face:
         return self.found[0]
 

@@ -51,6 +51,9 @@ class ColourAnalyzer:
         centre = np.array([width, height]) / 2
         return [] if red < 0.15 else [face_at(centre, 0.15 * min(width, height), red, green)]
 
+    def near(self, frame, face):
+        """Nothing: each frame is looked at as a whole."""
+
     def face(self, frame, name="driver", index=None):
         return self.faces(frame)[0]
 
@@ -66,7 +69,7 @@ class Everywhere(ColourAnalyzer):
         return [face_at(np.array(frame.shape[1::-1]) / 2, 0.15 * min(frame.shape[:2]), 0.5, 0.2)]
 
 
-class Several:
+class Several(ColourAnalyzer):
     """Each frame is a number: which list of faces it shows."""
 
     def __init__(self, *faces):

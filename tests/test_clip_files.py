@@ -188,6 +188,9 @@ class Oval:
         (top, left), (bottom, right) = places.min(0), places.max(0)
         return [face_at(np.array([left + right, top + bottom]) / 2, (bottom - top) / 2, 0.5, 0.1)]
 
+    def near(self, frame, face):
+        return self.faces(frame)[0]
+
 
 def test_a_telephone_that_is_turned_while_it_records(tmp_path):
     """The shape changes in mid-stream, and so does the flag that says how a picture is to be turned."""

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,7 @@ from hellomeme.face.arkit import ARKIT_NAMES, INDEX
 from hellomeme.face.detect import FaceAnalyzer
 from hellomeme.face.landmarks import FACE_POINTS
 from hellomeme.face.rotation import to_angles
+from hellomeme.face.track import analyse
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +86,35 @@ def test_the_pose_does_not_depend_on_the_place_in_the_frame(analyzer, astronaut,
     assert face.scale == pytest.approx(astronaut_face.scale, rel=0.02)
     np.testing.assert_allclose(face.origin - (left, top), astronaut_face.origin, atol=1)
     np.testing.assert_allclose(face.landmarks - (left, top), astronaut_face.landmarks, atol=3)
+
+
+def test_a_face_that_moves_is_detected_once_a_frame(analyzer, astronaut, astronaut_face, monkeypatch):
+    """Evenly; after a start or a jump twice. It is lost where it is hidden, and read as in pictures."""
+    jump = int(0.4 * astronaut_face.extent)
+    lefts = [0, 0, 12, 24, 36, 36 + jump, None, 36 + jump, 36 + jump]
+    frames = [np.zeros((512, 800, 3), np.uint8) for _ in lefts]
+    for frame, left in zip(frames, lefts, strict=True):
+        if left is not None:
+            frame[:, left : left + 512] = astronaut
+    looks, found = [], []
+
+    def looking():
+        for frame in frames:
+            looks.append(0)
+            yield frame
+
+    def counted(*arguments, detect=analyzer._detect):
+        looks[-1] += 1
+        return detect(*arguments)
+
+    monkeypatch.setattr(analyzer, "_detect", counted)
+    motion, _ = analyse(looking(), Fraction(25), analyzer, 2.0, see=lambda _, face: found.append(face))
+    assert looks[:6] == [2, 1, 2, 1, 1, 2] and looks[7:] == [1, 1]
+    assert motion.valid.tolist() == [left is not None for left in lefts]
+    for left, face in zip(filter(lambda left: left is not None, lefts), found, strict=True):
+        assert np.abs(to_angles(face.rotation) - to_angles(astronaut_face.rotation)).max() < 1.5
+        assert np.abs(face.blendshapes - astronaut_face.blendshapes).max() < 0.1
+        np.testing.assert_allclose(face.origin - (left, 0), astronaut_face.origin, atol=1)
 
 
 def test_small_faces_and_close_ups(analyzer, astronaut, astronaut_face):

@@ -176,18 +176,19 @@ class FaceAnalyzer:
         more, for the largest face. Small faces are not searched for.
         """
         check_frame(frame)
-        if last is not None and (face := self._near(frame, last)) is not None:
+        if last is not None and (face := self.near(frame, last)) is not None:
             return face
         for windows in itertools.islice(search_windows(*frame.shape[:2]), 2):  # the whole frame
             seen = [
                 face for window in windows for face in self._detect(frame, window, min(window.side, 1024))
             ]
             if seen:
-                return self._near(frame, max(seen, key=lambda face: face.extent))
+                return self.near(frame, max(seen, key=lambda face: face.extent))
         return None
 
-    def _near(self, frame: np.ndarray, face: Face) -> Face | None:
-        """The same face, detected in the centre of its own crop."""
+    def near(self, frame: np.ndarray, face: Face) -> Face | None:
+        """The face in a frame (H, W, 3) uint8 RGB about where `face` is, detected once, in the centre of that
+        one's crop; None if there is none."""
         window = Window.around(face.centre, CROP_SCALE * face.extent)
         again = self._detect(frame, window, CROP_SIZE)
         best = max(again, key=lambda found: iou(found.box, face.box), default=None)

@@ -114,6 +114,9 @@ class ReleasedFaceAnalyzer(FaceAnalyzer):
         """As `FaceAnalyzer.follow`, of the faces of the whole frame."""
         return max(self.faces(frame), key=lambda face: iou(face.box, last.box) if last else 0.0, default=None)
 
+    def near(self, frame: np.ndarray, face: Face) -> None:
+        """None: these models look at the whole frame in any case."""
+
     def _boxes(self, frame: np.ndarray, window: Window) -> np.ndarray:
         """(N, 4) px: boxes of the faces in a window, most certain first."""
         height, width = self._session(DETECTOR).get_inputs()[0].shape[2:]

@@ -16,8 +16,10 @@ from .motion import Motion
 
 MAX_MOVE = 1.0  # extents of the face: how far its centre may move between two detections
 MAX_GROWTH = 1.6  # factor by which its extent may change between two detections
+CENTRED = 0.05  # extents: how far from the middle of a crop a face may be that is not detected again
 LOST_AFTER = 1.0  # s without a detection, after which any face may take its place
 NO_LANDMARKS = np.empty((0, 2), np.float32)
+STILL = np.zeros(2)
 
 
 def analyse(
@@ -41,14 +43,16 @@ def analyse(
     """
     found: list[Face | None] = []
     what = "No face" if index is None else f"No face number {index}"
-    last, missing, shapes = None, 0, []
+    last, move, missing, shapes = None, STILL, 0, []
     second = math.ceil(rate) if rate >= 1 else None
     for frame in frames:
         if shapes and shapes[-1] != frame.shape:
             last = None
         shapes.append(frame.shape)
-        after = None if missing + 1 > LOST_AFTER * rate else last
-        face = _follow(analyzer, frame, after, index)
+        if missing + 1 > LOST_AFTER * rate:
+            last = None
+        face = _follow(analyzer, frame, last, move, index)
+        move = STILL if face is None or last is None or missing else face.centre - last.centre
         if face is None:
             missing += 1
         else:
@@ -87,8 +91,14 @@ def _in_crop(face: Face, own: Crop, other: Crop) -> Face:
     return face.mapped(factor, shift)
 
 
-def _follow(analyzer: FaceAnalyzer, frame: np.ndarray, last: Face | None, index: int | None) -> Face | None:
-    """The face closest to the last detection; without one, face number `index`. None if there is none."""
+def _follow(
+    analyzer: FaceAnalyzer, frame: np.ndarray, last: Face | None, move: np.ndarray, index: int | None
+) -> Face | None:
+    """The face closest to the last detection; without one, face number `index`. None if there is none.
+
+    move: (2,) px that the face moved between the last two detections. Where that leads to it is looked for
+    first. A face beside the middle of the crop seems to be turned: it is detected again in its own one.
+    """
     if last is None:
         faces = analyzer.faces(frame, thorough=index is not None)
         return next(iter(faces[index or 0 :]), None)
@@ -96,9 +106,12 @@ def _follow(analyzer: FaceAnalyzer, frame: np.ndarray, last: Face | None, index:
     def distance(face: Face) -> float:
         return float(np.linalg.norm(face.centre - last.centre) / last.extent)
 
-    near = [
-        face
-        for face in analyzer.faces(frame)
-        if distance(face) < MAX_MOVE and 1 / MAX_GROWTH < face.extent / last.extent < MAX_GROWTH
-    ]
-    return min(near, key=distance, default=None)
+    def fits(face: Face) -> bool:
+        return distance(face) < MAX_MOVE and 1 / MAX_GROWTH < face.extent / last.extent < MAX_GROWTH
+
+    expected = last.mapped(1.0, move)
+    face = analyzer.near(frame, expected)
+    if face is not None and fits(face):
+        beside = np.linalg.norm(face.centre - expected.centre) / face.extent
+        return face if beside < CENTRED else analyzer.near(frame, face) or face
+    return min(filter(fits, analyzer.faces(frame)), key=distance, default=None)
