@@ -66,13 +66,24 @@ class Conditions:
         return next((inputs for inputs in found if inputs is not None), None)
 
 
-def with_negative(positive: Tensor, negative: Tensor | float | None, use_guidance: bool) -> Tensor:
-    """The batch [negative, positive], or the positive alone without guidance."""
-    if not use_guidance:
-        return positive
-    if negative is None:
-        raise HelloMemeError(
-            "Guidance over an emotion code needs negative_emotion: pass that of a black picture."
-        )
-    negative = torch.as_tensor(negative).to(positive).expand_as(positive)
-    return torch.cat([negative, positive])
+def frames_axis(name: str) -> int:
+    """The axis of T in the argument of a control net with this name."""
+    return 2 if name == "condition" else 1
+
+
+def negative_inputs(inputs: dict[str, tuple[Tensor, Tensor | float | None]]) -> dict[str, Tensor]:
+    """From `Conditions.inputs`, the arguments of the negative half: of one frame, or of T where one is given
+    for each."""
+    found = {}
+    for name, (positive, negative) in inputs.items():
+        if negative is None:
+            raise HelloMemeError(
+                "Guidance over an emotion code needs negative_emotion: pass that of a black picture."
+            )
+        one = positive.narrow(frames_axis(name), 0, 1)
+        found[name] = negative.to(one) if isinstance(negative, Tensor) else torch.full_like(one, negative)
+    frames = max(x.shape[frames_axis(name)] for name, x in found.items())
+    sizes = {name: [-1] * x.dim() for name, x in found.items()}
+    for name, size in sizes.items():
+        size[frames_axis(name)] = frames
+    return {name: x.expand(sizes[name]) for name, x in found.items()}

@@ -11,7 +11,7 @@ from diffusers.loaders import StableDiffusionLoraLoaderMixin
 from diffusers.utils import BaseOutput
 from torch import Tensor
 
-from .denoising import ALL, Denoising
+from .denoising import Denoising
 from .errors import HelloMemeError
 from .inputs import Conditions, Reference
 from .io.image import to_pictures
@@ -151,7 +151,7 @@ class HelloMemePipeline(Denoising, SavedRelease, DiffusionPipeline, StableDiffus
         # A second model sees the reference without LoRA, though it draws a first pass with them
         plain = () if self.reference_unet is None else (unet, self.text_encoder)
         latents = latents.to(unet.device, unet.dtype)
-        control = conditions and self._control_maps(conditions, True, [ALL], unet.device)
+        control = conditions and self.control_maps(conditions, 2.0, device=latents.device).batch()
         batch = torch.cat([torch.zeros_like(latents), latents])
         with without_loras(*plain):
             text = self.encode_prompt(prompt, negative_prompt, self.reference_text_encoder)
@@ -221,8 +221,16 @@ class HelloMemePipeline(Denoising, SavedRelease, DiffusionPipeline, StableDiffus
         text = self.encode_prompt(prompt, negative_prompt)
         conditions = Conditions(condition, drive_coeff, face_parts, emotion, negative_emotion)
         ends = last_guided(self.scheduler, num_inference_steps, guidance_end)
+        device = reference.latents.device
+        control = self.control_maps(conditions, guidance_scale, low_memory, device=device)
         denoise = self.denoiser(
-            reference, text, guidance_scale, conditions, None, low_memory, reuse=reuse, last_guided=ends
+            reference,
+            text,
+            guidance_scale,
+            lambda: control,
+            low_memory=low_memory,
+            reuse=reuse,
+            last_guided=ends,
         )
 
         # 2. Noise and denoising

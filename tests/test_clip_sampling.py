@@ -71,7 +71,8 @@ def run(pipeline):
             emotion=recorded["in.drive.pd_fpg"][:, frames],
             negative_emotion=recorded["in.drive.neg_pd_fpg"],
         )
-        return pipeline.denoiser(reference, text, facts["guidance_scale"], shown, unet)
+        maps = pipeline.control_maps(shown, facts["guidance_scale"])
+        return pipeline.denoiser(reference, text, facts["guidance_scale"], lambda: maps, unet)
 
     return facts, recorded, generator, denoiser
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from hellomeme.control_maps import ControlMaps
 from hellomeme.errors import HelloMemeError
 from hellomeme.evaluation.baselines import warped
 from hellomeme.face import detect as face_module
@@ -171,7 +172,7 @@ def test_adapters_told_nothing_still_take_part(bench):
 def test_without_adapters_the_two_ways_to_draw_a_caption_are_one(bench, monkeypatch):
     captions = ["a toon man with red hair"]
     monkeypatch.setattr(bench.pipeline.hm_reference, "prepare", lambda features: {})
-    monkeypatch.setattr(bench.pipeline, "_control_maps", lambda *args: {})
+    monkeypatch.setattr(bench.pipeline, "control_maps", lambda *args: ControlMaps({}, {}))
     base, adapted = text_grid.by_base(bench, captions, 2), text_grid.by_adapted(bench, captions, 2)
     assert np.abs(base.astype(int) - adapted).max() <= 1
 

@@ -146,7 +146,7 @@ def test_maps_of_several_control_nets_add_up(pipeline, reference):
 
 
 def maps(pipeline):
-    return pipeline._control_maps(Conditions(**conditions()), True, [slice(None)], torch.device("cpu"))
+    return pipeline.control_maps(Conditions(**conditions()), 2.0).batch()
 
 
 def test_the_expression_must_be_given(pipeline, reference):

@@ -113,6 +113,7 @@ def test_progress_memory_guidance_and_no_motion(run):
     # Alone, a frame is the picture of that moment
     alone = draw(together=False)
     noise = torch.randn(1, 4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-    denoise = pipeline.denoiser(reference, text, 1.5, run.conditions(np.array([3])))
+    maps = pipeline.control_maps(run.conditions(np.array([3])), 1.5)
+    denoise = pipeline.denoiser(reference, text, 1.5, lambda: maps)
     picture = sample(denoise, pipeline.clip_scheduler, noise, 1)
     assert deviation(alone[:, :, 3:4], picture) < 1e-4 < deviation(alone, drawn)

@@ -66,10 +66,7 @@ def test_what_is_reused_is_exact_where_nothing_changed(pipeline, reference, movi
     latents = torch.randn(2, 8, frames, 16, 16, generator=torch.Generator().manual_seed(0))
     text, net = pipeline.encode_prompt("a", "b"), HMDenoisingNet(unet, pipeline.hm_reference)
     deep, shown = DeepFeatures(2), Conditions(**conditions(frames))
-    more = {
-        "reference": reference.prepared,
-        "control": pipeline._control_maps(shown, True, [slice(None)], torch.device("cpu")),
-    }
+    more = {"reference": reference.prepared, "control": pipeline.control_maps(shown, 2.0).batch()}
     with torch.no_grad():
         plain = net(latents, 500, text, **more)
         whole, alone = (net(latents, 500, text, **more, deep=deep) for _ in range(2))

@@ -131,9 +131,7 @@ def test_a_release_whose_nets_take_either_expression_comes_back(tmp_path):
     generator = torch.Generator().manual_seed(3)
     condition = torch.rand((1, 3, 1, 256, 256), generator=generator)
     given = Conditions(condition, drive_coeff=torch.rand((1, 1, 51), generator=generator))
-    wanted = (given, True, [slice(None)], torch.device("cpu"))
-    with torch.no_grad():
-        maps, expected = again._control_maps(*wanted), pipeline._control_maps(*wanted)
+    maps, expected = (each.control_maps(given, 2.0).batch() for each in (again, pipeline))
     assert set(expected) > {"up3_0"} and maps.keys() == expected.keys()
     assert all(torch.equal(maps[key], expected[key]) and expected[key].any() for key in maps)
     by_folder = load(str(tmp_path / "saved"), device="cpu")[0]

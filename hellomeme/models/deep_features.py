@@ -17,14 +17,19 @@ class DeepFeatures:
         self.every, self.calls = every, 0
         self.kept: Tensor | None = None  # (B*T, C, h, w)
 
+    @property
+    def is_due(self) -> bool:
+        """Whether all of the UNet runs at the next call."""
+        return self.kept is None or self.calls % self.every == 0
+
     def reused(self, rows: int) -> Tensor | None:
         """Counts a call. The kept map of its `rows` (B*T), or None where all of the UNet must run.
 
         Where guidance has ended since, these are the positive half, which is the second.
         """
-        due = self.calls % self.every == 0
+        due = self.is_due
         self.calls += 1
-        return None if due or self.kept is None else self.kept[-rows:]
+        return None if due else self.kept[-rows:]
 
     def run_last_block(
         self, block: nn.Module, text: Tensor, frames: int, x: Tensor, skips: list[Tensor], temb: Tensor

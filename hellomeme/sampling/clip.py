@@ -16,6 +16,7 @@ import torch
 from diffusers import SchedulerMixin, UNet2DConditionModel, UNetMotionModel
 from torch import Tensor
 
+from ..control_maps import MOST_KEPT, ClipMaps, ControlMaps, Maps
 from ..inputs import Conditions, Reference
 from ..pipeline import HelloMemePipeline
 from .image import Denoise, draws_noise, last_guided, takes_noise, with_timesteps
@@ -142,7 +143,8 @@ def draw_clip(
 ) -> Iterator[Tensor]:
     """Yields scaled latents (1, C, T, h, w) of all frames in order, some at a time.
 
-    conditions: frame numbers -> what those frames are to show. text: from `HelloMemePipeline.encode_prompt`.
+    conditions: frame numbers -> what those frames are to show, with one negative emotion for all. text: from
+    `HelloMemePipeline.encode_prompt`.
     generator: draws, in the released order, the noise of one frame and then, with a first pass, that of the
     padded clip; with key frames, the noise of the clip and 13 frames more.
     on_progress: called after every step with the share of the work that is done, 0 to 1; an exception it
@@ -163,6 +165,7 @@ def draw_clip(
         step_generator or generator,
         _progress_counter(total, on_progress),
         share,
+        ClipMaps(0 if plan.low_memory else MOST_KEPT),
     )
     if not plan.together:
         frames = drawing.alone(drawing.one_noise(), np.arange(plan.frames), plan.steps, share)
@@ -180,7 +183,7 @@ def draw_clip(
 class _Drawing:
     """The arguments of `draw_clip`, and the three ways to draw with them.
 
-    on_step: counts predicted frames.
+    on_step: counts predicted frames. maps: the control maps of the clip.
     """
 
     pipeline: HelloMemePipeline
@@ -192,6 +195,7 @@ class _Drawing:
     step_generator: torch.Generator
     on_step: Callable[[int], None]
     share: Share
+    maps: ClipMaps
 
     @property
     def scheduler(self) -> SchedulerMixin:
@@ -214,13 +218,28 @@ class _Drawing:
         return NoiseByFrame(self.generator, channels, frames, height, width, unet.device, unet.dtype)
 
     def denoiser(
-        self, frames: np.ndarray, unet: UNet2DConditionModel | UNetMotionModel, steps: int, **more
+        self,
+        frames: np.ndarray,
+        unet: UNet2DConditionModel | UNetMotionModel,
+        steps: int,
+        alone: bool,
+        **more,
     ) -> Denoise:
-        """What predicts these frames; beyond the end of the clip its last one is shown."""
-        plan, shown = self.plan, self.conditions(np.minimum(frames, self.plan.frames - 1))
+        """What predicts these frames; beyond the end of the clip its last one is shown.
+
+        alone: without other frames, so that few are in progress. more: of `HelloMemePipeline.denoiser`.
+        """
+        plan, pipeline, device = self.plan, self.pipeline, self.reference.latents.device
+        shown = np.minimum(frames, self.plan.frames - 1)
+
+        def make(negative: Maps | None) -> ControlMaps:
+            given = self.conditions(shown)
+            return pipeline.control_maps(given, plan.guidance, plan.low_memory, negative, device)
+
         more |= {"reuse": plan.reuse, "last_guided": last_guided(self.scheduler, steps, plan.guidance_end)}
-        return self.pipeline.denoiser(
-            self.reference, self.text, plan.guidance, shown, unet, plan.low_memory, **more
+        control = self.maps.of(make, keep=alone)
+        return pipeline.denoiser(
+            self.reference, self.text, plan.guidance, control, unet, plan.low_memory, **more
         )
 
     def alone(
@@ -234,7 +253,7 @@ class _Drawing:
     ) -> Iterator[Tensor]:
         """Frames with these numbers, each alone, all from the same noise (1, C, 1, h, w)."""
         return sample_frames(
-            lambda positions: self.denoiser(frames[positions], unet or self.pipeline.unet, steps),
+            lambda positions: self.denoiser(frames[positions], unet or self.pipeline.unet, steps, True),
             self.scheduler,
             noise,
             len(frames),
@@ -262,7 +281,9 @@ class _Drawing:
             starts = zip(_padded(clean, plan.padded), fresh_noise, strict=True)
         else:
             starts = ((None, noise) for _ in range(plan.padded))
-        moving = functools.partial(self.denoiser, unet=self.pipeline.motion_unet(), steps=plan.steps)
+        moving = functools.partial(
+            self.denoiser, unet=self.pipeline.motion_unet(), steps=plan.steps, alone=False
+        )
         return sample_windows(
             moving,
             self.scheduler,
@@ -271,7 +292,7 @@ class _Drawing:
             plan.steps,
             self.step_generator,
             self.on_step,
-            keep=plan.reuse > 1,
+            keep=True,
             share=share,
         )
 
@@ -290,10 +311,7 @@ class _Drawing:
             return {place: x.cpu() for place, x in features.items()}
 
         def moving(frames: np.ndarray, pads: tuple[dict[str, Tensor], ...] | None) -> Denoise:
-            if pads is not None:
-                first, last = pads
-                pads = {place: torch.stack([first[place], last[place]], dim=2) for place in first}
-            return self.denoiser(frames, unet, plan.steps, motion=pipeline.hm_motion, pads=pads)
+            return self.denoiser(frames, unet, plan.steps, False, motion=pipeline.hm_motion, pads=pads)
 
         by_turns = self.draws_noise and not takes_noise(self.scheduler)
         return sample_key_frames(
@@ -307,7 +325,7 @@ class _Drawing:
             ends,
             self.step_generator,
             self.on_step,
-            keep=plan.reuse > 1,
+            keep=True,
             share=self.share.in_order if by_turns else self.share,
         )
 
