@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from .beside import map_beside
 from .expression import ExpressionEncoders
 from .face.conditions import condition_tensor
 from .face.motion import Motion
 from .memory import attempts
-from .pipeline import Conditions, HelloMemePipeline, Reference
+from .pipeline import Conditions, HelloMemePipeline, Reference, decoded_at_once
 from .portrait import ReferencePortrait
 from .releases.load import add_motion
 from .releases.styles import Style
@@ -24,6 +25,7 @@ from .sampling.clip import ClipPlan, draw_clip
 from .sampling.sharing import ALONE, Share, Team
 from .settings import ClipSettings, Settings
 from .styling import Styling
+from .threads import usable_cores
 from .upscale import Upscaler, check_upscaling, upscaled
 
 Progress = Callable[[int, int], None]
@@ -140,18 +142,23 @@ class Drawing:
         generator = reference.generator(settings.seed)
         text = self.pipeline.encode_prompt(*settings.prompts(self.release))
 
-        def picture(latents: torch.Tensor) -> torch.Tensor:
-            """(H, W, 3) uint8"""
-            decoded = self.pipeline.decode(latents)[0, :, 0].permute(1, 2, 0)  # (H, W, 3) in [0, 1]
+        def pictures(latents: torch.Tensor) -> torch.Tensor:
+            """(T, H, W, 3) uint8."""
+            decoded = self.pipeline.decode(latents)[0].permute(1, 2, 3, 0)  # (T, H, W, 3) in [0, 1]
             small = (decoded * 255).round().byte().cpu().numpy()
-            return torch.from_numpy(upscaled(small, settings, self.upscaler))
+            frames = [upscaled(picture, settings, self.upscaler) for picture in small]
+            return torch.from_numpy(np.stack(frames))
 
         parts = draw_clip(
             self.pipeline, prepared, conditions, plan, text, generator, on_progress, share=share
         )
-        frames = itertools.chain.from_iterable(latents.split(1, 2) for latents in parts)
-        for frame in share.map(picture, frames):
-            yield frame.numpy()
+        count = decoded_at_once(prepared.latents)
+        portions = itertools.chain.from_iterable(latents.split(count, 2) for latents in parts)
+        # Networks that draw with one thread leave a core free, if there is another one
+        spare = self.pipeline.unet.device.type == "cpu" and torch.get_num_threads() < usable_cores()
+        mapped = map_beside if spare and share.size == 1 else share.map
+        for frames in mapped(pictures, portions):
+            yield from frames.numpy()
 
     def resolved(self, settings: Settings) -> Settings:
         """The settings with the release's defaults; HelloMemeError for what cannot be done here."""

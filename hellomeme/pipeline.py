@@ -27,6 +27,8 @@ from .prompts import encode
 from .releases.saved import SavedRelease
 from .sampling.image import OnStep, last_guided, sample
 
+DECODED_AT_ONCE = 48 * 48  # latents: less than those of a frame of 512 px
+
 
 @dataclass
 class HelloMemeOutput(BaseOutput):
@@ -268,8 +270,14 @@ class HelloMemePipeline(Denoising, SavedRelease, DiffusionPipeline, StableDiffus
     def decode(self, latents: Tensor) -> Tensor:
         """Scaled latents (1, C, T, h, w) -> pictures (1, 3, T, H, W) in [0, 1].
 
-        Frame by frame, to save memory.
+        A few frames at a time where they are small, and otherwise one by one, to save memory.
         """
         latents = (latents / self.vae.config.scaling_factor).to(self.vae.device, number_type(self.vae))
-        frames = [self.vae.decode(latents[:, :, t]).sample for t in range(latents.shape[2])]
-        return (torch.stack(frames, dim=2).float() / 2 + 0.5).clamp(0, 1)
+        parts = latents[0].transpose(0, 1).split(decoded_at_once(latents))  # (T, C, h, w)
+        frames = torch.cat([self.vae.decode(part).sample for part in parts])  # (T, 3, H, W)
+        return (frames.transpose(0, 1)[None].float() / 2 + 0.5).clamp(0, 1)
+
+
+def decoded_at_once(latents: Tensor) -> int:
+    """How many frames with latents (.., h, w) are decoded at once: of small frames several."""
+    return max(1, DECODED_AT_ONCE // latents.shape[-2:].numel())

@@ -1,6 +1,7 @@
 """Clips drawn from key frames (releases v3 to v5b): the plan for every length, the algorithm against its
 definition, and its memory."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -160,3 +161,7 @@ def test_the_number_of_predictions():
     less = plan.with_low_memory(started=False)
     assert less.window == 6 and less.predictions() == 5 * (2 + 3 + 6 + 4 + 7 * 6 + 5)
     assert plan.with_low_memory(started=True).window == 12
+    assert plan.passes == 2 * plan.predictions() == 2 * dataclasses.replace(plan, guidance=1.0).passes
+    # Of five steps the first two are guided; of these one, and later another one, computes deep features
+    less = dataclasses.replace(plan, first_pass=False, guidance_end=0.4, reuse=3)
+    assert less.passes == pytest.approx((plan.predictions() / 5 - 2) * (2 * 1.1 + 1.2))

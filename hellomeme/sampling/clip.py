@@ -22,13 +22,14 @@ from ..pipeline import HelloMemePipeline
 from .image import Denoise, draws_noise, last_guided, takes_noise, with_timesteps
 from .keyframes import EXTRA_NOISE, predicted_frames, sample_key_frames
 from .sharing import ALONE, Share
-from .windows import BATCH, WINDOW, NoiseByFrame, sample_frames, sample_windows
+from .windows import WINDOW, NoiseByFrame, frames_at_once, sample_frames, sample_windows
 
 if TYPE_CHECKING:
     from ..releases.table import Release
     from ..settings import ClipSettings, Settings
 
 FIRST_STEPS = 10  # at most so many in the first pass
+REUSED = 0.1  # the time of a prediction with reused features, of one without, see benchmarks/step_cost.py
 
 OnProgress = Callable[[float], None]
 
@@ -105,10 +106,21 @@ class ClipPlan:
         """Steps of the first pass."""
         return self.steps if self.key_frames else min(FIRST_STEPS, self.steps)
 
-    def predictions(self, calls: Callable[[int], int] = int) -> int:
+    @property
+    def passes(self) -> float:
+        """How often the network runs for a frame in all: a guided step counts twice, one that reuses deep
+        features as the part of the time that it takes."""
+
+        def cost(steps: int) -> float:
+            guided = round(self.guidance_end * steps) if self.guidance > 1 else 0
+            return sum((2 if i < guided else 1) * (REUSED if i % self.reuse else 1) for i in range(steps))
+
+        return self.predictions(cost)
+
+    def predictions(self, calls: Callable[[int], float] = int) -> float:
         """How many frames the network predicts in all, every step and overlap counted.
 
-        calls: steps -> calls of the network, for schedulers of higher order.
+        calls: steps -> calls of the network, for schedulers of higher order, or another cost of the steps.
         """
         if not self.together:
             return self.frames * calls(self.steps)
@@ -251,7 +263,8 @@ class _Drawing:
         unet: UNet2DConditionModel | None = None,
         chained: bool = False,
     ) -> Iterator[Tensor]:
-        """Frames with these numbers, each alone, all from the same noise (1, C, 1, h, w)."""
+        """Yields latents (1, C, T, h, w) of frames with these numbers, which are drawn alone, from the same
+        noise (1, C, 1, h, w)."""
         return sample_frames(
             lambda positions: self.denoiser(frames[positions], unet or self.pipeline.unet, steps, True),
             self.scheduler,
@@ -261,14 +274,16 @@ class _Drawing:
             chained,
             self.step_generator,
             self.on_step,
-            1 if self.plan.low_memory else BATCH,
+            1 if self.plan.low_memory else frames_at_once(*noise.shape[-2:]),
             share,
         )
 
     def first_pass(self, noise: Tensor, frames: np.ndarray, share: Share, chained: bool) -> Iterator[Tensor]:
-        """As `alone`; the released style x1 draws them with the UNet that sees the reference."""
+        """Yields latents (1, C, 1, h, w) of each frame. The released style x1 draws them with the UNet that
+        sees the reference."""
         unet = self.pipeline.reference_unet
-        return self.alone(noise, frames, self.plan.first_steps, share, unet, chained)
+        for latents in self.alone(noise, frames, self.plan.first_steps, share, unet, chained):
+            yield from latents.split(1, dim=2)
 
     def in_windows(self) -> Iterator[Tensor]:
         """Releases v1 and v2: the frames of all windows, those beyond the end of the clip included."""

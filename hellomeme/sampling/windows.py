@@ -18,9 +18,16 @@ from .image import Denoise, initial_latents, sample, take_step, with_timesteps
 from .sharing import ALONE, Share
 
 WINDOW = 12  # frames: what the released motion modules were trained on
-BATCH = 4  # frames drawn at once where each stands alone
+BATCH = 4  # frames of 512 px drawn at once where each stands alone
+LATENTS = 64 * 64  # of a frame of 512 px
 
 FrameDenoiser = Callable[[np.ndarray], Denoise]  # frame numbers -> what predicts those frames
+
+
+def frames_at_once(height: int, width: int) -> int:
+    """How many frames with latents of this size are drawn at once where each stands alone: of smaller frames
+    more, up to a window."""
+    return max(BATCH, min(WINDOW, BATCH * LATENTS // (height * width)))
 
 
 def sample_frames(
@@ -35,8 +42,8 @@ def sample_frames(
     size: int = BATCH,
     share: Share = ALONE,
 ) -> Iterator[Tensor]:
-    """Yields latents (1, C, 1, h, w) of each frame, all started from the same noise of that shape, `size` in
-    a batch; chained, each is started from the frame before it with that noise added. The other arguments are
+    """Yields latents (1, C, T, h, w) of `size` frames at a time, all started from the same noise (1, C, 1, h,
+    w); chained, each alone is started from the frame before it with that noise added. The other arguments are
     those of `sample_windows`."""
     before = None
 
@@ -56,7 +63,7 @@ def sample_frames(
     batches = (np.arange(first, min(first + size, frames)) for first in range(0, frames, size))
     for latents in share.map(drawn, batches, passed):
         before = latents.to(noise.device) if chained else None
-        yield from latents.to(noise.device).split(1, dim=2)
+        yield latents.to(noise.device)
 
 
 def sample_windows(
