@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from hellomeme.face.edit import Turn
     from hellomeme.face.motion import Motion
     from hellomeme.reenactor import Portrait, Reenactor, Result
+    from hellomeme.sampling.clip import ClipPlan
     from hellomeme.video import Report
 
 ARKIT = "drive_coeff"  # the expression type of control nets that take ARKit coefficients
@@ -177,19 +178,19 @@ def _draw(
 # Clips
 
 
-def predictions(release: str, frames: int, settings: Settings, clip: ClipSettings) -> int:
-    """How many frames the network predicts for a clip, over all steps and overlaps."""
+def clip_plan(release: str, frames: int, settings: Settings, clip: ClipSettings) -> ClipPlan:
+    """How a clip with resolved settings is drawn."""
     from hellomeme.sampling.clip import ClipPlan
 
     row = find(release)
-    return ClipPlan.of(frames, settings, clip, row, has_motion(row)).predictions()
+    return ClipPlan.of(frames, settings, clip, row, has_motion(row))
 
 
 def clip_duration(
     release: str, frames: int, settings: Settings, clip: ClipSettings, style: Style = Style()
 ) -> int:
     """Seconds of GPU time for a clip with resolved settings; HelloMemeError where Spaces refuses them."""
-    count = predictions(release, frames, settings, clip)
+    count = clip_plan(release, frames, settings, clip).predictions()
     seconds = spaces_gpu.duration(count, settings.guidance, find(release).size)
     seconds += _loading(style, settings)
     if not draws_here(release, settings):
@@ -213,11 +214,6 @@ class ClipProgress:
         left = self.left.setdefault(phase, TimeLeft(expected)).seconds(done / total, time.perf_counter())
         text = phase.capitalize() + ("" if left is None else f", {left:.0f} s left")
         self.show((int(done), total), desc=text, unit="frames")
-
-
-def clip_passes(release: str, frames: int, settings: Settings, clip: ClipSettings) -> int:
-    """How often the network runs for a clip with resolved settings, frame by frame."""
-    return predictions(release, frames, settings, clip) * (2 if settings.guidance > 1 else 1)
 
 
 def make_clip(
@@ -247,7 +243,7 @@ def make_clip(
 
         def draw(reference, motion: Motion, settings: Settings, clip: ClipSettings, _):
             count, now = len(motion), time.perf_counter()
-            started.update(frames=count, at=now, passes=clip_passes(release, count, settings, clip))
+            started.update(frames=count, at=now, passes=clip_plan(release, count, settings, clip).passes)
             if not is_motion_file(driver):
                 page.clip_paces.record_analysis(kind, count, now - began)
             progress = ClipProgress(page.clip_paces.drawing(kind, count, started["passes"]))
@@ -304,7 +300,7 @@ def draw_frames(
     from hellomeme.reenactor import Stopped
 
     page, frames, kind = state.STATE, len(motion), (release, settings.upscale)
-    expected = page.clip_paces.drawing(kind, frames, clip_passes(release, frames, settings, clip))
+    expected = page.clip_paces.drawing(kind, frames, clip_plan(release, frames, settings, clip).passes)
     progress = stop_check(flag, ClipProgress(expected))
     with visitor_errors(), page.free_memory_on_error():
         try:

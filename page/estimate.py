@@ -35,7 +35,9 @@ def clip_source(driver: str | None, motion_file: str | None) -> str:
     "driver",
     "motion_file",
     "upscale",
-    optional=("driver", "motion_file", "upscale"),
+    "reuse",
+    "guidance_end",
+    optional=("driver", "motion_file", "upscale", "reuse", "guidance_end"),
 )
 def estimate(values: Values, session: str | None) -> Iterator[str]:
     """The number of frames and the length of a clip with these settings, and about how long it will take."""
@@ -53,7 +55,7 @@ def estimate(values: Values, session: str | None) -> Iterator[str]:
         f"{float(played):.4g} a second"
     )
     page, kind = state.STATE, (model, settings.upscale)
-    work = ClipWork(analysed, count, drawing.clip_passes(model, count, settings, clip))
+    work = ClipWork(analysed, count, drawing.clip_plan(model, count, settings, clip).passes)
     if page.clip_paces.whole(kind, work) is None and page.is_warming_up(model):
         yield f"{plays}. How long it takes is being measured."
         page.warm.wait(WARM_UP)

@@ -15,7 +15,7 @@ from hellomeme.releases.load import find
 from hellomeme.settings import ClipSettings, Settings
 
 from . import state
-from .drawing import clip_passes, draw_image, make_clip
+from .drawing import clip_plan, draw_image, make_clip
 from .own_cores import draws_here
 
 FEW_STEPS, MORE_STEPS = 2, 4  # of the clips: at most so many, then so many more
@@ -51,7 +51,7 @@ def draw_first_clips(reference: str, driver: str) -> None:
         portrait = page.portrait(page.release, reference, "reference", None)
         for steps in (fewest, fewest + MORE_STEPS):
             settings = Settings(steps=steps).resolved(row)
-            passes = clip_passes(page.release, frames, settings, clip)
+            passes = clip_plan(page.release, frames, settings, clip).passes
             expected = page.clip_paces.drawing((page.release, OFF), frames, passes) or pace * passes
             if expected > WARM_UP or not draws_here(page.release, settings):
                 return

@@ -11,11 +11,11 @@ KINDS = 6  # of runs that are remembered for a model, by passes a frame
 @dataclass(frozen=True)
 class ClipWork:
     """What a clip costs. analysed: frames of the driver in which a face is looked for. frames: to be drawn.
-    passes: of the network for all of them, with guidance two for each prediction."""
+    passes: of the network for all of them, see `ClipPlan.passes`."""
 
     analysed: int
     frames: int
-    passes: int
+    passes: float
 
 
 @dataclass
@@ -40,7 +40,7 @@ class ClipPaces:
         measured = self._measured.setdefault(kind, _Measured())
         measured.analysis = _blended(measured.analysis, seconds / frames)
 
-    def record_drawing(self, kind: tuple, frames: int, passes: int, seconds: float) -> None:
+    def record_drawing(self, kind: tuple, frames: int, passes: float, seconds: float) -> None:
         runs = self._measured.setdefault(kind, _Measured()).drawing
         cost = round(passes / frames, 1)
         runs[cost] = _blended(runs.get(cost), seconds / frames)
@@ -48,7 +48,7 @@ class ClipPaces:
         while len(runs) > KINDS:
             runs.popitem(last=False)
 
-    def drawing(self, kind: tuple, frames: int, passes: int) -> float | None:
+    def drawing(self, kind: tuple, frames: int, passes: float) -> float | None:
         """Seconds that drawing takes; None before the first clip of this kind."""
         measured = self._measured.get(kind)
         if measured is None or not measured.drawing:

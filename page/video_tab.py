@@ -45,7 +45,10 @@ from .shared_settings import SharedSettings
 from .thumbnails import thumbnail_row
 
 # Settings that change the length of a clip, or how long it takes
-ESTIMATED = ("guidance", "steps", "frames", "start", "end", "rate", "motion", "overlap", "fast", "upscale")
+ESTIMATED = (
+    *("guidance", "steps", "reuse", "guidance_end", "upscale"),
+    *("frames", "start", "end", "rate", "motion", "overlap", "fast"),
+)
 ESTIMATES = {"concurrency_id": "estimates", "concurrency_limit": 8, "show_progress": "hidden"}
 FIRST, WHOLE, BETWEEN = "first", "whole", "between"
 PARTS = {FIRST: "First second", WHOLE: "Whole clip", BETWEEN: "From … to …"}

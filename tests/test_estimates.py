@@ -80,7 +80,7 @@ def test_clips_are_measured_at_the_start_if_that_is_soon_done(estimate, monkeypa
     monkeypatch.setattr(page, "portrait", lambda *_: None)
 
     def make_clip(release, portrait, driver, output, settings, clip, flag, style):
-        passes = drawing.clip_passes(release, 12, settings, clip)
+        passes = drawing.clip_plan(release, 12, settings, clip).passes
         drawn.append((settings.steps, clip.end))
         page.clip_paces.record_drawing((release, "off"), 12, passes, passes * pace)
 
