@@ -97,8 +97,13 @@ class Window:
 
         x0, x1 = np.clip([self.left, self.left + self.side], 0, frame.shape[1])
         y0, y1 = np.clip([self.top, self.top + self.side], 0, frame.shape[0])
-        part = np.zeros((self.side, self.side, 3), np.uint8)
-        part[y0 - self.top : y1 - self.top, x0 - self.left : x1 - self.left] = frame[y0:y1, x0:x1]
+        part = frame[y0:y1, x0:x1]
+        if part.size == 0:
+            return np.zeros((size, size, 3), np.uint8)
+        if part.shape[:2] != (self.side, self.side):
+            top, left = y0 - self.top, x0 - self.left
+            beyond = (top, self.side - top - (y1 - y0), left, self.side - left - (x1 - x0))
+            part = cv2.copyMakeBorder(part, *map(int, beyond), cv2.BORDER_CONSTANT)
         method = cv2.INTER_AREA if size < self.side else cv2.INTER_CUBIC
         return cv2.resize(part, (size, size), interpolation=method)
 
