@@ -27,8 +27,9 @@ from hellomeme.models.control import HMControlNet
 from hellomeme.models.unet import HMReferenceNet
 from hellomeme.pipeline import HelloMemePipeline
 from hellomeme.releases.load import choose_device
-from hellomeme.sampling.clip import ClipPlan, draw_clip
+from hellomeme.sampling.clip import draw_clip
 from hellomeme.sampling.image import sample
+from hellomeme.sampling.plan import ClipPlan
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--divide", type=int, default=2, help="the widths of Stable Diffusion 1.5 by this")

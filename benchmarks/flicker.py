@@ -25,7 +25,8 @@ from hellomeme.face.smooth import bridged, smoothed
 from hellomeme.pipeline import Conditions, HelloMemePipeline, Reference
 from hellomeme.releases.load import add_motion, face_basis, load
 from hellomeme.releases.table import Release
-from hellomeme.sampling.clip import ClipPlan, draw_clip
+from hellomeme.sampling.clip import draw_clip
+from hellomeme.sampling.plan import ClipPlan
 from hellomeme.settings import ClipSettings
 from training.dataset import FIRST_IDENTITY, RENDER_SIZE
 from training.pictures import to_tensor

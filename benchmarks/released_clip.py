@@ -19,7 +19,8 @@ from test_clip_sampling import CASE, NETWORKS, Image, deviation, json, load_file
 from hellomeme.pipeline import Conditions
 from hellomeme.releases.load import add_motion, find, load
 from hellomeme.releases.table import Source, motion_module
-from hellomeme.sampling.clip import ClipPlan, draw_clip
+from hellomeme.sampling.clip import draw_clip
+from hellomeme.sampling.plan import ClipPlan
 
 print(machine())
 facts, recorded = json.loads((CASE / "run.json").read_text()), load_file(CASE / "run.safetensors")

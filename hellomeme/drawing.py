@@ -21,7 +21,8 @@ from .portrait import ReferencePortrait
 from .releases.load import add_motion
 from .releases.styles import Style
 from .releases.table import Release
-from .sampling.clip import ClipPlan, draw_clip
+from .sampling.clip import draw_clip
+from .sampling.plan import ClipPlan
 from .sampling.sharing import ALONE, Share, Team
 from .settings import ClipSettings, Settings
 from .styling import Styling

@@ -226,13 +226,7 @@ class HelloMemePipeline(Denoising, SavedRelease, DiffusionPipeline, StableDiffus
         device = reference.latents.device
         control = self.control_maps(conditions, guidance_scale, low_memory, device=device)
         denoise = self.denoiser(
-            reference,
-            text,
-            guidance_scale,
-            lambda: control,
-            low_memory=low_memory,
-            reuse=reuse,
-            last_guided=ends,
+            reference, text, guidance_scale, lambda: control, None, low_memory, reuse=reuse, last_guided=ends
         )
 
         # 2. Noise and denoising

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from hellomeme.face.edit import Turn
     from hellomeme.face.motion import Motion
     from hellomeme.reenactor import Portrait, Reenactor, Result
-    from hellomeme.sampling.clip import ClipPlan
+    from hellomeme.sampling.plan import ClipPlan
     from hellomeme.video import Report
 
 ARKIT = "drive_coeff"  # the expression type of control nets that take ARKit coefficients
@@ -180,7 +180,7 @@ def _draw(
 
 def clip_plan(release: str, frames: int, settings: Settings, clip: ClipSettings) -> ClipPlan:
     """How a clip with resolved settings is drawn."""
-    from hellomeme.sampling.clip import ClipPlan
+    from hellomeme.sampling.plan import ClipPlan
 
     row = find(release)
     return ClipPlan.of(frames, settings, clip, row, has_motion(row))

@@ -19,7 +19,8 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from hellomeme.inputs import Conditions
 from hellomeme.pipeline import HelloMemePipeline
 from hellomeme.releases.load import find
-from hellomeme.sampling.clip import ClipPlan, draw_clip
+from hellomeme.sampling.clip import draw_clip
+from hellomeme.sampling.plan import ClipPlan
 
 SIDES = {"down3": (8, 4, 2, 2), "up3": (2, 4, 8, 16)}
 WEIGHTS = "diffusion_pytorch_model.safetensors"

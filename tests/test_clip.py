@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+import threading
 import tracemalloc
 from fractions import Fraction
 
@@ -19,7 +20,8 @@ from hellomeme.face.track import analyse
 from hellomeme.io.ffmpeg import read_frames
 from hellomeme.reenactor import Reenactor, Stopped
 from hellomeme.releases.load import load
-from hellomeme.sampling.clip import ClipPlan, draw_clip
+from hellomeme.sampling.clip import draw_clip
+from hellomeme.sampling.plan import ClipPlan
 from hellomeme.settings import ClipSettings, Settings
 from hellomeme.video import Selection, read_motion
 
@@ -178,8 +180,27 @@ def test_a_clip_keeps_rate_length_and_sound(plain, driver, tmp_path):
         ("analysing", k, 30) for k in range(1, 31)
     ]
     drawing = [step[1:] for step in received if step[0] == "drawing"]
-    assert drawing[-1] == (30, 30) and drawing == sorted(drawing) and len(drawing) >= 7
+    assert drawing[-1] == (30, 30) and drawing == sorted(drawing) and len(drawing) >= 3
     assert report.settings.steps == 1 and report.seconds > 0
+
+
+def test_frames_are_decoded_beside_the_drawing(plain, monkeypatch):
+    settings = QUICK.resolved(plain.release)
+
+    def drawn(cores, progress=lambda *_: None):
+        monkeypatch.setattr("hellomeme.drawing.usable_cores", lambda: cores)
+        return np.stack(list(plain.frames(plain.reference, still(30), settings, ClipSettings(), progress)))
+
+    def stop(phase, done, total):
+        if done > 20:
+            raise Stopped
+
+    beside = drawn(64)
+    np.testing.assert_array_equal(beside, drawn(1))
+    assert beside.shape == (30, 128, 128, 3)
+    with pytest.raises(Stopped):
+        drawn(64, stop)
+    assert not any(thread.name.startswith("hellomeme-beside") for thread in threading.enumerate())
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "variable", "turned by 90", "turned by 180", "turned by 270"])

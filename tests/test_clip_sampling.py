@@ -18,8 +18,9 @@ from hellomeme.errors import HelloMemeError
 from hellomeme.pipeline import Conditions
 from hellomeme.releases.load import add_motion, find, load
 from hellomeme.releases.table import Source, motion_module
-from hellomeme.sampling.clip import FIRST_STEPS, ClipPlan, draw_clip
+from hellomeme.sampling.clip import draw_clip
 from hellomeme.sampling.image import Stopped, initial_latents, with_timesteps
+from hellomeme.sampling.plan import FIRST_STEPS, ClipPlan
 from hellomeme.sampling.windows import WINDOW, NoiseByFrame, sample_frames, sample_windows
 
 FIXTURES = Path(__file__).parent / "fixtures"

@@ -10,9 +10,9 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler
 
 from hellomeme.releases.load import find
-from hellomeme.sampling.clip import ClipPlan
 from hellomeme.sampling.image import with_timesteps
 from hellomeme.sampling.keyframes import levels, predicted_frames, sample_key_frames, windows_of
+from hellomeme.sampling.plan import ClipPlan
 from hellomeme.sampling.sharing import ALONE
 from hellomeme.sampling.windows import NoiseByFrame
 from hellomeme.settings import ClipSettings, Settings

@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 from stand_ins import RecordedRun
 
 from hellomeme.releases.load import find
-from hellomeme.sampling.clip import ClipPlan, draw_clip
+from hellomeme.sampling.clip import draw_clip
 from hellomeme.sampling.image import Stopped, guided, sample
 from hellomeme.sampling.keyframes import EXTRA_NOISE, levels, sample_key_frames
+from hellomeme.sampling.plan import ClipPlan
 from hellomeme.sampling.windows import NoiseByFrame
 
 FIXTURES = Path(__file__).parent / "fixtures"

@@ -1,6 +1,7 @@
 """Deep features that are reused between steps, and guidance that ends before the last step."""
 
 import math
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -101,24 +102,24 @@ def test_the_timestep_at_which_guidance_ends(pipeline):
     assert ends == [math.inf, math.inf, timesteps[2], None, None]
 
 
-def test_a_window_has_one_denoiser_where_features_are_kept(pipeline):
-    """Kept or made anew, denoisers without memory predict the same; kept, each window has its own."""
-    windows = [range(0, 4), range(2, 6), range(4, 8)]
+def test_a_window_has_one_denoiser_while_it_is_in_progress(pipeline):
+    windows, living = [range(0, 4), range(2, 6), range(4, 8)], weakref.WeakSet()
+    made, most = [], []
 
-    def drawn(keep):
-        made = []
-
-        def denoiser(frames):
+    class Denoiser:
+        def __init__(self, frames):
             made.append(frames)
-            return lambda latents, timestep: latents * frames.mean()
+            living.add(self)
 
-        noise = torch.randn(8, 1, 1, 1, 2, 2, generator=torch.Generator().manual_seed(0))
-        starts = iter([(None, one) for one in noise])
-        clip = sample_windows(denoiser, pipeline.scheduler, starts, windows, 3, keep=keep)
-        return torch.cat(list(clip), 2), len(made)
+        def __call__(self, latents, timestep):
+            most.append(len(living))
+            return latents
 
-    (one, each_step), (other, each_window) = drawn(False), drawn(True)
-    assert torch.equal(one, other) and (each_step, each_window) == (9, 3)
+    noise = torch.randn(8, 1, 1, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    starts = iter([(None, one) for one in noise])
+    list(sample_windows(Denoiser, pipeline.scheduler, starts, windows, 2))
+    assert [list(frames) for frames in made] == [list(window) for window in windows]
+    assert max(most) == 2 and len(most) == 6 and not living
 
 
 def test_the_demo_draws_nearly_the_same_picture():

@@ -20,8 +20,8 @@ from test_key_frames import KINDS, draw as draw_key_frames
 
 from hellomeme.errors import HelloMemeError
 from hellomeme.sampling import sharing
-from hellomeme.sampling.clip import ClipPlan
 from hellomeme.sampling.image import draws_noise
+from hellomeme.sampling.plan import ClipPlan
 from hellomeme.sampling.sharing import ALONE, Team
 from hellomeme.sampling.windows import sample_frames, sample_windows
 

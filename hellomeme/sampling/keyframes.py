@@ -66,7 +66,6 @@ def sample_key_frames(
     ends: Mapping[int, Tensor] | None = None,
     generator: torch.Generator | None = None,
     on_step: Callable[[int], None] | None = None,
-    keep: bool = False,
     share: Share = ALONE,
 ) -> Iterator[Tensor]:
     """Yields latents (1, C, T, h, w) of consecutive frames of a clip, drawn level by level.
@@ -79,12 +78,12 @@ def sample_key_frames(
     made stay, though the level draws these frames again. Without `ends` (v5, v5b) level 0 has no pads, and
     each level has the frames of the level before it.
     generator: for a stochastic scheduler; drawn from level by level and step by step. on_step: called after
-    every step with the number of frames it predicted. keep, share: as in `sample_windows`.
+    every step with the number of frames it predicted. share: as in `sample_windows`.
     """
     finished = dict(ends or {})  # frame -> the latents of its pad
     for level in levels(frames, window):
         drawn = _sample_level(
-            denoiser, pad, scheduler, noise, level, finished, steps, window, generator, on_step, keep, share
+            denoiser, pad, scheduler, noise, level, finished, steps, window, generator, on_step, share
         )
         if len(level) == frames:
             yield from drawn
@@ -104,14 +103,13 @@ def _sample_level(
     window: int,
     generator: torch.Generator | None,
     on_step: Callable[[int], None] | None,
-    keep: bool,
     share: Share,
 ) -> Iterator[Tensor]:
     """The frames with the numbers `level`, whose key frames are in `finished`, unless that is empty."""
     calls = len(with_timesteps(scheduler, steps).timesteps)
 
-    # A window is in progress at each step of the wave, and those share all but two of their key frames
-    @functools.lru_cache(maxsize=calls + 2)
+    # A window shares its last frame with the next one
+    @functools.lru_cache(maxsize=2)
     def pad_of(frame: int) -> Pad:
         return pad(finished[frame])
 
@@ -128,6 +126,4 @@ def _sample_level(
             iter(NoiseByFrame(generator, channels, len(level), height, width)) for _ in range(calls)
         ]
     windows = windows_of(len(level), window)
-    return sample_windows(
-        in_window, scheduler, starts, windows, steps, generator, on_step, step_noise, keep, share
-    )
+    return sample_windows(in_window, scheduler, starts, windows, steps, generator, on_step, step_noise, share)

@@ -75,7 +75,6 @@ def sample_windows(
     generator: torch.Generator | None = None,
     on_step: Callable[[int], None] | None = None,
     step_noise: Sequence[Iterator[Tensor]] | None = None,
-    keep: bool = False,
     share: Share = ALONE,
 ) -> Iterator[Tensor]:
     """Denoises frames in overlapping windows whose predictions are averaged at every step.
@@ -84,19 +83,19 @@ def sample_windows(
     neighbours' last step, so the steps follow each other through the clip like waves, and frames behind the
     last wave are done. At a time, latents of about steps * (frames of a window - overlap) frames are held.
 
+    denoiser: called once for a window; what it gives is held while the window is in progress.
     starts: for each frame (clean latents or None, noise), each (1, C, 1, h, w). windows: the frames of each,
     ascending, from frame 0 on and without a gap. on_step: called after every step with the number of frames
     it predicted. step_noise: for each step, the noise (1, C, 1, h, w) that a stochastic scheduler adds to
-    each frame in order; from `generator`, window by window, if None. keep: a window has one denoiser
-    for all steps, which is held while it is in progress. share: of several processes each predicts one window
-    of a group; more frames are held then, and `generator` is drawn from in another order. Yields latents
-    (1, C, T, h, w), frames in order.
+    each frame in order; from `generator`, window by window, if None. share: of several processes each
+    predicts one window of a group; more frames are held then, and `generator` is drawn from in another order.
+    Yields latents (1, C, T, h, w), frames in order.
     """
     at_once = share.size
     groups = [range(first, min(first + at_once, len(windows))) for first in range(0, len(windows), at_once)]
     behind = math.ceil(_windows_behind(windows) / at_once)
     timesteps = with_timesteps(scheduler, steps).timesteps
-    wave = _Wave(denoiser, scheduler, starts, windows, steps, generator, keep)
+    wave = _Wave(denoiser, scheduler, starts, windows, steps, generator)
 
     for front in range(len(groups) + behind * (len(timesteps) - 1)):
         for i, timestep in enumerate(timesteps):
@@ -126,9 +125,8 @@ class _Wave:
         windows: Sequence[range],
         steps: int,
         generator: torch.Generator | None,
-        keep: bool,
     ):
-        self.denoiser, self.windows, self.generator, self.keep = denoiser, windows, generator, keep
+        self.denoiser, self.windows, self.generator = denoiser, windows, generator
         self.scheduler = functools.partial(with_timesteps, scheduler, steps)
         fresh = self.scheduler()
         self.initial = enumerate(initial_latents(fresh, noise, clean) for clean, noise in starts)
@@ -136,7 +134,7 @@ class _Wave:
         self.latents: dict[int, Tensor] = {}  # frame -> (1, C, 1, h, w)
         self.predictions = _Predictions()
         self.schedulers: dict[int, SchedulerMixin] = {}  # window -> of its unshared frames
-        self.kept: dict[int, Denoise] = {}  # window -> its denoiser
+        self.denoisers: dict[int, Denoise] = {}  # window -> what predicts it in all steps
 
     def begin(self, group: range) -> None:
         """Windows at their first step."""
@@ -147,11 +145,10 @@ class _Wave:
     def predict(self, number: int, timestep: Tensor) -> Tensor:
         """What the network predicts of a window."""
         frames = np.array(self.windows[number])
-        denoise = self.kept.get(number) or self.denoiser(frames)
-        if self.keep:
-            self.kept[number] = denoise
+        if number not in self.denoisers:
+            self.denoisers[number] = self.denoiser(frames)
         scaled = self.schedulers[number].scale_model_input(_joined(self.latents, frames), timestep)
-        return denoise(scaled, timestep)
+        return self.denoisers[number](scaled, timestep)
 
     def step(
         self, number: int, prediction: Tensor, timestep: Tensor, step_noise: Iterator[Tensor] | None
@@ -170,7 +167,7 @@ class _Wave:
     def finish(self, number: int) -> None:
         """Forgets a window, and the frames that no later one shares."""
         del self.schedulers[number]
-        self.kept.pop(number, None)
+        self.denoisers.pop(number, None)
         for t in self.unshared[number]:
             del self.latents[t]
 
