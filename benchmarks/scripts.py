@@ -58,6 +58,7 @@ def step(kind: str, line: str) -> str:
 EXACT, REUSED, GUIDED = "CPU, exact", "Deep features reused", "Guidance on some steps"
 CLIPS, MEMORY, GPU, START, MANY = "Clips", "Memory", "GPU", "Start", "Many processes"
 PLAIN = "of diffusers' UNet"
+OF_ONE_BY_ONE = "of one frame after the other"
 THIRD = "25 steps, deep features at every 3"
 
 SCRIPTS = (
@@ -111,6 +112,33 @@ SCRIPTS = (
                 unit="dB",
             ),
         ),
+    ),
+    Script(
+        "clip_rate",
+        tuple(
+            Reading(
+                CLIPS,
+                f"{about}, {OF_ONE_BY_ONE}",
+                rf"\n{re.escape(line)} +[\d.]+ frames a second, +{FIGURE} times \({FIGURE} to {FIGURE}\)",
+                aim,
+                False,
+            )
+            for about, line, aim in (
+                ("frames a second", "a clip", 3),
+                ("deep features at every 3rd", "deep features at every 3rd step", 5),
+                ("at every 5th, guidance for 40 %", "every 5th step, guidance for 40 %", 5),
+            )
+        ),
+        ("--rounds", ROUNDS),
+    ),
+    Script(
+        "analysis_rate",
+        (
+            Reading(
+                CLIPS, "analysis at 720p", rf"x 720: {FIGURE} frames", 60, False, unit="frames a core-second"
+            ),
+        ),
+        ("--rounds", ROUNDS),
     ),
     Script("live_rate", (Reading("Live", "frames of a camera", rf"{FIGURE} a second", unit="a second"),)),
     Script(
