@@ -49,7 +49,7 @@ def command(tmp_path, model_folder):
     Motion(blendshapes, rotation, np.full((28, 2), 256.0), np.full(28, 90.0), np.ones(28, bool)).save(
         tmp_path / "turn.npz"
     )
-    quick = "--release", model, "--device", "cpu", "--steps", 2, "--guidance", 1.5
+    quick = "--release", model, "--device", "cpu", "--dtype", "float32", "--steps", 2, "--guidance", 1.5
 
     def command(output, *options):
         inputs = tmp_path / "reference.png", tmp_path / "turn.npz"
