@@ -172,7 +172,7 @@ def test_adapters_told_nothing_still_take_part(bench):
 def test_without_adapters_the_two_ways_to_draw_a_caption_are_one(bench, monkeypatch):
     captions = ["a toon man with red hair"]
     monkeypatch.setattr(bench.pipeline.hm_reference, "prepare", lambda features: {})
-    monkeypatch.setattr(bench.pipeline, "control_maps", lambda *args: ControlMaps({}, {}))
+    monkeypatch.setattr(bench.pipeline, "control_maps", lambda *args, **more: ControlMaps({}, {}))
     base, adapted = text_grid.by_base(bench, captions, 2), text_grid.by_adapted(bench, captions, 2)
     assert np.abs(base.astype(int) - adapted).max() <= 1
 
