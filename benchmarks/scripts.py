@@ -140,6 +140,19 @@ SCRIPTS = (
         ),
         ("--rounds", ROUNDS),
     ),
+    Script(
+        "start",
+        tuple(
+            Reading(START, f"{what}, CPU time", rf"{what}: {FIGURE} s of CPU", aim, unit="s")
+            for what, aim in (
+                ("import hellomeme", 0.05),
+                ("the page answers", 3),
+                ("the first picture after that", 1.5),
+                ("a picture", 0.12),
+            )
+        ),
+        ("--rounds", ROUNDS),
+    ),
     Script("live_rate", (Reading("Live", "frames of a camera", rf"{FIGURE} a second", unit="a second"),)),
     Script(
         "processes",

@@ -62,6 +62,8 @@ def start(page):
 
 def test_the_portrait_follows_the_camera(visit, url, tmp_path):  # noqa: F811
     page = visit(url)
+    open_tab(page, "Live")
+    assert page.locator("#live-record").is_disabled()
     start(page)
     for _ in range(3):
         new_picture(page)
@@ -83,6 +85,7 @@ def test_the_portrait_follows_the_camera(visit, url, tmp_path):  # noqa: F811
     assert metadata.read(tmp_path / "live.mp4").labelled and probe(tmp_path / "live.mp4").frames >= 2
 
     page.get_by_text("Stop", exact=True).locator("visible=true").first.click()
+    page.wait_for_function("document.querySelector('#live-record').disabled")
     page.wait_for_timeout(1500)  # the last pictures come
     before = page.evaluate("document.querySelector('#live-result img').src")
     page.wait_for_timeout(1500)
