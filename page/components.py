@@ -6,19 +6,22 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gradio as gr
 from PIL import Image
 
 from hellomeme.io import metadata
 from hellomeme.io.colour import SRGB_PROFILE
-from hellomeme.portrait import Result
 from hellomeme.settings import ClipSettings, Settings
 
 from .gradio_patches import NAME, keep_upload, skip_validation
 from .i18n import translate
 from .runs import is_replaceable
 from .stop import stop
+
+if TYPE_CHECKING:
+    from hellomeme.portrait import Result
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 FIRST_EXAMPLES = {"laugh", "june", "talk"}  # the page opens with these

@@ -261,3 +261,11 @@ def test_only_a_page_that_answers_is_there(monkeypatch):
     monkeypatch.setattr(httpx, "head", head)
     found = {url: networking.url_ok(url) for url in ("200", "307", "401", "404", "500", "closed")}
     assert [url for url, there in found.items() if there] == ["200", "307", "401"]
+
+
+def test_the_page_is_there_before_what_draws_is_imported():
+    program = "import app, sys; print(*{'torch', 'diffusers', 'mediapipe', 'scipy'} & set(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=app.components.EXAMPLES.parent, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and done.stdout.split() == [], done.stderr

@@ -11,7 +11,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from ..errors import HelloMemeError, NoFaceError
 from ..io.atomic import atomic_write
@@ -116,6 +115,8 @@ class Motion:
         since: the index of the driver's frame from which translation is measured.
         Raises HelloMemeError if only one of the two has emotion codes, or embeddings of face parts.
         """
+        from scipy.spatial.transform import Rotation
+
         if self.codes.keys() != reference.codes.keys():
             raise HelloMemeError(
                 "Emotion codes and embeddings of face parts are needed of both the reference and the driver, "

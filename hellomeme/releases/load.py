@@ -12,7 +12,6 @@ from ..errors import HelloMemeError
 from .embeddings import load_embeddings
 from .files import check_here, lacking, needed
 from .hub import DEMO_REMARK, WEIGHTS, Progress, as_path
-from .loras import load_loras
 from .networks import (
     chosen_controls,
     expression_types,
@@ -166,6 +165,7 @@ def load(
     from huggingface_hub import is_offline_mode
 
     from ..pipeline import HelloMemePipeline
+    from .loras import load_loras
 
     row = name if isinstance(name, Release) else find(name)
     more = (prediction_type, tuple(embeddings), few_steps_lora)

@@ -17,7 +17,6 @@ from .base_model import (
     load_text_encoder,
 )
 from .hub import Progress, as_path
-from .loras import find_lora
 from .one_file import find_file
 from .prediction import CHOICES, Prediction
 from .styles import BASES, OFFICIAL, Style
@@ -88,6 +87,8 @@ def fetch_style(
 
     more_loras: sources of further ones. Raises HelloMemeError as loading does.
     """
+    from .loras import find_lora
+
     for name in (style.base, style.reference_base):
         if name is not None:
             fetch_base(official if name == OFFICIAL else BASES.get(name, name), progress)
