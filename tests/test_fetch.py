@@ -11,6 +11,7 @@ from hellomeme.releases import files
 from hellomeme.releases.base_model import TEXT_ENCODER_FILES
 from hellomeme.releases.hub import BASE_FILES, NETWORK_FILES
 from hellomeme.releases.load import available, find
+from hellomeme.releases.styles import Style
 from hellomeme.releases.table import RELEASES, SD15
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -197,6 +198,10 @@ def test_a_second_base_model_is_listed_in_place_of_the_text_encoder_of_the_first
     assert bases(reference_base="official")[official] == BASE_FILES
     second = bases(reference_base="c/d")
     assert second["a/b"] == second["c/d"] == BASE_FILES and official not in second
+    # Its autoencoder comes with it, or alone
+    vae = files.Needed(official, tuple(f"vae/{name}" for name in NETWORK_FILES))
+    assert files.needed_by(find("v1"), Style("a/b", "official")) == [vae]
+    assert files.needed_by(find("v1"), Style(vae="official")) == []
 
 
 def test_a_style_is_fetched_with_its_release(repositories, online, run, tmp_path):
@@ -230,6 +235,8 @@ def test_a_style_is_fetched_with_its_release(repositories, online, run, tmp_path
         assert f"me/many\n  complete on this computer\n  {several}\n" in told
         assert (status, sentence) == (2, "hellomeme: 1 of 6 repositories could not be listed, see there.\n")
         assert run("demo", "--few-steps", "lcm")[0] == 2
+        nowhere = "hellomeme: There is no file nowhere.safetensors: check the path.\n"
+        assert run("v1", "--upscaler", "nowhere.safetensors") == (2, "", nowhere)
 
         del repositories["me/vae"]
         status, told, sentence = run("v1", *style, "--list")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from ..errors import HelloMemeError
+from ..releases.hub import check_exists
 from . import common
 from .progress import download_bars
 
@@ -69,10 +70,12 @@ def _parts(row: Release, options: argparse.Namespace) -> list[Needed]:
 
     style = common.style_from(options)
     style.check()
+    if options.upscaler is not None:
+        check_exists(options.upscaler)
     clips, seeing = not options.no_clips, style.reference_base
     parts = needed(row, options.expression_type, style.base_source, clips, seeing)
     more = distilled_loras(find_preset(options.few_steps, row), style)
-    parts += needed_by(style, *more, *filter(None, [options.upscaler]))
+    parts += needed_by(row, style, *more, *filter(None, [options.upscaler]))
     parts += [Needed(REPOSITORY, FILES)] if options.face_models == "release" else []
     return parts
 

@@ -82,11 +82,13 @@ def needed(
     return _in_hub(found)
 
 
-def needed_by(style: Style, *more: str) -> list[Needed]:
-    """What a style takes from the hub beside its base models: an autoencoder, LoRA, embeddings. more: sources
-    of further files."""
+def needed_by(row: Release, style: Style, *more: str) -> list[Needed]:
+    """What a style takes from the hub beside its base models: an autoencoder, LoRA, embeddings. row: of the
+    release. more: sources of further files."""
     vae = BASES.get(style.vae, style.vae)
-    found = [] if vae in (None, OFFICIAL) else [Needed(vae, NETWORK_FILES)]
+    if vae == OFFICIAL:  # without another base model it comes with the release's own
+        vae = None if style.base_source is None else locate(row, row.base)
+    found = [] if vae is None else [Needed(vae, NETWORK_FILES)]
     if vae in BASES.values():
         found = [Needed(vae, tuple(f"vae/{name}" for name in NETWORK_FILES))]
     for source in (*(one.source for one in (*style.loras, *style.embeddings)), *more):

@@ -92,8 +92,8 @@ def fetch_style(
     for name in (style.base, style.reference_base):
         if name is not None:
             fetch_base(official if name == OFFICIAL else BASES.get(name, name), progress)
-    if style.vae not in (None, OFFICIAL):
-        fetch_autoencoder(BASES.get(style.vae, style.vae), progress)
+    if style.vae is not None:
+        fetch_autoencoder(official if style.vae == OFFICIAL else BASES.get(style.vae, style.vae), progress)
     for source in (*(lora.source for lora in style.loras), *more_loras):
         find_lora(source, progress)
     for embedding in style.embeddings:
