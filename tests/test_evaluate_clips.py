@@ -3,6 +3,7 @@ the example clips."""
 
 import json
 import re
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 from clips import H264, ffmpeg
 
-from hellomeme.cli import main, processes
+from hellomeme.cli import evaluate, main, processes
 from hellomeme.errors import HelloMemeError
 from hellomeme.evaluation import figures, measures, networks
 from hellomeme.evaluation.clips import DRAWN, SYSTEMS, batches, tasks
@@ -209,6 +210,16 @@ def test_self_reenactment_of_the_example_clips(run, drawn, tmp_path):
     assert drawn() == before
     assert run(CLIPS, "--seed", "1")[2].count("is drawn") == 2  # other settings, other pictures
     assert all(before[path] != time for path, time in drawn().items())
+
+
+def test_pictures_of_another_number_type_are_drawn_anew(tmp_path):
+    def digests(*arguments):
+        command = ["evaluate", str(CLIPS), "--output", str(tmp_path), *arguments]
+        drawing = evaluate._Drawing.of(main._parser().parse_args(command), sys.stderr)
+        return [drawing.frames(task)[1] for task in drawing.tasks]
+
+    found = [digests(), digests("--dtype", "float32"), digests("--dtype", "bfloat16")]
+    assert found[0] == digests() and len(set(sum(found, []))) == 6
 
 
 def test_cross_reenactment_and_a_clip_that_cannot_be_used(run, tmp_path):

@@ -125,6 +125,7 @@ class _Drawing:
         from ..evaluation.clips import frames_of, made_from
 
         chosen = (self.options.expression_type, self.options.face_models)
+        chosen += () if self.options.dtype is None else (self.options.dtype,)
         options = (self.settings, self.clip, common.style_from(self.options), *chosen)
         digest = made_from(task, self.release, options)
         return frames_of(self.folder / task.clip.name, digest), digest
