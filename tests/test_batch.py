@@ -338,6 +338,19 @@ def test_alone_a_process_has_the_first_place():
     assert processes.place() == (0, 1)
 
 
+@pytest.mark.parametrize("chosen, used", [([], "cuda:1"), (["cuda"], "cuda:1"), (["cpu"], "cpu")])
+def test_each_process_has_a_gpu_of_its_own(chosen, used, monkeypatch):
+    def taken(*_, device, **__):
+        raise HelloMemeError(str(device))
+
+    monkeypatch.setattr("hellomeme.reenactor.Reenactor.from_release", taken)
+    command = ["batch", "jobs.csv", "out", *(f"--device={device}" for device in chosen)]
+    options = main._parser().parse_args(command)
+    for own, expected in (("cuda:1", used), (None, str(options.device))):
+        with pytest.raises(HelloMemeError, match=f"^{expected}$"):
+            common.load(options, io.StringIO(), own)
+
+
 def test_a_process_that_could_not_begin_is_told_of():
     standard_error = io.StringIO()
     shares = [batch.Outcome(made=2), batch.Outcome(failure="The folder is gone.")]

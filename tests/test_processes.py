@@ -59,7 +59,7 @@ def command(tmp_path, model_folder):
 
 
 def test_two_processes_write_the_clip_of_one_and_end_together(command, tmp_path, capfd):
-    kept, short = ("--reuse", "2"), ("--no-motion", "--frames", "4", "--start", "0", "--steps", "1")
+    kept, short = ("--reuse", "2"), ("--no-motion", "--frames", "12", "--start", "0", "--steps", "1")
     assert main.main(command("one.mp4", *kept)) == 0
     expected = capfd.readouterr().out.replace("one.mp4", "both.mp4")
     runs = [["", "both.mp4"], ["first", "a.mp4"], ["second", "b.mp4"], ["internal", "c.mp4"]]

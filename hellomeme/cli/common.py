@@ -49,7 +49,7 @@ def add_dtype(command: argparse.ArgumentParser) -> None:
         "--dtype",
         choices=DTYPES,
         help="type of the weights: 16 bits take half the memory, and less time where the device is fast in "
-        "them (default: float16 on CUDA; bfloat16 on CPUs that have it, but for the demo; else float32)",
+        "them (default: float16 on CUDA; bfloat16 on CPUs that have it; else float32)",
     )
 
 
@@ -243,7 +243,7 @@ def _argument(field: dataclasses.Field) -> dict:
 
 
 def load(options: argparse.Namespace, standard_error: TextIO, device: str | None = None) -> Reenactor:
-    """The reenactor that the model options choose; `device` is used if they choose none."""
+    """The reenactor that the model options choose. device: this process's own, in place of none or cuda."""
     from ..face.onnx_models import face_analyzer
     from ..reenactor import Reenactor
 
@@ -254,7 +254,7 @@ def load(options: argparse.Namespace, standard_error: TextIO, device: str | None
     reenactor = Reenactor.from_release(
         options.release,
         base=style.base,
-        device=options.device or device,
+        device=device if device and options.device in (None, "cuda") else options.device,
         dtype=dtype_from(options),
         expression_type=options.expression_type,
         loras=style.loras,

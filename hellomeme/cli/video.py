@@ -47,6 +47,8 @@ def _video(options: argparse.Namespace, standard_error: TextIO, share: Team | No
 
     reenactor = common.load(options, standard_error, own_gpu())
     reenactor.set_reference(reference, face=settings.reference_face)
+    if share:
+        share.exchange(None)  # an error of another process ends this one before the driver is analysed
     draw = functools.partial(reenactor.shared_frames, share) if share else None
     if share and share.rank:
         for _ in draw(reenactor.reference, None, reenactor.resolved(settings), clip, lambda *_: None):
