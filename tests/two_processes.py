@@ -14,17 +14,17 @@ from hellomeme.pipeline import HelloMemePipeline
 
 
 def failing(error):
-    def fail(*_):
+    def fail(*_, **__):
         raise error
 
     return fail
 
 
 FAILURES = {
-    "second": (1, HelloMemePipeline, "decode", HelloMemeError("The second process\nfailed.")),
+    "second": (1, HelloMemePipeline, "prepare_reference", HelloMemeError("The second process\nfailed.")),
     "first": (0, ffmpeg.ClipWriter, "write", HelloMemeError("The disk of the first process is full.")),
-    "internal": (1, HelloMemePipeline, "decode", ZeroDivisionError("of a test")),
-    "interrupted": (1, HelloMemePipeline, "decode", KeyboardInterrupt()),
+    "internal": (1, HelloMemePipeline, "prepare_reference", ZeroDivisionError("of a test")),
+    "interrupted": (1, HelloMemePipeline, "prepare_reference", KeyboardInterrupt()),
 }
 
 
