@@ -54,6 +54,8 @@ def serve(options: argparse.Namespace) -> None:
             options.face_models,
             options.upscaler,
             common.dtype_from(options),
+            options.memory,
+            options.compile,
         )
         if options.face_models != "mediapipe":
             state.STATE.analyzer  # noqa: B018  (now, so that what is missing is told at the start)
@@ -108,6 +110,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     common.add_upscaler(parser)
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best there is)")
     common.add_dtype(parser)
+    common.add_memory(parser)
+    common.add_compile(parser)
     if arguments is None:
         arguments = shlex.split(os.environ.get("HELLOMEME_OPTIONS", "")) + sys.argv[1:]
     options = parser.parse_args(arguments)

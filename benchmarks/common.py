@@ -26,6 +26,12 @@ def machine() -> str:
     )
 
 
+def status(name: str) -> int:
+    """A figure of this process in bytes, from Linux: VmRSS, or VmHWM for its peak."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
+
+
 def model(name: str) -> str:
     """`name`, or for "tiny" a folder with a random model of the demo's layout, motion module included."""
     if name != "tiny":

@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from common import ROOT, machine
+from common import ROOT, machine, status
 
 LIMIT = 1.15
 CHECKPOINT = ROOT / "tests" / "fixtures" / "e2e_v1_image" / "checkpoint"  # for its tokenizer
@@ -18,12 +18,6 @@ parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--kinds", nargs="+", default=["bfloat16", "float16", "float32"], help="used as")
 parser.add_argument("--one", nargs=4, help="load this folder and base with this kind and reference base")
 options = parser.parse_args()
-
-
-def status(name: str) -> int:
-    """Bytes, from Linux."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
 
 
 def row(folder: Path):

@@ -65,12 +65,14 @@ class Denoising:
         # The rows of the batch [negative, positive] that are predicted together
         parts = [slice(0, 1), slice(1, 2)] if use_guidance and low_memory else [ALL]
         net = HMDenoisingNet(unet, self.hm_reference)
+        own = (self.unet, self.motion_adapter) if isinstance(unet, UNetMotionModel) else (unet,)
         used = ALL if use_guidance else POSITIVE
         prepared, text = Reference(reference.latents, reference.part(used)), text[used]
         deep = [DeepFeatures(reuse) if reuse > 1 else None for _ in parts]
 
         def predict(latents: Tensor, timestep: Tensor, rows: list[slice], deep: list) -> Tensor:
             maps = control() if any(kept is None or kept.is_due for kept in deep) else None
+            self.bring(*own, self.hm_reference, motion)
             predictions = [
                 net(
                     latents[part].to(dtype),
@@ -117,6 +119,7 @@ class Denoising:
         if not given:
             needed = " or ".join(sorted(self.expression_types)) or "a control net"
             raise HelloMemeError(f"The pipeline was given no expression: pass {needed}.")
+        self.bring(*(net for net, _ in given), self.hm_control_proj)
         total: list[Maps] = [{}, {}]  # the positive half, and the negative one where it is made, too
         for net, inputs in given:
             halves = [{name: positive for name, (positive, _) in inputs.items()}]

@@ -16,6 +16,7 @@ from .expression import ExpressionEncoders
 from .face.conditions import condition_tensor
 from .face.motion import Motion
 from .memory import attempts
+from .memory_choice import portions
 from .pipeline import Conditions, HelloMemePipeline, Reference, decoded_at_once
 from .portrait import ReferencePortrait
 from .releases.load import add_motion
@@ -62,6 +63,7 @@ class Drawing:
         prompt, negative = settings.prompts(self.release)
         conditions = self.conditions(motion, reference)
         for low_memory in attempts():
+            low_memory = low_memory or self.pipeline.low_memory
             with contextlib.suppress(torch.OutOfMemoryError):
                 prepared = self.prepared(reference, settings)
                 with torch.inference_mode():  # less work for each operation than without gradients alone
@@ -94,17 +96,26 @@ class Drawing:
 
         If the GPU memory runs out, the remaining frames are drawn in smaller batches; then NoMemoryError.
         """
-        done = 0
+        done, plan = 0, None
         for low_memory in attempts():
             with contextlib.suppress(torch.OutOfMemoryError):
                 together = clip.motion and share.agreed(lambda: add_motion(self.pipeline, self.release))
-                plan = ClipPlan.of(len(motion), settings, clip, self.release, together)
+                if plan is None:
+                    plan = self._plan(len(motion), settings, clip, together, share)
                 plan = plan.with_low_memory(started=done > 0) if low_memory else plan
                 frames = self._clip_frames(reference, motion, settings, plan, progress, share)
                 for frame in itertools.islice(frames, done, None):
                     yield frame
                     done += 1
                 return
+
+    def _plan(
+        self, frames: int, settings: Settings, clip: ClipSettings, together: bool, share: Share
+    ) -> ClipPlan:
+        """How to draw a clip, in portions for which all processes have the memory."""
+        plan = ClipPlan.of(frames, settings, clip, self.release, together)
+        needed = share.map(lambda _: torch.tensor(portions(self.pipeline, plan)), range(share.size))
+        return plan.in_portions(max(map(int, needed)))
 
     def shared_frames(
         self,

@@ -23,6 +23,7 @@ from .models.knitted_motion import KnittedMotion
 from .models.lora_layers import without_loras
 from .models.number_type import number_type
 from .models.unet import HMReferenceNet
+from .placement import Placed
 from .prompts import encode
 from .releases.saved import SavedRelease
 from .sampling.image import OnStep, last_guided, sample
@@ -39,7 +40,7 @@ class HelloMemeOutput(BaseOutput):
     latents: Tensor
 
 
-class HelloMemePipeline(Denoising, SavedRelease, DiffusionPipeline, StableDiffusionLoraLoaderMixin):
+class HelloMemePipeline(Denoising, Placed, SavedRelease, DiffusionPipeline, StableDiffusionLoraLoaderMixin):
     """A reference picture takes over the pose and expression of a driver (Figure 1).
 
     Args:
@@ -127,6 +128,7 @@ class HelloMemePipeline(Denoising, SavedRelease, DiffusionPipeline, StableDiffus
         A draw from the encoder's Gaussian with a `generator`, as the released pipelines do; its mean without.
         """
         vae = self.reference_vae or self.vae
+        self.bring(vae)
         posterior = vae.encode(picture.to(vae.device, vae.dtype)).latent_dist
         latents = posterior.mode() if generator is None else posterior.sample(generator)
         return latents * vae.config.scaling_factor
@@ -152,11 +154,12 @@ class HelloMemePipeline(Denoising, SavedRelease, DiffusionPipeline, StableDiffus
         unet = self.reference_unet or self.unet
         # A second model sees the reference without LoRA, though it draws a first pass with them
         plain = () if self.reference_unet is None else (unet, self.text_encoder)
-        latents = latents.to(unet.device, unet.dtype)
+        latents = latents.to(self.running_device, unet.dtype)
         control = conditions and self.control_maps(conditions, 2.0, device=latents.device).batch()
         batch = torch.cat([torch.zeros_like(latents), latents])
         with without_loras(*plain):
             text = self.encode_prompt(prompt, negative_prompt, self.reference_text_encoder)
+            self.bring(unet, self.hm_reference)
             features = HMReferenceNet(unet)(batch, text, control)
         return Reference(latents, self.hm_reference.prepare(features))
 
@@ -168,7 +171,8 @@ class HelloMemePipeline(Denoising, SavedRelease, DiffusionPipeline, StableDiffus
         `encode_prompt`.
         """
         unet = self.reference_unet or self.unet
-        latents = latents.to(unet.device, unet.dtype)
+        self.bring(unet)
+        latents = latents.to(self.running_device, unet.dtype)
         with without_loras(*filter(None, [self.reference_unet])):
             return HMReferenceNet(unet)(torch.cat([torch.zeros_like(latents), latents]), text)
 
@@ -176,6 +180,7 @@ class HelloMemePipeline(Denoising, SavedRelease, DiffusionPipeline, StableDiffus
     def encode_prompt(self, prompt: str, negative_prompt: str = "", text_encoder=None) -> Tensor:
         """Text states (2, N, D), [negative, positive]; N is the tokenizer's length (77 for SD1.5)."""
         encoder = text_encoder or self.text_encoder
+        self.bring(encoder)
         return encode(self.tokenizer, encoder, [negative_prompt, prompt], self.embeddings)
 
     # The driver, many times
@@ -266,6 +271,7 @@ class HelloMemePipeline(Denoising, SavedRelease, DiffusionPipeline, StableDiffus
 
         A few frames at a time where they are small, and otherwise one by one, to save memory.
         """
+        self.bring(self.vae)
         latents = (latents / self.vae.config.scaling_factor).to(self.vae.device, number_type(self.vae))
         parts = latents[0].transpose(0, 1).split(decoded_at_once(latents))  # (T, C, h, w)
         frames = torch.cat([self.vae.decode(part).sample for part in parts])  # (T, 3, H, W)

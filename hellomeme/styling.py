@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from .acceleration import accelerate
 from .models.layout import use_fastest_layout
 from .pipeline import HelloMemePipeline, Reference
 from .portrait import ReferencePortrait, pixels
@@ -102,7 +103,8 @@ class Styling:
         own = (pipeline.scheduler, pipeline.clip_scheduler) if self.few_steps == OFF else self._schedulers
         prediction = Prediction.of_config(made.config, type(made).__name__)
         schedulers = tuple(one and prediction.scheduler(one) for one in own)
-        self._exchange(parts, unet.device)
+        self._exchange(parts, pipeline.loading_device)
+        accelerate(pipeline)
         pipeline.base = style.base_source or row.base.elsewhere
         self.style = replace(style, loras=(), embeddings=self.style.embeddings)
         self.few_steps, self._schedulers = OFF, schedulers
@@ -111,6 +113,8 @@ class Styling:
     def _exchange(self, parts: dict[str, Any], device: torch.device) -> None:
         """Puts parts in the place of the pipeline's own, which make room for them on the device first, and
         come back where they find none."""
+        if self.pipeline.placement is not None:
+            self.pipeline.placement.clear()
         own = {name: getattr(self.pipeline, name) for name in parts}
         _move(own, "cpu")
         try:

@@ -33,8 +33,12 @@ def set_threads(number: int) -> None:
 
 def threads_for(pipeline: HelloMemePipeline) -> int:
     """How many threads should draw with a pipeline on the CPU."""
-    parameters = sum(parameter.numel() for parameter in pipeline.unet.parameters())
-    return 1 if parameters < SMALL else usable_cores()
+    return 1 if is_small(pipeline) else usable_cores()
+
+
+def is_small(pipeline: HelloMemePipeline) -> bool:
+    """Whether the UNet of a pipeline has few parameters, see SMALL."""
+    return sum(parameter.numel() for parameter in pipeline.unet.parameters()) < SMALL
 
 
 def usable_cores() -> int:

@@ -194,6 +194,7 @@ CHINESE_MESSAGES = {
     "{} is not a model folder: it lacks hm_reference or a control net.": "{} 不是模型文件夹：缺少 hm_reference 或控制网络。",
     "{} is damaged, its sample_size is {}: get the model again.": "{} 已损坏，其 sample_size 是 {}：请重新获取模型。",
     "The device {} cannot be used here: choose from {}.": "这里不能使用设备 {}：请从 {} 中选择。",
+    "--compile needs {}: install it, or leave --compile out.": "--compile 需要 {}：请安装它，或不用 --compile。",
     "There is no device called {}: choose cpu, cuda, cuda:1 or mps.": "没有名为 {} 的设备：请选 cpu、cuda、cuda:1 或 mps。",
     "{} is not a LoRA for this base model: none of its tensors belongs to it.": "{} 不是此基础模型的 LoRA：其中没有一个张量属于它。",
     "{} is a LoRA for {} ({}): choose one for this base model.": "{} 是 {} 的 LoRA（{}）：请选适合此基础模型的。",

@@ -44,9 +44,10 @@ CACHE_SIZE = 6  # portraits, and prepared references: enough for the few visitor
 class State:
     """The options that the page was started with, and what it has loaded and measured since.
 
-    release, device, expression_type, dtype: as for `hellomeme.releases.load.load`. style: what draws at
-    first. Style and expression type are used for that release only. is_local: whether the page is served to
-    this computer alone. face_models: as for `face_analyzer`. upscaler: see `hellomeme.upscale.Upscaler.load`.
+    release, device, expression_type, dtype, memory, compiled: as for `hellomeme.releases.load.load`. style:
+    what draws at first. Style and expression type are used for that release only. is_local: whether the page
+    is served to this computer alone. face_models: as for `face_analyzer`. upscaler: see
+    `hellomeme.upscale.Upscaler.load`.
     """
 
     def __init__(
@@ -59,9 +60,14 @@ class State:
         face_models: str = "mediapipe",
         upscaler: str | None = None,
         dtype: torch.dtype | None = None,
+        memory: str = "auto",
+        compiled: bool = False,
     ):
         self.release, self.style, self.device, self.is_local = release, style, device, is_local
         self.face_models, self.upscaler, self.dtype = face_models, upscaler, dtype
+        # On Spaces all networks wait in the memory of the computer, and go to a large GPU together
+        self.memory = "all" if spaces_gpu.ON_SPACES else memory
+        self.compiled = compiled and not spaces_gpu.ON_SPACES  # each loan would compile anew
         self.expression_type = expression_type
         self.reenactors: dict[tuple[str, str], Reenactor] = {}
         self.cpu_reenactors: dict[tuple[str, str], Reenactor] = {}  # on Spaces: draw on its own cores
@@ -118,7 +124,7 @@ class State:
         from hellomeme.upscale import Upscaler
 
         if self.upscaler is not None:
-            place = "cpu" if spaces_gpu.ON_SPACES else reenactor.pipeline.unet.device
+            place = "cpu" if spaces_gpu.ON_SPACES else reenactor.pipeline.running_device
             reenactor.upscaler = Upscaler.load(self.upscaler, place, _show_download)
         if spaces_gpu.ON_SPACES:
             reenactor.encoders.float().cpu()  # faces are analysed without the GPU
@@ -135,7 +141,7 @@ class State:
         style = self.style if release == self.release else Style()
         options = {field.name: getattr(style, field.name) for field in dataclasses.fields(Style)}
         options |= {"device": self.device, "expression_type": expression_type, "progress": _show_download}
-        options["dtype"] = self.dtype
+        options |= {"dtype": self.dtype, "memory": self.memory, "compiled": self.compiled}
         return Reenactor.from_release(release, **options | {"analyzer": self.analyzer} | place)
 
     def drawing_reenactor(

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from ..errors import HelloMemeError
 from ..io import metadata
+from ..memory_choice import CHOICES
 from ..releases.hub import check_exists
-from ..releases.networks import CHOICES
+from ..releases.networks import CHOICES as EXPRESSION_TYPES
 from ..releases.styles import BASES, LORAS, OFFICIAL, PREDICTIONS, Style
 from ..settings import NO_UPSCALER, OFF, Settings
 from ..threads import set_threads, threads_for
@@ -40,6 +41,8 @@ def add_model_options(command: argparse.ArgumentParser) -> None:
     add_upscaler(command)
     command.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best there is)")
     add_dtype(command)
+    add_memory(command)
+    add_compile(command)
     add_verbose(command)
 
 
@@ -50,6 +53,27 @@ def add_dtype(command: argparse.ArgumentParser) -> None:
         choices=DTYPES,
         help="type of the weights: 16 bits take half the memory, and less time where the device is fast in "
         "them (default: float16 on CUDA; bfloat16 on CPUs that have it; else float32)",
+    )
+
+
+def add_memory(command: argparse.ArgumentParser) -> None:
+    """The option that chooses what is in the memory of the GPU."""
+    command.add_argument(
+        "--memory",
+        choices=CHOICES,
+        default="auto",
+        help="what is in the memory of the GPU: all networks, only those at work (offload), or as little as "
+        "can be (least: the halves of guidance and clips in small portions too) (default: auto, what fits)",
+    )
+
+
+def add_compile(command: argparse.ArgumentParser) -> None:
+    """The option that lets torch compile the networks."""
+    command.add_argument(
+        "--compile",
+        action="store_true",
+        help="let torch compile the repeated blocks: the first picture takes a minute more, the others less; "
+        "for GPUs, needs triton and a C++ compiler",
     )
 
 
@@ -66,7 +90,7 @@ def add_expression_type(command: argparse.ArgumentParser) -> None:
     """The option that chooses the control nets."""
     command.add_argument(
         "--expression-type",
-        choices=tuple(CHOICES),
+        choices=tuple(EXPRESSION_TYPES),
         help="what carries the expression, where the release has control nets for it: emotion codes "
         "(pd_fpg), ARKit coefficients (drive_coeff), or both, which v1 and v2 add up "
         "(default: the release's)",
@@ -256,6 +280,8 @@ def load(options: argparse.Namespace, standard_error: TextIO, device: str | None
         base=style.base,
         device=device if device and options.device in (None, "cuda") else options.device,
         dtype=dtype_from(options),
+        memory=options.memory,
+        compiled=options.compile,
         expression_type=options.expression_type,
         loras=style.loras,
         vae=style.vae,
@@ -270,7 +296,7 @@ def load(options: argparse.Namespace, standard_error: TextIO, device: str | None
     if options.upscaler is not None:
         from ..upscale import Upscaler
 
-        place = reenactor.pipeline.unet.device
+        place = reenactor.pipeline.running_device
         reenactor.upscaler = Upscaler.load(options.upscaler, place, progress)
     return reenactor
 

@@ -30,6 +30,10 @@ class ReferenceAdapter(ModelMixin, AdapterConfig):
         """Whether a UNet with blocks of these widths has maps of the right width at all places."""
         return list(unet_widths) == self.unet_widths
 
+    def attentions(self) -> list[nn.Module]:
+        """The reference attentions of all places."""
+        return list(self._at.values())
+
     def module_at(self, place: str) -> nn.Module | None:
         """The reference attention of a place, or None where this release has none."""
         return self._at.get(place)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import HelloMemeError
+from ..memory_choice import place, place_added
 from .embeddings import load_embeddings
 from .files import check_here, lacking, needed
 from .hub import DEMO_REMARK, WEIGHTS, Progress, as_path
@@ -147,6 +148,8 @@ def load(
     prediction_type: str | None = None,
     embeddings: Sequence[str | Path | tuple[str | Path, str] | Embedding] = (),
     few_steps_lora: str | None = None,
+    memory: str = "auto",
+    compiled: bool = False,
 ) -> tuple[HelloMemePipeline, ExpressionEncoders, Release]:
     """The pipeline of a release, the encoders that its control nets need, and its row.
 
@@ -158,30 +161,29 @@ def load(
         expression_type: "pd_fpg" or "drive_coeff", or "both" or a list of the two: which control nets to
             load, whose maps add up; the row's default if not given.
         progress: called during downloads, see `hub.fetch`.
+        memory, compiled: see `memory_choice.place` and `acceleration.accelerate`.
 
     Raises:
         HelloMemeError: when any part is missing, damaged, pickled, unreachable or does not fit.
     """
-    from huggingface_hub import is_offline_mode
-
+    from ..acceleration import accelerate, check_compiler
     from ..pipeline import HelloMemePipeline
     from .loras import load_loras
 
     row = name if isinstance(name, Release) else find(name)
-    more = (prediction_type, tuple(embeddings), few_steps_lora)
-    style = Style(base, vae, tuple(loras), reference_base, *more)
+    style = Style(base, vae, tuple(loras), reference_base, prediction_type, tuple(embeddings), few_steps_lora)
     style.check()
     device = choose_device(device)
+    if compiled:
+        check_compiler(device)
     dtype = dtype or choose_dtype(device)
     chosen = chosen_controls(row, expression_types(row, expression_type))
-    if is_offline_mode():
-        check_here(row, needed(row, expression_type, style.base_source, reference_base=style.reference_base))
+    _check_offline(row, style, expression_type)
 
     # Small things first: what is wrong shows before gigabytes are loaded.
     adapter = load_network(row, row.reference, dtype, progress)
     controls = load_controls(row, chosen, dtype, progress)
-    encoders = load_encoders(row, [net.expression_type for net in chosen], device, dtype, progress)
-
+    encoders = load_encoders(row, [net.expression_type for net in chosen], "cpu", dtype, progress)
     parts = load_parts(row, locate(row, row.base), style, adapter, dtype, progress)
     pipeline = HelloMemePipeline(
         hm_reference=adapter, **controls, **parts, reference_control=row.reference_control
@@ -189,8 +191,18 @@ def load(
     load_loras(pipeline, style.loras, progress)
     load_embeddings(pipeline, style.embeddings, progress)
     pipeline.release, pipeline.encoders, pipeline.style = row, encoders, style
-    pipeline.base = style.base_source or row.base.elsewhere
-    return pipeline.to(device), encoders, row
+    pipeline.base, pipeline.compiled = style.base_source or row.base.elsewhere, compiled
+    place(pipeline, device, memory)
+    accelerate(pipeline)
+    return pipeline, encoders, row
+
+
+def _check_offline(row: Release, style: Style, expression_type: str | Sequence[str] | None) -> None:
+    """Raises HelloMemeError if nothing may be downloaded and something is lacking."""
+    from huggingface_hub import is_offline_mode
+
+    if is_offline_mode():
+        check_here(row, needed(row, expression_type, style.base_source, reference_base=style.reference_base))
 
 
 def has_motion(row: Release) -> bool:
@@ -211,7 +223,7 @@ def add_motion(pipeline: HelloMemePipeline, row: Release, progress: Progress | N
     progress: called during the download, see `hub.fetch`. Raises HelloMemeError, with one sentence, when they
     cannot be had or do not fit.
     """
-    from ..models.layout import use_fastest_layout
+    from ..acceleration import accelerate
     from ..models.motion_module import check_fit
 
     if pipeline.has_motion:
@@ -220,10 +232,9 @@ def add_motion(pipeline: HelloMemePipeline, row: Release, progress: Progress | N
         return False
     networks = {net.slot: load_network(row, net, pipeline.unet.dtype, progress) for net in row.motion}
     check_fit(pipeline.unet, networks.get("motion_adapter"), networks.get("hm_motion"))
-    device = pipeline.unet.device
-    for network in networks.values():
-        use_fastest_layout(network.to(device))
     pipeline.register_modules(**networks)
+    place_added(pipeline, networks.values())
+    accelerate(pipeline)
     return True
 
 

@@ -96,7 +96,7 @@ def _folder(row: Release, source: Source, progress: Progress | None) -> Path:
 def load_encoders(
     row: Release,
     types: Sequence[str],
-    device: torch.device,
+    device: torch.device | str,
     dtype: torch.dtype,
     progress: Progress | None = None,
 ) -> ExpressionEncoders:

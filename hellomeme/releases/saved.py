@@ -134,6 +134,7 @@ class SavedRelease:
     def to(self: P, *args: Any, **options: Any) -> P:
         """Moves the pipeline, and its encoders with it; see diffusers. The weights take the layout that is
         fastest there."""
+        self.placement = None
         super().to(*args, **options)
         for part in self.components.values():
             if isinstance(part, torch.nn.Module):

@@ -108,12 +108,14 @@ class _Drawing:
         """The next draw for one frame."""
         unet, (_, channels, height, width) = self.pipeline.unet, self.reference.latents.shape
         noise = torch.randn(1, channels, 1, height, width, generator=self.generator)
-        return noise.to(unet.device, unet.dtype)
+        return noise.to(self.pipeline.running_device, unet.dtype)
 
     def noise(self, frames: int) -> NoiseByFrame:
         """The next draw for so many frames."""
         unet, (_, channels, height, width) = self.pipeline.unet, self.reference.latents.shape
-        return NoiseByFrame(self.generator, channels, frames, height, width, unet.device, unet.dtype)
+        return NoiseByFrame(
+            self.generator, channels, frames, height, width, self.pipeline.running_device, unet.dtype
+        )
 
     def denoiser(
         self,

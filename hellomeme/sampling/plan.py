@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .keyframes import predicted_frames
-from .windows import WINDOW
+from .windows import BATCH, WINDOW
 
 if TYPE_CHECKING:
     from ..releases.table import Release
@@ -87,6 +87,13 @@ class ClipPlan:
         return np.unique([0, self.frames - 1])
 
     @property
+    def at_once(self) -> int:
+        """Frames of 512 px that the network predicts at a time, each half of guidance counted."""
+        halves = 2 if self.guidance > 1 and not self.low_memory else 1
+        alone = 1 if self.low_memory else min(BATCH, self.frames)
+        return halves * (self.window if self.together else alone)
+
+    @property
     def first_steps(self) -> int:
         """Steps of the first pass."""
         return self.steps if self.key_frames else min(FIRST_STEPS, self.steps)
@@ -115,6 +122,11 @@ class ClipPlan:
             alone, together = self.frames, sum(map(len, self.windows))
         first = alone * calls(self.first_steps) if self.first_pass else 0
         return first + together * calls(self.steps)
+
+    def in_portions(self, smallness: int) -> ClipPlan:
+        """The same clip as it is (0), with the halves of guidance one after the other (1), or in smaller
+        windows, too (2)."""
+        return self if smallness == 0 else self.with_low_memory(started=smallness == 1)
 
     def with_low_memory(self, started: bool) -> ClipPlan:
         """The same clip in smaller portions: in windows of half as many frames, too, unless it is `started`.
