@@ -27,9 +27,12 @@ class OneDnnLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """As `nn.Linear`, to rounding."""
-        if torch.is_grad_enabled() or not x.dtype == self.weight.dtype == torch.float32:
+        if torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype != torch.float32:
             return super().forward(x)
-        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+        weight = self.weight  # once: differences of a LoRA may be added to it at each look
+        if weight.dtype != torch.float32:
+            return super().forward(x)
+        return torch.ops.mkldnn._linear_pointwise(x, weight, self.bias, "none", [], "")
 
 
 def accelerate(pipeline: HelloMemePipeline) -> None:

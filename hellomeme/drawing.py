@@ -167,7 +167,7 @@ class Drawing:
         count = decoded_at_once(prepared.latents)
         portions = itertools.chain.from_iterable(latents.split(count, 2) for latents in parts)
         # Networks that draw with one thread leave a core free, if there is another one
-        spare = self.pipeline.unet.device.type == "cpu" and torch.get_num_threads() < usable_cores()
+        spare = self.pipeline.running_device.type == "cpu" and torch.get_num_threads() < usable_cores()
         mapped = map_beside if spare and share.size == 1 else share.map
         for frames in mapped(pictures, portions):
             yield from frames.numpy()

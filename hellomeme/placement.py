@@ -29,16 +29,23 @@ class Placement:
         self.bring()
 
     def bring(self, *networks: nn.Module) -> None:
-        """Moves networks that are to work together to the device, and others away to make room."""
+        """Moves networks that are to work together to the device, and others away to make room. Where that
+        fails for one of them, none of those that were moved stays there."""
         new = [network for network in networks if id(network) not in self.there]
         for network in networks:
             self.there.pop(id(network), None)
         taken = sum(map(size_of, networks))
         while self.there and taken + sum(map(size_of, self.there.values())) > self.room:
             move(self.there.pop(next(iter(self.there))), "cpu")
-        for network in new:
-            move(network, self.device)
-        self.there |= {id(network): network for network in networks}
+        self.there |= {id(network): network for network in networks if network not in new}
+        try:
+            for network in new:
+                move(network, self.device)
+        except RuntimeError:
+            for network in new:
+                move(network, "cpu")
+            raise
+        self.there |= {id(network): network for network in new}
 
     def clear(self) -> None:
         """Moves all networks away."""

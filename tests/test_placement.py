@@ -143,6 +143,38 @@ def test_networks_for_clips_may_be_too_much(moving, offloaded, gpu):
     assert pipeline.placement is not None and id(added) not in gpu.there
 
 
+def test_networks_that_find_no_memory_leave_none_behind(monkeypatch):
+    there = set()
+
+    def move(network, device):
+        if device == "cpu":
+            there.discard(network)
+        elif network is full:
+            raise torch.OutOfMemoryError
+        else:
+            there.add(network)
+
+    monkeypatch.setattr(placement, "move", move)
+    one, other, full = (torch.nn.Linear(2, 2) for _ in range(3))
+    placed = placement.Placement(torch.device("cuda"), 1000)
+    placed.bring(one)
+    with pytest.raises(torch.OutOfMemoryError):
+        placed.bring(one, other, full)
+    assert there == {one} == set(placed.there.values())
+
+
+def test_frames_are_not_decoded_beside_a_gpu(moving, nod, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("hellomeme.drawing.usable_cores", lambda: 64)
+    monkeypatch.setattr("hellomeme.drawing.map_beside", None)
+    monkeypatch.setattr(placement, "move", lambda *_: None)
+    gpu = placement.Placement(torch.device("cuda"), 0)  # its networks are on the CPU now
+    monkeypatch.setattr(moving.pipeline, "placement", gpu)
+    monkeypatch.setattr(moving, "prepared", lambda *_: moving.reference)
+    monkeypatch.setattr("hellomeme.drawing.portions", lambda *_: 0)
+    monkeypatch.setattr("hellomeme.drawing.draw_clip", lambda *_, **__: iter([]))
+    assert list(moving.frames(moving.reference, nod, GUIDED, ClipSettings(), lambda *_: None)) == []
+
+
 def test_least_draws_in_small_portions(moving, offloaded, monkeypatch):
     offloaded("least", 0)
     seen, predict = [], HMDenoisingNet.forward
