@@ -205,6 +205,7 @@ CHINESE_MESSAGES = {
     "{} holds a network of class {}, not {}: get it again.": "{} 中的网络类型是 {}，而不是 {}：请重新获取。",
     "The image encoder of {} gives {} numbers for a picture, and the control nets take {}: get the one of songkey/IP-Adapter.": "{} 的图像编码器每张图给出 {} 个数，而控制网络需要 {} 个：请用 songkey/IP-Adapter 的。",
     "The release {} has no control net for {}: choose from {}.": "版本 {} 没有用于 {} 的控制网络：请从 {} 中选择。",
+    "{} holds {} .safetensors files: name the one to use.": "{} 中有 {} 个 .safetensors 文件：请指明用哪一个。",
     "{} holds {} .safetensors files: name the one {} to use.": "{} 中有 {} 个 .safetensors 文件：请指明用哪一个。",
     "The autoencoder of this base model is of its own kind and cannot be exchanged.": "此基础模型的自编码器是专用的，不能更换。",
     "{} is an autoencoder for another kind of model (its {} is {}, not {}): choose one for Stable Diffusion 1.5.": "{} 是另一种模型的自编码器（其 {} 是 {}，而不是 {}）：请选 Stable Diffusion 1.5 的。",
