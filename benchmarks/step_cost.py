@@ -71,7 +71,7 @@ def steps(dtype: torch.dtype) -> dict[str, Callable[[], object]]:
         REUSED: lambda: net(latents, 500, text, **given, deep=deep),
     }
     if on_gpu:
-        net.to(memory_format=torch.channels_last)  # as `accelerate` does
+        net.to(memory_format=torch.channels_last)  # as `use_fastest_layout` does
         ways |= compiled(net, lambda: net(latents, 500, text, **given), (latents[:, :, 0], 500, text))
     elif options.onednn and dtype == torch.float32:
         ways[ONEDNN] = lambda: with_onednn(net, ways[WHOLE])

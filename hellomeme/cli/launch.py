@@ -53,7 +53,7 @@ def _ended(children: list[subprocess.Popen]) -> int:
 
 def _end(children: list[subprocess.Popen]) -> None:
     """Waits for the children; those that do not end by themselves are interrupted, and killed at last."""
-    for wait, end in ((1.0, _interrupt), (PATIENCE, subprocess.Popen.kill)):
+    for wait, end in ((1.0, _interrupt), (PATIENCE, _kill)):
         deadline = time.monotonic() + wait
         while any(child.poll() is None for child in children) and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -70,6 +70,10 @@ def _interrupt(child: subprocess.Popen) -> None:
         child.terminate()
     else:
         child.send_signal(signal.SIGINT)
+
+
+def _kill(child: subprocess.Popen) -> None:
+    child.kill()
 
 
 def _free_port() -> int:
