@@ -21,7 +21,7 @@ from training.loop import Stage
 from training.pictures import attention_weights, edge_strength, psnr, to_images, to_tensor
 from training.stages.adapters import AdapterStage, network_inputs
 
-ADVERSARIAL = 0.02  # weight of the discriminator's opinion
+ADVERSARIAL = 0.04  # weight of the discriminator's opinion
 FACE_WEIGHT = 4.0  # of eyes and mouth in the loss
 REFERENCES = 8  # in a batch of drawings
 VALIDATED = 64  # drawings
