@@ -54,7 +54,7 @@ def main() -> None:
         append_images=others,
         duration=1000 * EVERY // RATE,
         loop=0,
-        quality=80,
+        quality=65,
         method=6,
     )
 

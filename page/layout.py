@@ -27,7 +27,7 @@ from .theme import header, script
 
 TABS = ("image", "video", "expression", "live", "gallery")
 DEMO_NOTE = (
-    "The demo model draws toon heads of 128 px, on any computer. For photographs choose v1 or a later "
+    "The demo model draws toon heads of 192 px, on any computer. For photographs choose v1 or a later "
     "release in the settings below."
 )
 FILES_KEPT = 3600  # s

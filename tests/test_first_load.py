@@ -15,12 +15,14 @@ from hellomeme import ClipSettings, Reenactor
 from hellomeme.face import edit
 from hellomeme.io import metadata
 from hellomeme.io.ffmpeg import read_frames
+from hellomeme.releases.load import find
 from hellomeme.releases.styles import Style
 from page import components, gradio_assets, opening, state as states, thumbnails
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 from first_load import requests_of  # noqa: E402
 
+SIDE = find("demo").size
 EQUAL = 8  # levels of 255: pictures of other faces, and frames that are far apart, differ by 20 and more
 REQUESTS, BYTES = 60, 1_000_000  # the requests without the result
 
@@ -45,7 +47,7 @@ def test_the_first_load_is_small(browser, shipped_url):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_results_are_there_before_a_click(visit, shipped_url, scheme):
     page = visit(shipped_url, viewport={"width": 1280, "height": 900}, color_scheme=scheme)
-    assert result(page) == [128, 128]
+    assert result(page) == [SIDE, SIDE]
     assert page.locator("#about").inner_text() == "june · laugh"
     names = page.locator("button.gallery-item").evaluate_all("all => all.map(each => each.ariaLabel)")
     assert {"laugh", "sad", "june", "tariq"} < set(names)
@@ -53,14 +55,14 @@ def test_results_are_there_before_a_click(visit, shipped_url, scheme):
     film = page.wait_for_selector("#video-result video")
     page.wait_for_function("film => !film.paused && film.currentTime > 0.1", arg=film)
     open_tab(page, "Expression")
-    assert result(page, "#expression-result") == [128, 128]
+    assert result(page, "#expression-result") == [SIDE, SIDE]
     smile = edit.Edit.load(results.RESULTS / "june-own.json").coefficients["mouthSmileLeft"]
     page.get_by_text("All 51 coefficients").click()
     page.locator("#all-sliders").get_by_text("Mouth", exact=True).click()
     shown = page.wait_for_selector("#slider-mouthSmileLeft input")
     assert shown.input_value() == str(smile) and smile > 0.3
     offered = page.locator("#sliders button[id^=preset]:visible").all_inner_texts()
-    assert offered == ["Laugh", "Shocked"]
+    assert offered == ["Laugh", "Shocked", "Kiss"]
     open_tab(page, "Gallery")
     page.wait_for_function("document.querySelectorAll('#grid img').length == 64")
     height = "grid => grid.clientHeight == grid.scrollHeight"

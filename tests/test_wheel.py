@@ -13,6 +13,7 @@ from packaging.utils import canonicalize_name
 from PIL import Image
 
 import hellomeme
+from hellomeme.releases.load import find
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
@@ -60,7 +61,8 @@ def test_the_command_draws_with_the_demo_model_from_an_empty_folder(installed, t
     usage = run(str(command), "--help", folder=tmp_path, PYTHONPATH=str(installed))
     assert usage.startswith("usage: hellomeme ")
     with Image.open(tmp_path / "out.png") as picture:
-        assert picture.size == (128, 128) and len(picture.getcolors(128 * 128)) > 1000
+        side = find("demo").size
+        assert picture.size == (side, side) and len(picture.getcolors(side * side)) > 1000
 
 
 def test_nothing_else_is_installed(installed, distribution):

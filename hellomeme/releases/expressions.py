@@ -13,7 +13,7 @@ from .table import Release
 
 FILE = "expression_presets.json"  # in a model folder
 FORMAT = "hellomeme presets 1"
-LEAST = 0.4  # of the change that the face reader sees where the toon renderer draws the preset
+LEAST = 0.6  # of the change that the face reader sees where the toon renderer draws the preset
 
 
 def drawn_presets(row: Release) -> tuple[str, ...]:

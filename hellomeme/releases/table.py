@@ -232,7 +232,7 @@ V5_MOTION = (knitted_motion("HM5MotionAdapter", Source.of("songkey/hm5_motion"))
 RELEASES: tuple[Release, ...] = (
     Release(
         name="demo",
-        title="Demo: toon heads, 128 px, no network needed",
+        title="Demo: toon heads, 192 px, no network needed",
         root=DEMO,
         base=Source(""),
         reference=reference(Source("hm_reference")),
@@ -241,8 +241,8 @@ RELEASES: tuple[Release, ...] = (
             coefficients("HMV2ControlNet", Source("hm_control_up"), "hm_control_up"),
         ),
         motion=(motion_module(Source("motion")),),
-        size=128,
-        condition_size=32,
+        size=192,
+        condition_size=48,
         crop_scale=2.0,
         steps=1,
         guidance=1.0,
