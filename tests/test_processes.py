@@ -136,8 +136,14 @@ def test_the_launcher_ends_all_when_one_fails(started):
     assert [child.returncode for child in children] == [3, 130]
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_the_launcher_ends_all_with_ctrl_c(started, how):
+@pytest.mark.parametrize(
+    "how, in_background", [(signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGTERM, True)]
+)
+def test_the_launcher_ends_all_with_ctrl_c(started, how, in_background, request):
+    kept = signal.getsignal(signal.SIGINT)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, kept))
+    if in_background:  # of a script: Ctrl-C is for others
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     children = started(WAIT)
 
     def interrupt():
@@ -149,5 +155,5 @@ def test_the_launcher_ends_all_with_ctrl_c(started, how):
     threading.Thread(target=interrupt).start()
     before = signal.getsignal(signal.SIGTERM)
     assert launch.launched(2, ["batch", "x"]) == 130
-    assert [child.returncode for child in children] == [130, 130]
+    assert [child.returncode for child in children] == [-signal.SIGTERM if in_background else 130] * 2
     assert signal.getsignal(signal.SIGTERM) == before

@@ -65,8 +65,9 @@ def _end(children: list[subprocess.Popen]) -> None:
 
 
 def _interrupt(child: subprocess.Popen) -> None:
-    """As Ctrl-C does, where one process can send that to another."""
-    if os.name == "nt":
+    """As Ctrl-C does, where one process can send that to another and it is heard: processes that a script has
+    begun in the background ignore it."""
+    if os.name == "nt" or signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         child.terminate()
     else:
         child.send_signal(signal.SIGINT)
