@@ -22,6 +22,7 @@ from browser import (  # noqa: F401  (fixtures)
 from PIL import Image
 
 from hellomeme.io.ffmpeg import ClipWriter
+from hellomeme.releases.load import find
 from hellomeme.releases.table import DEMO
 from page import state as states
 
@@ -389,14 +390,15 @@ def test_chinese_while_it_runs(visit, url, tmp_path):
 
 @pytest.mark.skipif(not DEMO.is_dir(), reason="the demo model is not in assets/demo")
 def test_the_bundled_demo_draws_and_its_result_becomes_the_portrait_of_another_tab(visit, examples):
+    side = find("demo").size
     for address in served(states.State(device="cpu"), examples):
         page = visit(address)
         page.click("#image-to-video")
         page.wait_for_selector("text=There is no result yet that could become the portrait.")
         assert page.locator("#run").is_visible()
         page.click("#run")
-        assert result(page) == [128, 128]
+        assert result(page) == [side, side]
         drawn = page.locator("#result img").get_attribute("src")
         page.click("#image-to-expression")
-        assert result(page, "#expression-result") == [128, 128]  # of the new portrait
+        assert result(page, "#expression-result") == [side, side]  # of the new portrait
         assert page.locator("#reference img").get_attribute("src") == drawn

@@ -19,6 +19,7 @@ from hellomeme.evaluation.clips import DRAWN, SYSTEMS, batches, tasks
 from hellomeme.evaluation.measures import WINDOW, Batch
 from hellomeme.evaluation.networks import Unavailable
 from hellomeme.face.motion import Motion
+from hellomeme.releases.load import find
 
 CLIPS = Path(__file__).parent.parent / "examples" / "clips"
 
@@ -201,7 +202,8 @@ def test_self_reenactment_of_the_example_clips(run, drawn, tmp_path):
         for folder in folders
         for system in SYSTEMS
     }
-    assert all(pictures.shape == (3, 128, 128, 3) for pictures in read.values())
+    side = find("demo").size
+    assert all(pictures.shape == (3, side, side, 3) for pictures in read.values())
     first, second = (np.abs(read[folders[0], DRAWN] - read[folder, "driver"]).mean() for folder in folders)
     assert first < second
 
