@@ -103,6 +103,8 @@ def started(monkeypatch):
     """Lets the launcher start `code` in place of the package, and gives the processes that it has started."""
     started, popen = [], subprocess.Popen
     monkeypatch.setattr(launch, "PATIENCE", 0.5)
+    # Ignored where the tests run in the background of a script
+    kept = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def start(command, env):
         assert command == [sys.executable, "-m", "hellomeme", "batch", "x"]
@@ -112,6 +114,7 @@ def started(monkeypatch):
     code = []
     monkeypatch.setattr(launch.subprocess, "Popen", start)
     yield lambda *programs: code.extend(programs[::-1]) or started
+    signal.signal(signal.SIGINT, kept)
     assert all(process.returncode is not None for process in started)
 
 
@@ -139,9 +142,7 @@ def test_the_launcher_ends_all_when_one_fails(started):
 @pytest.mark.parametrize(
     "how, in_background", [(signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGTERM, True)]
 )
-def test_the_launcher_ends_all_with_ctrl_c(started, how, in_background, request):
-    kept = signal.getsignal(signal.SIGINT)
-    request.addfinalizer(lambda: signal.signal(signal.SIGINT, kept))
+def test_the_launcher_ends_all_with_ctrl_c(started, how, in_background):
     if in_background:  # of a script: Ctrl-C is for others
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     children = started(WAIT)
