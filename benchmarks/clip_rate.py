@@ -13,12 +13,10 @@ Not timed: analysis, the autoencoder, reading and writing.
 import argparse
 import dataclasses
 import statistics
-import time
-from collections.abc import Callable
 
 import numpy as np
 import torch
-from common import machine
+from common import machine, seconds
 from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
 
 from hellomeme.inputs import Conditions, Reference
@@ -101,19 +99,6 @@ def together(**changes) -> torch.Tensor:
     return torch.cat(list(draw_clip(pipe, prepared, shown, plan, text, generator)), 2)
 
 
-@torch.inference_mode()
-def seconds(draw: Callable[[], torch.Tensor]) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-        began = time.perf_counter()
-        draw()
-        torch.cuda.synchronize()
-        return time.perf_counter() - began
-    began = time.process_time()
-    draw()
-    return time.process_time() - began
-
-
 BASELINE = "one frame after the other"
 ways = {
     BASELINE: one_by_one,
@@ -124,7 +109,7 @@ ways = {
 with torch.inference_mode():
     first, second = one_by_one(), together()
 difference = (first - second).abs().max() / first.abs().max()
-rounds = [{name: seconds(draw) for name, draw in ways.items()} for _ in range(options.rounds)]
+rounds = [{name: seconds(draw, device) for name, draw in ways.items()} for _ in range(options.rounds)]
 
 print(
     f"{machine()}; {options.dtype}, widths of SD1.5 / {options.divide}, {options.side} px, "

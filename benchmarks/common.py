@@ -1,10 +1,18 @@
 """What the benchmarks share: the machine they ran on, and a model for where the bundled one is not there."""
 
+from __future__ import annotations
+
 import os
 import platform
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # the tests make clips and tiny models
@@ -24,6 +32,22 @@ def machine() -> str:
     return (
         f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} threads{gpu}, torch {torch.__version__}"
     )
+
+
+def seconds(function: Callable[[], object], device: torch.device) -> float:
+    """That a call takes, without gradients: CPU time of all threads, or by the clock on a GPU."""
+    import torch
+
+    with torch.inference_mode():
+        if device.type != "cuda":
+            began = time.process_time()
+            function()
+            return time.process_time() - began
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        function()
+        torch.cuda.synchronize()
+        return time.perf_counter() - began
 
 
 def status(name: str) -> int:

@@ -12,11 +12,10 @@ of 25 steps costs where deep features are reused.
 import argparse
 import copy
 import statistics
-import time
 from collections.abc import Callable, Sequence
 
 import torch
-from common import machine
+from common import machine, seconds
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention import BasicTransformerBlock
 
@@ -103,19 +102,6 @@ def compiled(net: HMDenoisingNet, step: Callable[[], object], given: tuple) -> d
     return {COMPILED: lambda: unet(*given), OURS_COMPILED: ours}
 
 
-@torch.inference_mode()
-def seconds(step: Callable[[], object]) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-        began = time.perf_counter()
-        step()
-        torch.cuda.synchronize()
-        return time.perf_counter() - began
-    began = time.process_time()
-    step()
-    return time.process_time() - began
-
-
 def report(name: str, times: Sequence[float], base: Sequence[float]) -> None:
     ratios = [one / other for one, other in zip(times, base, strict=True)]
     spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
@@ -124,8 +110,8 @@ def report(name: str, times: Sequence[float], base: Sequence[float]) -> None:
 
 ways = {(kind, name): step for kind in dtypes for name, step in steps(getattr(torch, kind)).items()}
 for step in ways.values():
-    seconds(step)
-rounds = [{way: seconds(step) for way, step in ways.items()} for _ in range(options.rounds)]
+    seconds(step, device)
+rounds = [{way: seconds(step, device) for way, step in ways.items()} for _ in range(options.rounds)]
 taken = {way: [one[way] for one in rounds] for way in ways}
 
 print(f"{machine()}; {options.side} px, {options.rounds} rounds")
