@@ -27,13 +27,13 @@ from training.cpu import LONGEST, short_attentions
 from training.driving import COMMANDED, OTHER, OWN, DrivenFrames
 from training.export import take_apart
 from training.loop import Schedule, load_averaged, train, trained
-from training.run import Workshop
 from training.stages.adapters import PURE, network_inputs, start_by_copying
 from training.stages.base import make_scheduler
 from training.stages.decoder import PatchDiscriminator
 from training.stages.motion_module import flicker
 from training.stages.reader import NAMES, Reader
 from training.stages.together import hand_over
+from training.workshop import Workshop
 
 CONFIG = {
     "seed": 0,

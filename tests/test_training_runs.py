@@ -12,7 +12,8 @@ from hellomeme.face.detect import FaceAnalyzer
 from hellomeme.releases.load import load
 from training import dataset
 from training.loop import Schedule, Stage, read_log, train
-from training.run import CONFIGS, Workshop, main
+from training.run import CONFIGS, main
+from training.workshop import Workshop
 
 TINY = {
     "identities": 2,

@@ -33,9 +33,10 @@ from hellomeme.models.control import HMControlNet, HMV2ControlNet
 from training.evaluation.plain_attention import PlainControlNet, PlainReferenceAdapter, PlainV2ControlNet
 from training.loop import Schedule, load_averaged, read_log, train, trained, write_log
 from training.pictures import attention_weights, psnr
-from training.run import CONFIGS, Workshop
+from training.run import CONFIGS
 from training.stages.adapters import FACE_WEIGHT, AdapterStage, network_inputs
 from training.stages.base import BaseStage
+from training.workshop import Workshop
 
 PARTS = {"both": "reference and control", "reference": "reference alone", "control": "control alone"}
 ATTENTIONS = {  # name -> classes of the reference adapter and of the two control nets
