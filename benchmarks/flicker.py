@@ -55,6 +55,12 @@ def performed(
     return np.stack(small), bridged(Motion.from_faces(faces, whole)), faces[0]
 
 
+def seen(motion: Motion, release: Release, shape: FaceShape | None) -> Conditions:
+    """What the control nets see of a motion, for a face of this shape."""
+    condition = condition_tensor(motion, release.condition_size, shape)[None]
+    return Conditions(condition, torch.from_numpy(motion.blendshapes)[None])
+
+
 def reenacted(
     pipeline: HelloMemePipeline,
     release: Release,
@@ -72,9 +78,7 @@ def reenacted(
     plan = ClipPlan(len(motion), release.steps, release.guidance, together, first_pass, overlap)
 
     def conditions(frames: np.ndarray) -> Conditions:
-        chosen = motion.at(frames)
-        condition = condition_tensor(chosen, release.condition_size, shape)[None]
-        return Conditions(condition, torch.from_numpy(chosen.blendshapes)[None])
+        return seen(motion.at(frames), release, shape)
 
     generator, text = torch.Generator().manual_seed(0), pipeline.encode_prompt(release.prompt)
     latents = torch.cat(list(draw_clip(pipeline, reference, conditions, plan, text, generator)), 2)
@@ -138,7 +142,8 @@ def main() -> None:
             shape = None if basis is None else FaceShape.of(face, basis)
             motion = smoothed(motion, RATE, options.smoothing)
             latents = torch.cat([pipeline.encode(to_tensor(frame[None])) for frame in truth])  # (T, C, h, w)
-            reference = pipeline.prepare_reference(latents[:1], release.prompt)
+            own = seen(motion.at([0]), release, shape) if release.reference_control else None
+            reference = pipeline.prepare_reference(latents[:1], release.prompt, conditions=own)
             made = {
                 "a picture that stands still": np.repeat(truth[:1], len(truth), 0).astype(np.float32),
                 "the truth through the autoencoder": levels(pipeline.decode(latents.transpose(0, 1)[None])),

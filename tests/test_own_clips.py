@@ -192,7 +192,7 @@ def test_noise_is_what_a_base_of_stable_diffusion_is_trained_on(place, tmp_path)
     torch.manual_seed(1)
     noise = torch.randn_like(batch["latents"])
     stage.predict = lambda *inputs: noise.transpose(1, 2)
-    stage.prepare = lambda reference: {}
+    stage.prepare = lambda *reference: {}
     torch.manual_seed(1)
     assert stage(batch).item() == 0
     stage.scheduler.register_to_config(prediction_type="v_prediction")

@@ -19,8 +19,9 @@ from hellomeme.face.drawing import PARTS, POINTS, ROWS, FaceBasis, FaceShape
 from hellomeme.face.landmarks import MEDIAPIPE
 from hellomeme.face.motion import FRAME, Motion
 from hellomeme.face.rotation import from_angles
+from hellomeme.inputs import Conditions
 from hellomeme.models.adapters import HMReferenceAdapter
-from hellomeme.releases.load import face_basis as load_face_basis, load
+from hellomeme.releases.load import face_basis as load_face_basis, find, load
 from hellomeme.sampling.windows import WINDOW, sample_windows
 from training import dataset, face_basis
 from training.cpu import LONGEST, short_attentions
@@ -29,9 +30,11 @@ from training.export import take_apart
 from training.loop import Schedule, load_averaged, train, trained
 from training.stages.adapters import PURE, network_inputs, start_by_copying
 from training.stages.base import make_scheduler
+from training.stages.coordinates import CHANNELS, encoded, head_places
 from training.stages.decoder import PatchDiscriminator
 from training.stages.motion_module import flicker
 from training.stages.reader import NAMES, Reader
+from training.stages.sketches import Sketches
 from training.stages.together import hand_over
 from training.workshop import Workshop
 
@@ -145,8 +148,7 @@ def test_one_step_from_pure_noise_is_what_the_sampler_makes(shop):
     scheduler = make_scheduler()
     scheduler.set_timesteps(1)
     assert scheduler.timesteps == PURE
-    prepared = stage.prepare(inputs["reference"])
-    velocity = stage.predict(noise, PURE, prepared, stage.control(inputs["poses"], inputs["coefficients"]))
+    velocity = stage.predict(noise, PURE, *stage.conditioned(inputs))
     sampled = scheduler.step(velocity, PURE, noise).prev_sample
     torch.testing.assert_close(sampled[:, :, 0], drawn, rtol=1e-4, atol=1e-5)
 
@@ -424,10 +426,7 @@ def test_the_motion_module_is_trained_on_what_clips_are_drawn_from(shop):
     stage = load_averaged(shop.motion_stage(), shop.folder / "motion").eval()
     batch = stage.draw(np.random.default_rng(0), 1)
     adapters, noise = stage.adapters, torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
-    prepared, control = (
-        adapters.prepare(batch["reference"]),
-        adapters.control(batch["poses"], batch["coefficients"]),
-    )
+    prepared, control = adapters.conditioned(batch)
     starts = ((None, noise[:, :, None]) for _ in range(WINDOW))
     windows = sample_windows(
         lambda frames: (
@@ -463,15 +462,78 @@ def test_the_export_is_a_release(shop, tmp_path):
         assert torch.allclose(pipeline.hm_reference.state_dict()[name], tensor.half().float(), atol=1e-3), (
             name
         )
-    reference = pipeline.prepare_reference(pipeline.encode(torch.zeros(1, 3, 128, 128)))
-    size = release.condition_size
+    assert release.reference_control, "the adapters are trained so"
+    inputs = network_inputs(stage.driven, stage.latents, np.array([0]), np.array([[1]]))
+    own = Conditions(inputs["reference_poses"], inputs["reference_coefficients"])
+    reference = pipeline.prepare_reference(inputs["reference"], conditions=own)
+    with torch.no_grad():
+        trained_on = stage.half().float().eval().conditioned(inputs)[0]  # as it was saved
+    for place, tensors in trained_on.items():
+        for ours, theirs in zip(reference.prepared[place], tensors, strict=True):
+            assert (ours[1:] - theirs).norm() < 1e-3 * theirs.norm(), place
     result = pipeline(
-        reference,
-        condition=torch.zeros(1, 3, 1, size, size),
-        drive_coeff=torch.zeros(1, 1, 51),
-        num_inference_steps=1,
+        reference, condition=inputs["poses"], drive_coeff=inputs["coefficients"], num_inference_steps=1
     )
     assert result.frames[0].size == (128, 128)
+
+
+def test_an_older_export_sees_the_reference_without_its_face(shop, tmp_path):
+    shop.export(tmp_path / "model")
+    assert find(str(tmp_path / "model")).reference_control
+    index = tmp_path / "model" / "model_index.json"
+    said = json.loads(index.read_text())
+    del said["reference_control"]
+    index.write_text(json.dumps(said))
+    assert not find(str(tmp_path / "model")).reference_control
+
+
+def test_the_place_on_the_head_is_known_at_every_position(shop):
+    """One unit from the head's origin towards the left eye is u = 1, wherever the head is and however it
+    leans."""
+    frames, side = shop.train_frames, 64
+    chosen = np.array([2, 5])
+    places = head_places(frames, chosen)
+    maps = encoded(places, side)
+    assert maps.shape == (2, CHANNELS, side, side)
+    for index, (u, v, *_, yaw, _, _) in zip(chosen, maps.unbind(0), strict=True):
+        right = frames.landmarks[index, 263] - frames.landmarks[index, 33]
+        right = right / np.linalg.norm(right) * frames.scale[index]
+        for offset, expected in (((0, 0), (0, 0)), (right, (0.5, 0)), ((-right[1], right[0]), (0, 0.5))):
+            x, y = ((frames.origin[index] + offset) * side / 512 - 0.5).round().astype(int)
+            assert (u[y, x], v[y, x]) == pytest.approx(expected, abs=0.06)
+        assert yaw.unique() * 20 == pytest.approx(frames.angles[index, 0], abs=1e-3)
+
+
+def test_places_are_asked_of_features_and_left_behind(shop):
+    """The loss reaches the UNet, and what reads the features is no part of the model."""
+    stage = shop.together_stage()
+    batch = stage.draw(np.random.default_rng(0), 2)
+    stage(batch)
+    features = {place: x.detach() for place, x in stage.reference_features.items()}
+    assert set(features) == set(stage.coordinates.heads), "every place is asked"
+    lost = stage.coordinates(stage.reference_features, batch["reference_places"])
+    assert lost.shape == (2,)
+    lost.sum().backward()
+    assert stage.denoising_net.unet.conv_in.weight.grad.abs().max() > 0
+    saved = load_file(shop.folder / "adapters" / "averaged.safetensors")
+    assert not any(name.startswith(("coordinates", "sketches")) for name in saved)
+
+
+def test_sketches_are_least_where_features_hold_the_picture():
+    """Features that are the picture itself, at a place of its size, can be read without an error."""
+    torch.manual_seed(0)
+    latents, sketches = torch.randn(2, 4, 8, 8), Sketches({"up_1": 16, "up_3": 4}, 4)
+    features = {"up_1": torch.randn(2, 16, 2, 2), "up_3": latents}
+    assert sketches(features, latents).shape == (2,)
+    small = F.adaptive_avg_pool2d(latents, 4)
+    perfect = {"up_1": F.pixel_unshuffle(small, 2), "up_3": latents}
+    for head in sketches.heads.values():
+        head[0] = torch.nn.Identity()
+        torch.nn.init.zeros_(head[1].bias)
+    torch.nn.init.eye_(sketches.heads["up_1"][1].weight)
+    copies = torch.eye(4).repeat_interleave(4, 0)  # each channel in all four positions
+    sketches.heads["up_3"][1].weight.data.copy_(copies)
+    assert sketches(perfect, latents).abs().max() < 1e-10 < sketches(features, latents).min()
 
 
 def test_an_exported_model_can_be_trained_further(shop, tmp_path):

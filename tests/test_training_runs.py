@@ -9,6 +9,7 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 
 from hellomeme.face.detect import FaceAnalyzer
+from hellomeme.inputs import Conditions
 from hellomeme.releases.load import load
 from training import dataset
 from training.loop import Schedule, Stage, read_log, train
@@ -85,11 +86,12 @@ def test_the_configuration_for_a_gpu_trains_a_model_of_its_size(tmp_path, own_pr
 
     pipeline, _, row = load(str(tmp_path / "model"), device="cpu")
     assert (row.size, row.condition_size) == (256, 64) and row.face_basis is not None
-    reference = pipeline.prepare_reference(pipeline.encode(torch.zeros(1, 3, 256, 256)))
+    shown = Conditions(torch.zeros(1, 3, 1, 64, 64), torch.zeros(1, 1, 51))
+    latents = pipeline.encode(torch.zeros(1, 3, 256, 256))
     result = pipeline(
-        reference,
-        condition=torch.zeros(1, 3, 1, 64, 64),
-        drive_coeff=torch.zeros(1, 1, 51),
+        pipeline.prepare_reference(latents, conditions=shown),
+        condition=shown.condition,
+        drive_coeff=shown.drive_coeff,
         num_inference_steps=1,
     )
     assert result.frames[0].size == (256, 256)

@@ -34,6 +34,7 @@ def export_base(
         "_class_name": "StableDiffusionPipeline",
         "feature_extractor": [None, None],
         "image_encoder": [None, None],
+        "reference_control": True,  # how the adapters are trained
         "requires_safety_checker": False,
         "safety_checker": [None, None],
         "scheduler": ["diffusers", type(scheduler).__name__],

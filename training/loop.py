@@ -84,7 +84,11 @@ def train(stage: Stage, schedule: Schedule, folder: Path, seed: int = 0, mixed_p
     )  # what convolutions in bfloat16 are fastest in, on either device
     parameters = trained(stage)
     adamw = torch.optim.AdamW(
-        parameters.values(), schedule.learning_rate, betas=(0.9, 0.98), weight_decay=schedule.weight_decay
+        parameters.values(),
+        schedule.learning_rate,
+        betas=(0.9, 0.98),
+        weight_decay=schedule.weight_decay,
+        fused=accelerator.device.type == "cpu" or None,  # on a GPU it keeps the step counts there
     )
     average = EMAModel(
         parameters.values(), decay=schedule.ema, use_ema_warmup=True, power=3 / 4, foreach=True
@@ -213,7 +217,11 @@ def _resume(
         for i, (name, parameter) in enumerate(parameters.items()):
             parameter.copy_(file.get_tensor(f"weights.{name}"))
             average.shadow_params[i].copy_(file.get_tensor(f"average.{name}"))
-            moments = {moment: file.get_tensor(f"{moment}.{name}").to(parameter.device) for moment in MOMENTS}
+            # AdamW's fused kernel expects them to lie in memory as the parameter does
+            moments = {
+                moment: torch.empty_like(parameter).copy_(file.get_tensor(f"{moment}.{name}"))
+                for moment in MOMENTS
+            }
             optimizer.state[parameter] = moments | {"step": torch.tensor(float(progress["step"]))}
     average.optimization_step = progress["step"]
     return progress["step"], progress["seconds"]

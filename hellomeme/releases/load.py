@@ -66,13 +66,16 @@ def find(name: str) -> Release:
     row = max(rows, key=lambda row: _likeness(row, folder))
     if not any(_likeness(row, folder)):
         raise HelloMemeError(f"{folder} is not a model folder: it lacks hm_reference or a control net.")
-    sizes = _sizes(row, folder / "unet") if row.base.is_bundled else {}
+    own = {}
+    if row.base.is_bundled:
+        own = {"reference_control": _saved_index(folder).get("reference_control") is True}
+        own |= _sizes(row, folder / "unet")
     base = Source("") if has_base else row.base
     basis = FACE_BASIS if (folder / FACE_BASIS).is_file() else None
     row = _as_named_in(folder, row)
     if row.face_parts_encoder is not None and not _is_in(folder, row.face_parts_encoder):
         row = dataclasses.replace(row, face_parts_encoder=None)  # networks trained here know nothing of it
-    return dataclasses.replace(row, name=folder.name, root=folder, base=base, face_basis=basis, **sizes)
+    return dataclasses.replace(row, name=folder.name, root=folder, base=base, face_basis=basis, **own)
 
 
 def _likeness(row: Release, folder: Path) -> tuple[int, ...]:
@@ -94,10 +97,14 @@ def _likeness(row: Release, folder: Path) -> tuple[int, ...]:
         return 0, 0, 0, 0
     networks = [named.reference, *there]
     of_release = [row.reference, *row.controls]
-    saved = read_config(folder, INDEX) if (folder / INDEX).is_file() else {}
-    same = saved.get("reference_control", False) == row.reference_control
+    same = _saved_index(folder).get("reference_control", False) == row.reference_control
     classes, names = sum(map(has_class, networks)), sum(_is_in(folder, net) for net in of_release)
     return classes, int(same), names, len(there)
+
+
+def _saved_index(folder: Path) -> dict:
+    """What a saved pipeline says of itself; empty where a folder is none."""
+    return read_config(folder, INDEX) if (folder / INDEX).is_file() else {}
 
 
 def _as_named_in(folder: Path, row: Release) -> Release:

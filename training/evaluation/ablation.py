@@ -65,8 +65,8 @@ class AblationStage(AdapterStage):
             self.controls = nn.ModuleList()
         self.identities = identities
 
-    def prepare(self, reference: torch.Tensor) -> dict:
-        return super().prepare(reference) if self.looks_at_reference else {}
+    def prepare(self, reference: torch.Tensor, own: dict[str, torch.Tensor] | None = None) -> dict:
+        return super().prepare(reference, own) if self.looks_at_reference else {}
 
     def validation_batch(self) -> dict[str, torch.Tensor]:
         """What `draw` returns, from identities never trained on: one target each."""

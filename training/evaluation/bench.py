@@ -16,6 +16,7 @@ from hellomeme.face.crop import Crop
 from hellomeme.face.detect import Face, FaceAnalyzer
 from hellomeme.face.drawing import FaceBasis, FaceShape
 from hellomeme.face.motion import Motion
+from hellomeme.inputs import Conditions
 from hellomeme.pipeline import HelloMemePipeline, Reference
 from hellomeme.reenactor import Reenactor
 from hellomeme.releases.load import face_basis, load
@@ -140,15 +141,23 @@ class Bench:
 
     def prepare(self, shot: Shot) -> Prepared:
         """A whole frame as the reference."""
-        reference = self.pipeline.prepare_reference(self.encode(self.small([shot.frame])[0]))
-        return Prepared(reference, None if self.basis is None else FaceShape.of(shot.face, self.basis))
+        shape = None if self.basis is None else FaceShape.of(shot.face, self.basis)
+        seen = self.conditions(shot.motion, shape) if self.release.reference_control else None
+        latents = self.encode(self.small([shot.frame])[0])
+        return Prepared(self.pipeline.prepare_reference(latents, conditions=seen), shape)
+
+    def conditions(self, motion: Motion, shape: FaceShape | None) -> Conditions:
+        """What the control nets see of a motion of one frame, for a face of this shape."""
+        condition = condition_tensor(motion, self.release.condition_size, shape)[None]
+        return Conditions(condition, torch.from_numpy(motion.blendshapes)[None])
 
     def draw(self, prepared: Prepared, motion: Motion, steps: int | None = None) -> np.ndarray:
         """(S, S, 3) uint8: the reference with a motion of one frame, always from the same noise."""
+        asked = self.conditions(motion, prepared.shape)
         result = self.pipeline(
             prepared.reference,
-            condition=condition_tensor(motion, self.release.condition_size, prepared.shape)[None],
-            drive_coeff=torch.from_numpy(motion.blendshapes)[None],
+            condition=asked.condition,
+            drive_coeff=asked.drive_coeff,
             num_inference_steps=steps or self.settings.steps,
             guidance_scale=self.settings.guidance,
             generator=torch.Generator().manual_seed(self.settings.seed),

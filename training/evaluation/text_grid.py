@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from skimage.color import rgb2lab
 
-from hellomeme.inputs import BLACK
+from hellomeme.inputs import BLACK, Conditions
 from hellomeme.sampling.image import guided, sample
 from training.dataset import FIRST_IDENTITY
 from training.evaluation.bench import Bench
@@ -103,12 +103,14 @@ def by_base(bench: Bench, captions: list[str], steps: int = STEPS) -> np.ndarray
 def by_adapted(bench: Bench, captions: list[str], steps: int = STEPS) -> np.ndarray:
     """(N, S, S, 3) uint8: the same captions and noise with the adapters inserted, without conditions."""
     pipeline, pictures, size = bench.pipeline, [], bench.release.condition_size
-    nothing = pipeline.prepare_reference(torch.zeros_like(noise_of(bench, 0)[:, :, 0]))
+    unseen = Conditions(torch.full((1, 3, 1, size, size), BLACK), torch.zeros(1, 1, 51))
+    own = unseen if bench.release.reference_control else None
+    nothing = pipeline.prepare_reference(torch.zeros_like(noise_of(bench, 0)[:, :, 0]), conditions=own)
     for i, caption in enumerate(captions):
         result = pipeline(
             nothing,
-            torch.full((1, 3, 1, size, size), BLACK),
-            torch.zeros(1, 1, 51),
+            unseen.condition,
+            unseen.drive_coeff,
             prompt=caption,
             num_inference_steps=steps,
             guidance_scale=GUIDANCE,

@@ -26,7 +26,7 @@ from training.readings import correlation, read_back
 from training.stages.base import make_scheduler
 from training.stages.reader import Reader
 
-TARGETS = 4  # frames that share one pass of the reference
+TARGETS = 3  # frames that share one pass of the reference: as many as an identity has besides
 PURE = 999  # the timestep of pure noise, where sampling starts
 FACE_WEIGHT = 8.0  # of eyes and mouth in the loss: they are what is to follow, on a hundredth of the frame
 READ_WEIGHT = 0.3  # of the difference between what is read of a prediction and of the truth
@@ -145,12 +145,19 @@ class Reenactment(Stage):
 
     def conditioned(self, batch: dict) -> tuple[dict, dict]:
         """The prepared reference and the control maps of a batch, with what guidance sees as the negative
-        where `keep` (B,) says so: an empty reference, no pose, no expression."""
+        where `keep` (B,) says so: an empty reference, no pose, no expression.
+
+        A batch with `reference_poses` and `reference_coefficients` has the reference seen with control maps
+        of its own (`reference_control` of a release).
+        """
         keep = batch["keep"]
-        reference = batch["reference"] * keep[:, None, None, None]
-        poses = torch.where(keep[:, None, None, None, None], batch["poses"], -1.0)
-        coefficients = batch["coefficients"] * keep[:, None, None]
-        return self.prepare(reference), self.control(poses, coefficients)
+
+        def control(of: str = "") -> dict[str, torch.Tensor]:
+            poses = torch.where(keep[:, None, None, None, None], batch[f"{of}poses"], -1.0)
+            return self.control(poses, batch[f"{of}coefficients"] * keep[:, None, None])
+
+        own = control("reference_") if "reference_poses" in batch else None
+        return self.prepare(batch["reference"] * keep[:, None, None, None], own), control()
 
     def forward(self, batch: dict) -> torch.Tensor:
         latents, timesteps = batch["latents"], batch["timesteps"]  # (B, R, C, h, w), (B, R)
@@ -167,12 +174,14 @@ class Reenactment(Stage):
         predicted = self.predict(noisy, timesteps, *self.conditioned(batch))
         return (((predicted - wanted) ** 2) * batch["weights"]).mean()
 
-    def prepare(self, reference: torch.Tensor) -> dict:
-        return self.adapter.prepare(self.features(reference))
+    def prepare(self, reference: torch.Tensor, own: dict[str, torch.Tensor] | None = None) -> dict:
+        """The reference's keys and values. own: control maps of its own pose and expression, or None."""
+        return self.adapter.prepare(self.features(reference, own))
 
-    @torch.no_grad()
-    def features(self, reference: torch.Tensor) -> dict[str, torch.Tensor]:
-        return self.reference_net(reference, self.empty_text.expand(len(reference), -1, -1))
+    def features(
+        self, reference: torch.Tensor, own: dict[str, torch.Tensor] | None = None
+    ) -> dict[str, torch.Tensor]:
+        return self.reference_net(reference, self.empty_text.expand(len(reference), -1, -1), own)
 
     def predict(
         self, noisy: torch.Tensor, timesteps: torch.Tensor | int, prepared: dict, control: dict
@@ -193,9 +202,10 @@ def network_inputs(
 
     latents: (N, C, h, w) of the frames. sources, rng: see `DrivenFrames.conditions`.
     """
+    own = {f"reference_{k}": v for k, v in driven.conditions(references, references[:, None]).items()}
     conditions = driven.conditions(references, targets, sources, rng)
     keep = torch.ones(len(references), dtype=torch.bool)
-    return dict(reference=latents[references].float(), keep=keep, **conditions)
+    return dict(reference=latents[references].float(), keep=keep, **own, **conditions)
 
 
 class AdapterStage(Reenactment):
@@ -254,11 +264,20 @@ class AdapterStage(Reenactment):
     def draw(self, rng: np.random.Generator, batch: int) -> dict:
         references, targets = self.choose(rng, batch)
         sources = rng.choice(SOURCES, targets.shape)
-        return network_inputs(self.driven, self.latents, references, targets, sources, rng) | dict(
-            latents=self.latents[targets].float().transpose(1, 2),  # (B, C, R, h, w)
-            weights=torch.from_numpy(self.weights[targets]).float()[:, None],
-            keep=torch.from_numpy(rng.random(batch) >= self.dropped),
+        inputs = network_inputs(self.driven, self.latents, references, targets, sources, rng)
+        return (
+            inputs
+            | self.described(references, targets)
+            | dict(
+                latents=self.latents[targets].float().transpose(1, 2),  # (B, C, R, h, w)
+                weights=torch.from_numpy(self.weights[targets]).float()[:, None],
+                keep=torch.from_numpy(rng.random(batch) >= self.dropped),
+            )
         )
+
+    def described(self, references: np.ndarray, targets: np.ndarray) -> dict[str, torch.Tensor]:
+        """What else a batch says of references (B,) and targets (B, R), by index."""
+        return {}
 
     def choose(self, rng: np.random.Generator, batch: int) -> tuple[np.ndarray, np.ndarray]:
         """Indexes of references (B,) and, of each one's identity, of targets (B, R)."""
@@ -269,7 +288,8 @@ class AdapterStage(Reenactment):
             others = members[members != reference]
             weights = self.frame_weights[others]
             references.append(reference)
-            targets.append(rng.choice(others, TARGETS, p=weights / weights.sum()))
+            again = len(others) < TARGETS
+            targets.append(rng.choice(others, TARGETS, replace=again, p=weights / weights.sum()))
         return np.array(references), np.stack(targets)
 
     def forward(self, batch: dict) -> torch.Tensor:
@@ -287,7 +307,9 @@ class AdapterStage(Reenactment):
         return -self.predict(noise, PURE, *self.conditioned(batch)).float()
 
     def error(self, clean: torch.Tensor, truth: torch.Tensor, batch: dict) -> torch.Tensor:
-        loss = ((clean - truth).square() * batch["weights"]).mean()
+        difference = clean - truth
+        # Squares alone are least where what is uncertain is blurred: outlines, and the texture of hair
+        loss = ((difference.square() + difference.abs()) / 2 * batch["weights"]).mean()
         if self.reader is not None:  # not where the conditions were dropped
             read = self.reader.difference(*(x.transpose(1, 2).flatten(0, 1) for x in (clean, truth)))
             loss = loss + READ_WEIGHT * (read * batch["keep"].repeat_interleave(truth.shape[2])).mean()
@@ -304,8 +326,8 @@ class AdapterStage(Reenactment):
         scheduler.set_timesteps(steps)
         pictures = []
         for part in np.array_split(pairs, -(-len(pairs) // 32)):
-            motion = {k: v.to(device) for k, v in driven.conditions(part[:, 0], part[:, 1:]).items()}
-            prepared, control = self.prepare(latents[part[:, 0]].float().to(device)), self.control(**motion)
+            inputs = network_inputs(driven, latents, part[:, 0], part[:, 1:])
+            prepared, control = self.conditioned({k: v.to(device) for k, v in inputs.items()})
             sample = torch.randn((len(part), *latents.shape[1:]), generator=generator).to(device)[:, :, None]
             for timestep in scheduler.timesteps:
                 velocity = self.predict(sample, timestep.to(device), prepared, control)

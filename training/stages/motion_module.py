@@ -18,7 +18,7 @@ from training.dataset import Frames
 from training.driving import COMMANDED, OWN, DrivenFrames
 from training.loop import Stage
 from training.pictures import to_images
-from training.stages.adapters import PURE, AdapterStage
+from training.stages.adapters import PURE, AdapterStage, network_inputs
 
 STEADINESS = 4.0
 
@@ -96,11 +96,8 @@ class MotionStage(Stage):
         sources = None if rng is None else rng.choice((OWN, COMMANDED), (len(windows), 1))
         if sources is not None:
             sources = np.broadcast_to(sources, windows.shape)
-        return dict(
-            reference=latents[references].float(),
-            latents=latents[windows].float().transpose(1, 2),  # (B, C, T, h, w)
-            **driven.conditions(references, windows, sources),
-        )
+        inputs = network_inputs(driven, latents, references, windows, sources)
+        return inputs | dict(latents=latents[windows].float().transpose(1, 2))  # (B, C, T, h, w)
 
     def draw(self, rng: np.random.Generator, batch: int) -> dict:
         firsts = rng.choice(self.usable, batch)
@@ -124,8 +121,7 @@ class MotionStage(Stage):
         """
         truth = batch["latents"]
         with torch.no_grad():
-            prepared = self.adapters.prepare(batch["reference"])
-            control = self.adapters.control(batch["poses"], batch["coefficients"])
+            prepared, control = self.adapters.conditioned(batch)
         text = self.adapters.empty_text.expand(len(truth), -1, -1)
         noise = torch.randn_like(truth[:, :, 0]) if noise is None else noise
         noise = noise[:, :, None].expand_as(truth)

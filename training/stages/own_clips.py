@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -24,10 +25,11 @@ from tqdm import tqdm
 from hellomeme.errors import HelloMemeError
 from hellomeme.face.conditions import condition_pictures, condition_tensor
 from hellomeme.face.detect import FaceAnalyzer
+from hellomeme.inputs import Conditions
 from hellomeme.models.adapters import HMReferenceAdapter
 from hellomeme.models.control import HMControlNet, HMV2ControlNet
 from hellomeme.pipeline import HelloMemePipeline
-from hellomeme.releases.load import face_basis, find, load, locate
+from hellomeme.releases.load import INDEX, face_basis, find, load, locate
 from hellomeme.releases.table import FACE_BASIS, Release
 from training.clips import Clip, analysed, clip_paths, load_clip, save_clip
 from training.export import export_adapters
@@ -156,19 +158,27 @@ class OwnClipsStage(Reenactment):
 
     def _batch(self, chosen: list[tuple[Clip, int, np.ndarray]]) -> dict:
         """(clip, reference, targets (R,)) to what the loss takes, without the noise levels."""
-        motions = [clip.motion.at(targets) for clip, _, targets in chosen]
-        return dict(
+        batch = dict(
             reference=torch.stack([clip.latents[reference] for clip, reference, _ in chosen]).float(),
             latents=torch.stack([clip.latents[targets] for clip, _, targets in chosen]).float(),
-            poses=torch.stack(
-                [
-                    condition_tensor(motion, self.release.condition_size, clip.shape)
-                    for motion, (clip, _, _) in zip(motions, chosen, strict=True)
-                ]
-            ),
-            coefficients=torch.from_numpy(np.stack([motion.blendshapes for motion in motions])),
             weights=torch.ones(1),
+            **self._conditions([(clip, targets) for clip, _, targets in chosen]),
         )
+        if self.release.reference_control:
+            own = self._conditions([(clip, [reference]) for clip, reference, _ in chosen])
+            batch |= {f"reference_{name}": tensor for name, tensor in own.items()}
+        return batch
+
+    def _conditions(self, chosen: list[tuple[Clip, Sequence[int]]]) -> dict[str, torch.Tensor]:
+        """What the control nets see of (clip, frames)."""
+        motions = [clip.motion.at(frames) for clip, frames in chosen]
+        size = self.release.condition_size
+        poses = [
+            condition_tensor(motion, size, clip.shape)
+            for motion, (clip, _) in zip(motions, chosen, strict=True)
+        ]
+        coefficients = np.stack([motion.blendshapes for motion in motions])
+        return dict(poses=torch.stack(poses), coefficients=torch.from_numpy(coefficients))
 
     def draw(self, rng: np.random.Generator, batch: int) -> dict:
         chosen = []
@@ -218,11 +228,13 @@ class OwnClipsStage(Reenactment):
         decoded = (self.pipeline.decode(latents.transpose(0, 1)[None])[0] * 255).round().byte()
         before, truth = decoded.permute(1, 2, 3, 0).cpu().numpy()
         pose = condition_pictures(motion, size, clip.shape)[0]
+        own, asked = (self._conditions([(clip, frames)]) for frames in ([reference], targets))
+        seen = Conditions(own["poses"], own["coefficients"]) if self.release.reference_control else None
         result = self.pipeline(
-            self.pipeline.prepare_reference(latents[:1], self.release.prompt),
-            condition_tensor(motion, self.release.condition_size, clip.shape)[None],
+            self.pipeline.prepare_reference(latents[:1], self.release.prompt, conditions=seen),
+            asked["poses"],
             prompt=self.release.prompt,
-            drive_coeff=torch.from_numpy(motion.blendshapes)[None],
+            drive_coeff=asked["coefficients"],
             num_inference_steps=self.steps,
             guidance_scale=self.release.guidance,
             generator=torch.Generator().manual_seed(0),
@@ -245,6 +257,8 @@ def export(stage: OwnClipsStage, folder: Path) -> None:
         for part in BASE_PARTS:
             if (release.root / part).is_dir():
                 shutil.copytree(release.root / part, unfinished / part)
+        if (release.root / INDEX).is_file():  # says whether the reference is seen with its own face
+            shutil.copy(release.root / INDEX, unfinished / INDEX)
     if release.face_basis is not None:
         shutil.copy(release.root / release.face_basis, unfinished / FACE_BASIS)
     if folder.is_dir():
