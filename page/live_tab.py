@@ -31,10 +31,11 @@ from .portrait_input import PortraitInput
 from .shared_settings import SharedSettings
 from .styles import style_of
 
-EVERY = 0.03  # s: how often the browser looks whether the last frame has been answered
+RATE = 15  # frames a second of the camera: more cost the browser more than the pictures they lead to
+EVERY = 1 / RATE  # s: how often the browser takes a frame, whether or not the last one has been answered
 VISITORS = 2  # who are live at once; others wait
 TIME_LIMIT = 300  # s of work on a visitor's frames, after which the camera stops
-CAMERA = {"video": {"width": {"ideal": 480}, "height": {"ideal": 360}}}
+CAMERA = {"video": {"width": {"ideal": 480}, "height": {"ideal": 360}, "frameRate": {"ideal": RATE}}}
 MAX_SIDE = 1920  # px, of a frame that a visitor sends
 QUALITY = 90  # of the JPEG pictures that are sent back
 LIVE = {"concurrency_id": "live", "concurrency_limit": VISITORS, "show_progress": "hidden"}
