@@ -92,3 +92,26 @@ def test_linear_layers_through_onednn_predict_the_same(pipeline, monkeypatch):
 def test_mkl_is_slow_where_it_keeps_from_the_instructions_there_are(monkeypatch, facts, slow):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: facts)
     assert acceleration.mkl_is_slow() == (slow and torch.backends.mkl.is_available())
+
+
+def test_a_block_of_each_kind_can_be_exported_and_predicts_the_same(pipeline, monkeypatch):
+    """What compilation ahead of time begins with, as Spaces do it: a block is exported with what it was
+    called with, and put in its own place."""
+    kinds, seen = {}, {}
+    for block in repeated_blocks(pipeline):
+        kinds.setdefault(type(block), block)
+    assert len(kinds) == 2, "a transformer block of the UNet and a reference attention"
+
+    def listen(block, arguments, named):
+        seen[block] = arguments, named
+
+    hooks = [block.register_forward_pre_hook(listen, with_kwargs=True) for block in kinds.values()]
+    expected = step(pipeline)
+    for hook in hooks:
+        hook.remove()
+    for block, (arguments, named) in seen.items():
+        with torch.no_grad():
+            exported = torch.export.export(block, arguments, named)
+        monkeypatch.setattr(block, "forward", exported.module())
+    assert len(seen) == len(kinds)
+    torch.testing.assert_close(step(pipeline), expected, atol=1e-5, rtol=0)
