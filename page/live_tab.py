@@ -31,7 +31,7 @@ from .portrait_input import PortraitInput
 from .shared_settings import SharedSettings
 from .styles import style_of
 
-RATE = 15  # frames a second of the camera: more cost the browser more than the pictures they lead to
+RATE = 15  # frames a second of the camera, and so the most there are: on a CPU more cost more than they bring
 EVERY = 1 / RATE  # s: how often the browser takes a frame, whether or not the last one has been answered
 VISITORS = 2  # who are live at once; others wait
 TIME_LIMIT = 300  # s of work on a visitor's frames, after which the camera stops

@@ -109,9 +109,16 @@ def test_a_block_of_each_kind_can_be_exported_and_predicts_the_same(pipeline, mo
     expected = step(pipeline)
     for hook in hooks:
         hook.remove()
+    calls = []
     for block, (arguments, named) in seen.items():
         with torch.no_grad():
-            exported = torch.export.export(block, arguments, named)
-        monkeypatch.setattr(block, "forward", exported.module())
+            exported = torch.export.export(block, arguments, named).module()
+
+        def forward(*arguments, exported=exported, **named):
+            calls.append(exported)
+            return exported(*arguments, **named)
+
+        monkeypatch.setattr(block, "forward", forward)
     assert len(seen) == len(kinds)
     torch.testing.assert_close(step(pipeline), expected, atol=1e-5, rtol=0)
+    assert len(set(calls)) == len(kinds)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from diffusers import MotionAdapter
 from safetensors.torch import load_file
 
+from hellomeme.errors import HelloMemeError
 from hellomeme.face.conditions import condition_tensor
 from hellomeme.face.detect import FaceAnalyzer
 from hellomeme.face.drawing import PARTS, POINTS, ROWS, FaceBasis, FaceShape
@@ -21,7 +22,9 @@ from hellomeme.face.motion import FRAME, Motion
 from hellomeme.face.rotation import from_angles
 from hellomeme.inputs import Conditions
 from hellomeme.models.adapters import HMReferenceAdapter
+from hellomeme.pipeline import HelloMemePipeline
 from hellomeme.releases.load import face_basis as load_face_basis, find, load
+from hellomeme.releases.table import DEMO
 from hellomeme.sampling.windows import WINDOW, sample_windows
 from training import dataset, face_basis
 from training.cpu import LONGEST, short_attentions
@@ -361,6 +364,12 @@ def test_base_and_adapters_learn_together_and_are_handed_over(shop, tmp_path):
     )
     train(stage, QUICK, other.folder / "together")
     hand_over(other.folder)
+    told, kept = (
+        load_file(other.folder / name / "averaged.safetensors") for name in ("together", "adapters")
+    )
+    for helper in stage.helpers:
+        assert any(name.startswith(helper) for name in told), helper
+        assert not any(name.startswith(helper) for name in kept), "it served the training"
     adapters = other.adapters_stage()
     train(adapters, replace(QUICK, stop=0), other.folder / "adapters")
     assert torch.equal(
@@ -480,11 +489,37 @@ def test_the_export_is_a_release(shop, tmp_path):
 def test_an_older_export_sees_the_reference_without_its_face(shop, tmp_path):
     shop.export(tmp_path / "model")
     assert find(str(tmp_path / "model")).reference_control
+    load(str(tmp_path / "model"), device="cpu")[0].save_pretrained(tmp_path / "saved")
+    again = HelloMemePipeline.from_pretrained(tmp_path / "saved")
+    assert again.config.reference_control and again.release.reference_control
+    facts = json.loads((tmp_path / "saved" / "release.json").read_text())
+    assert find(str(tmp_path / "saved")).reference_control and facts.pop("reference_control")
+    (tmp_path / "saved" / "release.json").write_text(json.dumps(facts))  # as older files
+    assert find(str(tmp_path / "saved")).reference_control, "as the pipeline's index says"
+
     index = tmp_path / "model" / "model_index.json"
     said = json.loads(index.read_text())
     del said["reference_control"]
     index.write_text(json.dumps(said))
     assert not find(str(tmp_path / "model")).reference_control
+    other = Workshop(tmp_path / "work", CONFIG)
+    (other.folder / "data").mkdir(parents=True)
+    for path in (shop.folder / "data").iterdir():
+        (other.folder / "data" / path.name).symlink_to(path)
+    take_apart(tmp_path / "model", other.folder)
+    with pytest.raises(HelloMemeError, match="train `together` or `adapters` first"):
+        other.decoder_stage()
+    other.export(tmp_path / "again")
+    assert not find(str(tmp_path / "again")).reference_control
+    train(other.adapters_stage(), QUICK, other.folder / "adapters")
+    other.export(tmp_path / "again")
+    assert find(str(tmp_path / "again")).reference_control
+
+
+def test_the_bundled_model_is_loaded_as_it_was_trained():
+    row, folder = find("demo"), find(str(DEMO))
+    for name in ("reference_control", "size", "condition_size", "face_basis"):
+        assert getattr(row, name) == getattr(folder, name), name
 
 
 def test_the_place_on_the_head_is_known_at_every_position(shop):
@@ -504,8 +539,8 @@ def test_the_place_on_the_head_is_known_at_every_position(shop):
         assert yaw.unique() * 20 == pytest.approx(frames.angles[index, 0], abs=1e-3)
 
 
-def test_places_are_asked_of_features_and_left_behind(shop):
-    """The loss reaches the UNet, and what reads the features is no part of the model."""
+def test_places_are_asked_of_features(shop):
+    """At every place, and the loss reaches the UNet."""
     stage = shop.together_stage()
     batch = stage.draw(np.random.default_rng(0), 2)
     stage(batch)
@@ -515,8 +550,6 @@ def test_places_are_asked_of_features_and_left_behind(shop):
     assert lost.shape == (2,)
     lost.sum().backward()
     assert stage.denoising_net.unet.conv_in.weight.grad.abs().max() > 0
-    saved = load_file(shop.folder / "adapters" / "averaged.safetensors")
-    assert not any(name.startswith(("coordinates", "sketches")) for name in saved)
 
 
 def test_sketches_are_least_where_features_hold_the_picture():

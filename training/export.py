@@ -23,8 +23,13 @@ def export_base(
     text_encoder: CLIPTextModel,
     tokenizer: CLIPTokenizer,
     scheduler: DDIMScheduler,
+    reference_control: bool = True,
 ) -> None:
-    """The base as Stable Diffusion's folders, fp16 safetensors."""
+    """The base as Stable Diffusion's folders, fp16 safetensors.
+
+    reference_control: whether the adapters were trained with a reference that is seen with control maps of
+    its own.
+    """
     for name, part in (("vae", autoencoder), ("unet", unet), ("text_encoder", text_encoder)):
         part.half().save_pretrained(folder / name, safe_serialization=True)
         part.float()
@@ -34,7 +39,7 @@ def export_base(
         "_class_name": "StableDiffusionPipeline",
         "feature_extractor": [None, None],
         "image_encoder": [None, None],
-        "reference_control": True,  # how the adapters are trained
+        "reference_control": reference_control,
         "requires_safety_checker": False,
         "safety_checker": [None, None],
         "scheduler": ["diffusers", type(scheduler).__name__],
@@ -52,6 +57,10 @@ def export_adapters(folder: Path, adapters: dict[str, nn.Module]) -> None:
         module.half().save_pretrained(folder / name, safe_serialization=True)
         module.float()
 
+
+# In the metadata of imported adapters that were trained with a reference that is seen without control maps of
+# its own. Training overwrites it.
+ALONE = "reference alone"
 
 # stage of training: where its parts lie in a model folder, and what its parameters are called there
 PARTS = {
@@ -79,7 +88,9 @@ def take_apart(model: Path, work: Path) -> None:
             weights = load_file(model / f"{file}.safetensors")
             tensors |= {prefix + name: tensor.float() for name, tensor in weights.items()}
         result.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, result)
+        index = json.loads((model / "model_index.json").read_text())
+        seen = index.get("reference_control") is True
+        save_file(tensors, result, None if seen else {ALONE: "yes"})
     shutil.copytree(model / "tokenizer", work / "tokenizer", dirs_exist_ok=True)
     if (model / FACE_BASIS).is_file() and not (work / FACE_BASIS).exists():
         shutil.copy(model / FACE_BASIS, work / FACE_BASIS)

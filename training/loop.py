@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm import tqdm
 
+from hellomeme.errors import HelloMemeError
 from training.cpu import short_attentions
 
 
@@ -50,6 +51,7 @@ class Stage(nn.Module):
 
     name: str
     targets: int = 1  # frames that are predicted for each item of a batch
+    helpers: tuple[str, ...] = ()  # prefixes of parameters that serve the training only
 
     def draw(self, rng: np.random.Generator, batch: int) -> dict:
         """A batch for one process, from random numbers that depend on seed, process and step only.
@@ -97,7 +99,7 @@ def train(stage: Stage, schedule: Schedule, folder: Path, seed: int = 0, mixed_p
     average.to(accelerator.device)
     # After `prepare`, which would take AdamW's step counts to the GPU, where reading them holds up every
     # step.
-    step, seconds_before = _resume(folder, parameters, adamw, average)
+    step, seconds_before = _resume(folder, parameters, adamw, average, stage.helpers)
 
     started, step_before, losses = time.monotonic(), step, []
     next_validation = seconds_before + 30
@@ -197,11 +199,17 @@ MOMENTS = ("exp_avg", "exp_avg_sq")  # what AdamW keeps of each parameter
 
 
 def _resume(
-    folder: Path, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, average: EMAModel
+    folder: Path,
+    parameters: dict[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    average: EMAModel,
+    helpers: tuple[str, ...] = (),
 ) -> tuple[int, float]:
     """Steps done and seconds passed, with weights, moments and average as they were.
 
     0, 0 for a fresh start: from the result that lies in the folder, if there is one, or else from nothing.
+    Parameters whose names begin with one of `helpers` may be missing from such a result. Raises
+    HelloMemeError for a training that was begun with other parameters.
     """
     path, result = folder / "last.safetensors", folder / "averaged.safetensors"
     if not path.exists():
@@ -209,10 +217,17 @@ def _resume(
             weights = load_file(result)
             with torch.no_grad():
                 for i, (name, parameter) in enumerate(parameters.items()):
+                    if name not in weights and name.startswith(helpers):
+                        continue
                     parameter.copy_(weights[name])
                     average.shadow_params[i].copy_(weights[name])
         return 0, 0.0
     with safe_open(path, "pt") as file, torch.no_grad():
+        if absent := {f"weights.{name}" for name in parameters} - set(file.keys()):
+            raise HelloMemeError(
+                f"{path} is of a training with other parameters ({min(absent)} is missing): delete it to go "
+                "on from the result beside it."
+            )
         progress = json.loads(file.metadata()["progress"])
         for i, (name, parameter) in enumerate(parameters.items()):
             parameter.copy_(file.get_tensor(f"weights.{name}"))

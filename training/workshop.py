@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from diffusers import MotionAdapter
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import CLIPTokenizer
 
+from hellomeme.errors import HelloMemeError
 from hellomeme.face.drawing import FaceBasis
 from hellomeme.models.adapters import HMReferenceAdapter
 from hellomeme.models.autoencoder import PatchAutoencoder
@@ -22,7 +24,7 @@ from hellomeme.models.control import HMControlNet, HMV2ControlNet
 from hellomeme.releases.expressions import FILE as MEASURED
 from hellomeme.releases.table import FACE_BASIS
 from training import dataset
-from training.export import export_adapters, export_base
+from training.export import ALONE, export_adapters, export_base
 from training.face_basis import errors, fit
 from training.loop import load_averaged
 from training.stages.adapters import AdapterStage, network_inputs, start_by_attending, start_by_copying
@@ -96,6 +98,8 @@ class Workshop:
     def decoder_stage(self) -> DecoderStage:
         """Trained on what the adapters draw, or the stage `together` where it was not handed over yet."""
         name = "adapters" if (self.folder / "adapters" / "averaged.safetensors").exists() else "together"
+        if name == "adapters":
+            self.check_adapters()
         adapters = load_averaged(getattr(self, f"{name}_stage")(), self.folder / name).eval()
         adapters.to(PartialState().device)
         indexes, latents = self.drawings(adapters, name)
@@ -281,15 +285,32 @@ class Workshop:
         return AdapterStage(base.unet.eval(), *self.adapter_parts(base), reader=self.finished_reader())
 
     def motion_stage(self) -> MotionStage:
+        self.check_adapters()
         model = self.config["model"]
         motion = make_motion_adapter(model["channels"], model["layers"], model["heads"])
         adapters = load_averaged(self.adapters_stage(), self.folder / "adapters")
         splits = [part for name in self.splits("clips") for part in (self.frames(name), self.latents(name))]
         return MotionStage(adapters, motion, *splits, self.config["data"]["clip_frames"])
 
+    @property
+    def knows_its_face(self) -> bool:
+        """Whether the adapters were trained with a reference that is seen with control maps of its own, as
+        all are that were trained here."""
+        with safe_open(self.folder / "adapters" / "averaged.safetensors", "pt") as file:
+            return ALONE not in (file.metadata() or {})
+
+    def check_adapters(self) -> None:
+        """Raises HelloMemeError where the adapters cannot be built upon."""
+        if not self.knows_its_face:
+            raise HelloMemeError(
+                "The imported adapters were trained with a reference that does not see its own face: train "
+                "`together` or `adapters` first."
+            )
+
     def export(self, folder: Path) -> None:
         base = load_averaged(self.base_stage(), self.folder / "base")
-        export_base(folder, base.autoencoder, base.unet, base.text_encoder, self.tokenizer, make_scheduler())
+        parts = base.autoencoder, base.unet, base.text_encoder, self.tokenizer, make_scheduler()
+        export_base(folder, *parts, self.knows_its_face)
         stage = load_averaged(self.adapters_stage(), self.folder / "adapters")
         down, up = stage.controls
         self.basis.save(folder / FACE_BASIS)

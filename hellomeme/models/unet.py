@@ -149,7 +149,8 @@ class HMReferenceNet(nn.Module):
     ) -> dict[str, Tensor]:
         """Latents (B, C, h, w) and text (B, N, D) -> feature maps, place -> (B, C, h, w).
 
-        control: maps of the reference's own pose and expression, key -> (B, C, 1, h, w), in release v5c.
+        control: maps of the reference's own pose and expression, key -> (B, C, 1, h, w), in releases with
+            `reference_control`.
         """
         sample = latents.unsqueeze(2)  # (B, C, 1, h, w)
         return adapted_unet_forward(

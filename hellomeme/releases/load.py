@@ -23,7 +23,7 @@ from .networks import (
     network_class,
 )
 from .parts import load_parts
-from .row_file import read_row
+from .row_file import INDEX, read_row
 from .styles import Embedding, Lora, Style
 from .table import FACE_BASIS, RELEASES, Network, Release, Source
 from .weights import read_config
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ..pipeline import HelloMemePipeline
 
 LATENT = 8  # px of a picture to one of its latents, along a side
-INDEX = "model_index.json"  # of a saved pipeline
+
 MAX_LATENT_SIDE = 64  # the reference attention at `up_3` is at the full side and takes maps of 64 at most
 
 
@@ -46,8 +46,9 @@ def find(name: str) -> Release:
     A folder fits a row if it holds the row's reference adapter and a control net, under the names they have
     on the hub (`hm_reference`, `hm_control2`, ...) or in a saved pipeline. Of several it is the row with most
     control nets of the right classes there; those come first, so that their expression type is the default.
-    A base model in the same folder (`unet`, `vae`, ...) becomes the default, and the size of the demo's own
-    base that of its pictures. Raises HelloMemeError with the names there are.
+    A base model in the same folder (`unet`, `vae`, ...) becomes the default; with the demo's own base, the
+    folder says the size of its pictures and `reference_control`. Raises HelloMemeError with the names there
+    are.
     """
     for row in RELEASES:
         if row.name == name:

@@ -19,6 +19,7 @@ from .table import FACE_BASIS, RELEASES, ClipSampler, Network, Release, Sampler,
 from .weights import read_config
 
 FILE, FORMAT, TYPES = "release.json", "hellomeme release 1", "expression_types"
+INDEX = "model_index.json"  # of a saved pipeline
 PLAIN = ("title", "size", "condition_size", "crop_scale", "steps", "guidance", "text_width", "turns")
 PLAIN += ("prompt", "negative_prompt", "negative_emotion", "license")
 SAMPLERS = {"image_sampler": Sampler, "clip_sampler": ClipSampler}
@@ -39,6 +40,7 @@ def write_row(row: Release, expression_types: Sequence[str], folder: Path) -> No
     facts = {"format": FORMAT, "release": original.name, "name": row.name, TYPES: list(expression_types)}
     facts |= {name: getattr(row, name) for name in PLAIN}
     facts |= {name: dataclasses.asdict(getattr(row, name)) for name in SAMPLERS}
+    facts["reference_control"] = row.reference_control
     facts |= {name: getattr(row, name) is not None for name in ("face_basis", *ENCODERS.values())}
     (folder / FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
@@ -62,6 +64,7 @@ def read_row(folder: Path) -> Release | None:
         values = {name: _checked(name, facts[name], row) for name in ("name", *PLAIN)}
         values |= {name: _sampler(kind, facts[name]) for name, kind in SAMPLERS.items()}
         values |= {name: None for name in ENCODERS.values() if not facts[name]}
+        values["reference_control"] = _seen_with_its_own(folder, facts)
         values["face_basis"] = FACE_BASIS if facts["face_basis"] else None
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, HelloMemeError):
@@ -77,6 +80,16 @@ def read_row(folder: Path) -> Release | None:
         "motion": _saved(folder, row.motion),
     }
     return dataclasses.replace(row, root=folder, base=Source(""), **values, **networks)
+
+
+def _seen_with_its_own(folder: Path, facts: dict) -> bool:
+    """Whether the reference is seen with control maps of its own. Older files leave that to the pipeline's
+    index."""
+    index = read_config(folder, INDEX) if (folder / INDEX).is_file() else {}
+    value = facts.get("reference_control", index.get("reference_control", False))
+    if type(value) is not bool:
+        raise ValueError("reference_control")
+    return value
 
 
 def saved_types(folder: Path) -> list[str]:

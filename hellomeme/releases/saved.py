@@ -24,7 +24,7 @@ from .card import model_card
 from .expressions import FILE as MEASURED
 from .hub import HUB_ID, NETWORK_FILES, as_path, explained, fetch
 from .networks import limit_types, load_encoders
-from .row_file import FILE, encoder_networks, read_row, saved_types, write_row
+from .row_file import FILE, INDEX, encoder_networks, read_row, saved_types, write_row
 from .styles import Style
 from .table import FACE_BASIS, Release
 from .tensors import check_values, check_weights
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ..expression import ExpressionEncoders
 
 P = TypeVar("P", bound="SavedRelease")
-CARD, INDEX = "README.md", "model_index.json"
+CARD = "README.md"
 DOWNLOADS = ("revision", "token", "cache_dir", "force_download", "local_files_only")
 UPLOADS = ("repo_id", "private", "token", "commit_message", "create_pr")
 NO_NETWORK = re.compile("Tokenizer|Scheduler")  # in the name of a class: a part without weights

@@ -26,7 +26,7 @@ from training.readings import correlation, read_back
 from training.stages.base import make_scheduler
 from training.stages.reader import Reader
 
-TARGETS = 3  # frames that share one pass of the reference: as many as an identity has besides
+TARGETS = 3  # frames that share one pass of the reference: of the four of an identity, the others
 PURE = 999  # the timestep of pure noise, where sampling starts
 FACE_WEIGHT = 8.0  # of eyes and mouth in the loss: they are what is to follow, on a hundredth of the frame
 READ_WEIGHT = 0.3  # of the difference between what is read of a prediction and of the truth
@@ -288,8 +288,8 @@ class AdapterStage(Reenactment):
             others = members[members != reference]
             weights = self.frame_weights[others]
             references.append(reference)
-            again = len(others) < TARGETS
-            targets.append(rng.choice(others, TARGETS, replace=again, p=weights / weights.sum()))
+            repeated = len(others) < TARGETS
+            targets.append(rng.choice(others, TARGETS, replace=repeated, p=weights / weights.sum()))
         return np.array(references), np.stack(targets)
 
     def forward(self, batch: dict) -> torch.Tensor:

@@ -30,6 +30,7 @@ class TogetherStage(AdapterStage):
     base."""
 
     name = "together"
+    helpers = ("coordinates.", "sketches.")
 
     def __init__(self, base: BaseStage, *adapter_parts, captions: float = 1 / 8, **more) -> None:
         """captions: captioned frames for each target of the adapters. The rest as for `AdapterStage`."""
@@ -94,7 +95,7 @@ def hand_over(work: Path) -> None:
     for name, tensor in result.items():
         if name.startswith(unet):
             base["unet." + name.removeprefix(unet)] = tensor
-        elif not name.startswith(("coordinates.", "sketches.")):  # which serve the training only
+        elif not name.startswith(TogetherStage.helpers):
             learnt["adapters"][name] = tensor
     for stage, tensors in learnt.items():
         (work / stage).mkdir(exist_ok=True)
