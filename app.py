@@ -7,7 +7,11 @@ holds options where there is no command line, as on Spaces.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
+
+if __name__ == "__main__":
+    gc.disable()  # until `warm_up` is through: what is imported stays, and would be looked through many times
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `hellomeme.threads.wait_without_spinning`
 
@@ -16,7 +20,6 @@ with contextlib.suppress(ImportError):
 
 import argparse
 import ctypes
-import gc
 import importlib.metadata
 import shlex
 import sys
@@ -162,6 +165,7 @@ def warm_up() -> None:
         gc.freeze()
         gc.collect()  # counts what is left
     finally:
+        gc.enable()
         state.STATE.warm.set()
 
 
