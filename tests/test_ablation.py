@@ -26,7 +26,7 @@ from training.evaluation.plain_attention import (
     PlainV2ControlNet,
 )
 from training.loop import read_log, trained
-from training.stages.adapters import start_by_copying
+from training.stages.start import start_by_copying
 from training.workshop import Workshop
 
 CHANNELS, HEADS = 16, 4

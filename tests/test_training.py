@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from diffusers import MotionAdapter
 from safetensors.torch import load_file
 
@@ -21,23 +20,18 @@ from hellomeme.face.landmarks import MEDIAPIPE
 from hellomeme.face.motion import FRAME, Motion
 from hellomeme.face.rotation import from_angles
 from hellomeme.inputs import Conditions
-from hellomeme.models.adapters import HMReferenceAdapter
 from hellomeme.pipeline import HelloMemePipeline
 from hellomeme.releases.load import face_basis as load_face_basis, find, load
-from hellomeme.releases.table import DEMO
 from hellomeme.sampling.windows import WINDOW, sample_windows
 from training import dataset, face_basis
-from training.cpu import LONGEST, short_attentions
 from training.driving import COMMANDED, OTHER, OWN, DrivenFrames
 from training.export import take_apart
 from training.loop import Schedule, load_averaged, train, trained
-from training.stages.adapters import PURE, network_inputs, start_by_copying
+from training.stages.adapters import PURE, network_inputs
 from training.stages.base import make_scheduler
 from training.stages.coordinates import CHANNELS, encoded, head_places
-from training.stages.decoder import PatchDiscriminator
 from training.stages.motion_module import flicker
 from training.stages.reader import NAMES, Reader
-from training.stages.sketches import Sketches
 from training.stages.together import hand_over
 from training.workshop import Workshop
 
@@ -295,39 +289,6 @@ def test_the_decoder_alone_is_trained_on_drawings(shop):
     assert not torch.equal(first["patch_decoder.weight"], further["patch_decoder.weight"])
 
 
-def test_the_opinion_on_a_picture_teaches_the_picture_alone():
-    torch.manual_seed(0)
-    judge, pictures = PatchDiscriminator(), torch.rand(2, 3, 32, 32, requires_grad=True)
-    torch.testing.assert_close(judge.opinion(pictures), judge(pictures))
-    judge.opinion(pictures).mean().backward()
-    assert pictures.grad.any() and all(p.grad is None for p in judge.parameters())
-
-
-def test_short_attentions_are_the_fused_ones_in_bfloat16():
-    fused = F.scaled_dot_product_attention
-    torch.manual_seed(0)
-    tensors = [torch.randn(2, 3, 40, 16, dtype=torch.bfloat16) for _ in range(3)]
-    calls = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            F, "scaled_dot_product_attention", lambda *x, **more: calls.append(x) or fused(*x, **more)
-        )
-        counting = F.scaled_dot_product_attention
-        with short_attentions():
-            here = F.scaled_dot_product_attention(*tensors)
-            assert not calls, "the fused kernel is passed by"
-            F.scaled_dot_product_attention(*(x.float() for x in tensors))
-            F.scaled_dot_product_attention(*tensors, is_causal=True)
-            F.scaled_dot_product_attention(*(x.repeat(1, 1, LONGEST // 40 + 1, 1) for x in tensors))
-            assert len(calls) == 3, "other precisions, masks and long sequences go to it"
-        assert F.scaled_dot_product_attention is counting
-        with pytest.raises(KeyError), short_attentions():
-            raise KeyError
-        assert F.scaled_dot_product_attention is counting
-    exact = fused(*(x.float() for x in tensors))
-    torch.testing.assert_close(here.float(), exact, rtol=0.05, atol=0.02)
-
-
 def test_the_reader_is_a_loss_and_not_trained_with_the_adapters(shop):
     stage = shop.adapters_stage()
     assert stage.reader is not None and not any("reader" in name for name in trained(stage))
@@ -401,19 +362,6 @@ def test_a_stage_resumes_where_it_stopped(shop, monkeypatch):
     assert one.keys() == other.keys()
     assert all(torch.allclose(one[name], other[name], rtol=1e-4, atol=1e-6) for name in one)
     assert not torch.equal(one["weights.unet.conv_in.weight"], start["unet.conv_in.weight"])
-
-
-def test_copying_is_where_the_reference_attention_starts():
-    """Before training, the query of row position i scores the reference's position i, or its neighbour,
-    highest."""
-    torch.manual_seed(0)
-    adapter, side = HMReferenceAdapter(block_out_channels=(64, 96, 128, 128), num_attention_heads=4), 16
-    start_by_copying(adapter, side)
-    module = adapter.module_at("up_3")
-    table = module.norm(module.pos_embed.pe[0])
-    queries = module.attn1.to_q(table[:side])
-    keys = module.attn1.to_k(table[side : 2 * side])
-    assert ((queries @ keys.T).argmax(1) - torch.arange(side)).abs().max() <= 1
 
 
 def test_the_motion_module_starts_without_effect_and_alone_is_trained(shop):
@@ -516,12 +464,6 @@ def test_an_older_export_sees_the_reference_without_its_face(shop, tmp_path):
     assert find(str(tmp_path / "again")).reference_control
 
 
-def test_the_bundled_model_is_loaded_as_it_was_trained():
-    row, folder = find("demo"), find(str(DEMO))
-    for name in ("reference_control", "size", "condition_size", "face_basis"):
-        assert getattr(row, name) == getattr(folder, name), name
-
-
 def test_the_place_on_the_head_is_known_at_every_position(shop):
     """One unit from the head's origin towards the left eye is u = 1, wherever the head is and however it
     leans."""
@@ -550,23 +492,6 @@ def test_places_are_asked_of_features(shop):
     assert lost.shape == (2,)
     lost.sum().backward()
     assert stage.denoising_net.unet.conv_in.weight.grad.abs().max() > 0
-
-
-def test_sketches_are_least_where_features_hold_the_picture():
-    """Features that are the picture itself, at a place of its size, can be read without an error."""
-    torch.manual_seed(0)
-    latents, sketches = torch.randn(2, 4, 8, 8), Sketches({"up_1": 16, "up_3": 4}, 4)
-    features = {"up_1": torch.randn(2, 16, 2, 2), "up_3": latents}
-    assert sketches(features, latents).shape == (2,)
-    small = F.adaptive_avg_pool2d(latents, 4)
-    perfect = {"up_1": F.pixel_unshuffle(small, 2), "up_3": latents}
-    for head in sketches.heads.values():
-        head[0] = torch.nn.Identity()
-        torch.nn.init.zeros_(head[1].bias)
-    torch.nn.init.eye_(sketches.heads["up_1"][1].weight)
-    copies = torch.eye(4).repeat_interleave(4, 0)  # each channel in all four positions
-    sketches.heads["up_3"][1].weight.data.copy_(copies)
-    assert sketches(perfect, latents).abs().max() < 1e-10 < sketches(features, latents).min()
 
 
 def test_an_exported_model_can_be_trained_further(shop, tmp_path):

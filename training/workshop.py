@@ -21,22 +21,25 @@ from hellomeme.face.drawing import FaceBasis
 from hellomeme.models.adapters import HMReferenceAdapter
 from hellomeme.models.autoencoder import PatchAutoencoder
 from hellomeme.models.control import HMControlNet, HMV2ControlNet
+from hellomeme.models.unet import HMReferenceNet
 from hellomeme.releases.expressions import FILE as MEASURED
 from hellomeme.releases.table import FACE_BASIS
 from training import dataset
 from training.export import ALONE, export_adapters, export_base
 from training.face_basis import errors, fit
 from training.loop import load_averaged
-from training.stages.adapters import AdapterStage, network_inputs, start_by_attending, start_by_copying
+from training.stages.adapters import AdapterStage, network_inputs
 from training.stages.autoencoder import AutoencoderStage, encode_all, scaling_factor
 from training.stages.base import BaseStage, make_scheduler, make_unet, tokenize
 from training.stages.decoder import VALIDATED, DecoderStage, drawings, drawn_latents
 from training.stages.motion_module import MotionStage, make_motion_adapter
 from training.stages.reader import Reader, ReaderStage
+from training.stages.start import scale_to_features, start_by_attending, start_by_copying
 from training.stages.text import make_text_encoder, make_tokenizer
 from training.stages.together import TogetherStage
 
 TRAINED_ON = ("train", "cast")  # splits
+MEASURED_FRAMES = 16  # of which the spread of features is measured
 
 
 @dataclass
@@ -242,6 +245,9 @@ class Workshop:
             start_by_attending(net)
         with torch.no_grad():
             empty_text = base.text_encoder(tokenize(self.tokenizer, [""])).last_hidden_state
+            some = base.latents[:MEASURED_FRAMES].float()
+            features = HMReferenceNet(base.unet)(some, empty_text.expand(len(some), -1, -1))
+        scale_to_features(adapter, features)
         return (
             adapter,
             nn.ModuleList([down, up]),

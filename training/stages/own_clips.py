@@ -34,7 +34,8 @@ from hellomeme.releases.table import FACE_BASIS, Release
 from training.clips import Clip, analysed, clip_paths, load_clip, save_clip
 from training.export import export_adapters
 from training.pictures import psnr
-from training.stages.adapters import TARGETS, Reenactment, start_by_attending, start_by_copying
+from training.stages.adapters import TARGETS, Reenactment
+from training.stages.start import start_by_attending, start_by_copying
 
 # The expression that is trained: ARKit's coefficients, which MediaPipe reads of any frame
 EXPRESSION_TYPE = "drive_coeff"

@@ -1,0 +1,98 @@
+"""Parts of the training, each alone."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from hellomeme.models.adapters import HMReferenceAdapter
+from hellomeme.releases.load import find
+from hellomeme.releases.table import DEMO
+from training.cpu import LONGEST, short_attentions
+from training.stages.decoder import PatchDiscriminator
+from training.stages.sketches import Sketches
+from training.stages.start import scale_to_features, start_by_copying
+
+
+def test_the_opinion_on_a_picture_teaches_the_picture_alone():
+    torch.manual_seed(0)
+    judge, pictures = PatchDiscriminator(), torch.rand(2, 3, 32, 32, requires_grad=True)
+    torch.testing.assert_close(judge.opinion(pictures), judge(pictures))
+    judge.opinion(pictures).mean().backward()
+    assert pictures.grad.any() and all(p.grad is None for p in judge.parameters())
+
+
+def test_short_attentions_are_the_fused_ones_in_bfloat16():
+    fused = F.scaled_dot_product_attention
+    torch.manual_seed(0)
+    tensors = [torch.randn(2, 3, 40, 16, dtype=torch.bfloat16) for _ in range(3)]
+    calls = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            F, "scaled_dot_product_attention", lambda *x, **more: calls.append(x) or fused(*x, **more)
+        )
+        counting = F.scaled_dot_product_attention
+        with short_attentions():
+            here = F.scaled_dot_product_attention(*tensors)
+            assert not calls, "the fused kernel is passed by"
+            F.scaled_dot_product_attention(*(x.float() for x in tensors))
+            F.scaled_dot_product_attention(*tensors, is_causal=True)
+            F.scaled_dot_product_attention(*(x.repeat(1, 1, LONGEST // 40 + 1, 1) for x in tensors))
+            assert len(calls) == 3, "other precisions, masks and long sequences go to it"
+        assert F.scaled_dot_product_attention is counting
+        with pytest.raises(KeyError), short_attentions():
+            raise KeyError
+        assert F.scaled_dot_product_attention is counting
+    exact = fused(*(x.float() for x in tensors))
+    torch.testing.assert_close(here.float(), exact, rtol=0.05, atol=0.02)
+
+
+def test_copying_is_where_the_reference_attention_starts():
+    """Before training, the query of row position i scores the reference's position i, or its neighbour,
+    highest."""
+    torch.manual_seed(0)
+    adapter, side = HMReferenceAdapter(block_out_channels=(64, 96, 128, 128), num_attention_heads=4), 16
+    start_by_copying(adapter, side)
+    module = adapter.module_at("up_3")
+    table = module.norm(module.pos_embed.pe[0])
+    queries = module.attn1.to_q(table[:side])
+    keys = module.attn1.to_k(table[side : 2 * side])
+    assert ((queries @ keys.T).argmax(1) - torch.arange(side)).abs().max() <= 1
+
+
+def test_the_bundled_model_is_loaded_as_it_was_trained():
+    row, folder = find("demo"), find(str(DEMO))
+    for name in ("reference_control", "size", "condition_size", "face_basis"):
+        assert getattr(row, name) == getattr(folder, name), name
+
+
+def test_sketches_are_least_where_features_hold_the_picture():
+    """Features that are the picture itself, at a place of its size, can be read without an error."""
+    torch.manual_seed(0)
+    latents, sketches = torch.randn(2, 4, 8, 8), Sketches({"up_1": 16, "up_3": 4}, 4)
+    features = {"up_1": torch.randn(2, 16, 2, 2), "up_3": latents}
+    assert sketches(features, latents).shape == (2,)
+    small = F.adaptive_avg_pool2d(latents, 4)
+    perfect = {"up_1": F.pixel_unshuffle(small, 2), "up_3": latents}
+    for head in sketches.heads.values():
+        head[0] = torch.nn.Identity()
+        torch.nn.init.zeros_(head[1].bias)
+    torch.nn.init.eye_(sketches.heads["up_1"][1].weight)
+    copies = torch.eye(4).repeat_interleave(4, 0)  # each channel in all four positions
+    sketches.heads["up_3"][1].weight.data.copy_(copies)
+    assert sketches(perfect, latents).abs().max() < 1e-10 < sketches(features, latents).min()
+
+
+@torch.no_grad()
+def test_what_a_reference_attention_gives_is_scaled_to_the_features():
+    torch.manual_seed(0)
+    adapter = HMReferenceAdapter(block_out_channels=(64, 96, 128, 128), num_attention_heads=4)
+    start_by_copying(adapter, 16)
+    spreads = {"down_0": 1.0, "mid": 12.0, "up_0": 5.0}  # v1 has no reference attention at up_0
+    features = {place: spread * torch.randn(2, 128, 8, 8) for place, spread in spreads.items()}
+    outputs = {
+        place: adapter.module_at(place).attn2.to_out[0].weight for place in ("down_0", "down_1", "mid")
+    }
+    before = {place: weight.std().item() for place, weight in outputs.items()}
+    scale_to_features(adapter, features)
+    for place, spread in (("down_0", 1), ("down_1", 1), ("mid", 12)):
+        assert outputs[place].std().item() == pytest.approx(spread * before[place], rel=0.02), place
