@@ -8,7 +8,9 @@ from hellomeme.models.adapters import HMReferenceAdapter
 from hellomeme.releases.load import find
 from hellomeme.releases.table import DEMO
 from training.cpu import LONGEST, short_attentions
+from training.muon import Muon
 from training.stages.decoder import PatchDiscriminator
+from training.stages.latent_error import LatentError
 from training.stages.sketches import Sketches
 from training.stages.start import scale_to_features, start_by_copying
 
@@ -96,3 +98,51 @@ def test_what_a_reference_attention_gives_is_scaled_to_the_features():
     scale_to_features(adapter, features)
     for place, spread in (("down_0", 1), ("down_1", 1), ("mid", 12)):
         assert outputs[place].std().item() == pytest.approx(spread * before[place], rel=0.02), place
+
+
+def test_muon_is_that_of_torch_for_a_matrix_and_leaves_the_rest_to_adamw():
+    torch.manual_seed(0)
+    start = {"matrix": torch.randn(40, 64), "bias": torch.randn(64), "narrow": torch.randn(8, 64)}
+    ours, theirs = ({name: torch.nn.Parameter(x.clone()) for name, x in start.items()} for _ in range(2))
+    options = dict(lr=0.01, weight_decay=0.1)
+    rest = [theirs["bias"], theirs["narrow"]]
+    optimizers = (
+        Muon(ours.values(), **options),
+        torch.optim.Muon([theirs["matrix"]], adjust_lr_fn="match_rms_adamw", **options),
+        torch.optim.AdamW(rest, **options),
+    )
+    for _ in range(3):
+        for parameters in (ours, theirs):
+            for name, p in parameters.items():
+                p.grad = torch.sin(17 * start[name])
+        for optimizer in optimizers:
+            optimizer.step()
+    for name, p in ours.items():
+        moved = (theirs[name] - start[name]).norm()
+        assert (p - theirs[name]).norm() < 0.05 * moved and p.grad is not None, name  # in bfloat16
+
+
+def test_muon_takes_a_convolution_as_a_matrix():
+    """As it lies in memory for convolutions in bfloat16, taller or wider."""
+    for shape in ((40, 4, 3, 3), (64, 36, 1, 1)):
+        torch.manual_seed(0)
+        convolution = torch.nn.Parameter(torch.randn(shape).to(memory_format=torch.channels_last))
+        matrix = torch.nn.Parameter(convolution.detach().flatten(1).clone())
+        optimizer = Muon([convolution, matrix], lr=0.01)
+        convolution.grad = torch.randn_like(convolution)
+        matrix.grad = convolution.grad.flatten(1).clone()
+        optimizer.step()
+        torch.testing.assert_close(convolution.flatten(1), matrix)
+
+
+@torch.no_grad()
+def test_what_is_fine_counts_in_the_error_of_latents():
+    """A channel of a tenth of the variance counts for more than a tenth, along whatever axes it lies."""
+    torch.manual_seed(0)
+    spreads, turn = torch.tensor([1.0, 1.0, 0.1**0.5]), torch.linalg.qr(torch.randn(3, 3))[0]
+    latents = torch.einsum("ncxy,cd->ndxy", torch.randn(200, 3, 8, 8) * spreads[:, None, None], turn)
+    error = LatentError(latents)
+    steps = [axis[:, None, None].expand(1, 3, 8, 8) for axis in turn]
+    large, other, fine = (error(latents[:1] + step, latents[:1]).sum(1).mean().item() for step in steps)
+    assert large == pytest.approx(other, rel=0.3) and 3 < fine / large < 10
+    assert error(latents, latents).max() == 0

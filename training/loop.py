@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from hellomeme.errors import HelloMemeError
 from training.cpu import short_attentions
+from training.muon import Muon
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Schedule:
     ema: float = 0.999
     validate_minutes: float = 4.0
     weight_decay: float = 1e-3
+    muon: bool = False  # instead of AdamW, for weights that are matrices
 
 
 class Stage(nn.Module):
@@ -77,7 +79,7 @@ def train(stage: Stage, schedule: Schedule, folder: Path, seed: int = 0, mixed_p
     """Train `stage` until its schedule is over, resuming from `folder` if it was begun there.
 
     Writes to `folder`: `averaged.safetensors` (the result: exponential average of the trained parameters),
-    `last.safetensors` (to resume: weights, average and AdamW's moments), `log.csv` and `grid_*.jpg`.
+    `last.safetensors` (to resume: weights, average and the optimizer's moments), `log.csv` and `grid_*.jpg`.
     """
     accelerator = Accelerator(mixed_precision=mixed_precision)
     folder.mkdir(parents=True, exist_ok=True)
@@ -85,7 +87,8 @@ def train(stage: Stage, schedule: Schedule, folder: Path, seed: int = 0, mixed_p
         memory_format=torch.channels_last
     )  # what convolutions in bfloat16 are fastest in, on either device
     parameters = trained(stage)
-    adamw = torch.optim.AdamW(
+    make_optimizer = Muon if schedule.muon else torch.optim.AdamW
+    optimizer = make_optimizer(
         parameters.values(),
         schedule.learning_rate,
         betas=(0.9, 0.98),
@@ -95,11 +98,11 @@ def train(stage: Stage, schedule: Schedule, folder: Path, seed: int = 0, mixed_p
     average = EMAModel(
         parameters.values(), decay=schedule.ema, use_ema_warmup=True, power=3 / 4, foreach=True
     )
-    model, optimizer = accelerator.prepare(stage, adamw)
+    model, accelerated = accelerator.prepare(stage, optimizer)
     average.to(accelerator.device)
     # After `prepare`, which would take AdamW's step counts to the GPU, where reading them holds up every
     # step.
-    step, seconds_before = _resume(folder, parameters, adamw, average, stage.helpers)
+    step, seconds_before = _resume(folder, parameters, optimizer, average, stage.helpers)
 
     started, step_before, losses = time.monotonic(), step, []
     next_validation = seconds_before + 30
@@ -110,7 +113,7 @@ def train(stage: Stage, schedule: Schedule, folder: Path, seed: int = 0, mixed_p
         # All processes must agree on when to stop, and clocks do not.
         progress = _agree(accelerator, max(step / schedule.steps, seconds / 60 / schedule.minutes))
         over = progress >= 1 or step >= schedule.stop
-        for group in optimizer.param_groups:
+        for group in accelerated.param_groups:
             warm = min(1.0, (step + 1) / schedule.warmup)
             group["lr"] = (
                 schedule.learning_rate
@@ -127,7 +130,7 @@ def train(stage: Stage, schedule: Schedule, folder: Path, seed: int = 0, mixed_p
                 / (time.monotonic() - started)
             )
             _validate(stage, parameters, average, folder, step, seconds, losses, rate)
-            _save(folder, parameters, adamw, average, step, seconds)
+            _save(folder, parameters, optimizer, average, step, seconds)
             losses = []
         if over:
             break
@@ -136,10 +139,10 @@ def train(stage: Stage, schedule: Schedule, folder: Path, seed: int = 0, mixed_p
         batch = {k: v.to(accelerator.device, non_blocking=True) for k, v in drawn.items()}
         with accelerator.autocast(), short_attentions():
             loss = model(batch)
-        optimizer.zero_grad()
+        accelerated.zero_grad()
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(parameters.values(), 1.0)
-        optimizer.step()
+        accelerated.step()
         average.step(parameters.values())
         step += 1
         losses.append(loss.detach())

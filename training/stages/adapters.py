@@ -24,11 +24,12 @@ from training.loop import Stage
 from training.pictures import attention_weights, psnr, to_images
 from training.readings import correlation, read_back
 from training.stages.base import make_scheduler
+from training.stages.latent_error import LatentError
 from training.stages.reader import Reader
 
 TARGETS = 3  # frames that share one pass of the reference: of the four of an identity, the others
 PURE = 999  # the timestep of pure noise, where sampling starts
-FACE_WEIGHT = 8.0  # of eyes and mouth in the loss: they are what is to follow, on a hundredth of the frame
+FACE_WEIGHT = 3.0  # of eyes and mouth in the loss: they are what is to follow, on a hundredth of the frame
 READ_WEIGHT = 0.3  # of the difference between what is read of a prediction and of the truth
 # Most frames have little of it, and without plenty it is not learnt.
 RARE = (
@@ -190,6 +191,7 @@ class AdapterStage(Reenactment):
         self.frame_weights = frame_weights(frames.blendshapes)
         self.group_weights = self._group_weights(cast_share)
         self.dropped = dropped
+        self.latent_error = LatentError(latents)
         side = latents.shape[-1]
         self.weights = attention_weights(frames.landmarks, frames.found, side, FACE_WEIGHT).astype(np.float16)
 
@@ -247,9 +249,7 @@ class AdapterStage(Reenactment):
         return -self.predict(noise, PURE, *self.conditioned(batch)).float()
 
     def error(self, clean: torch.Tensor, truth: torch.Tensor, batch: dict) -> torch.Tensor:
-        difference = clean - truth
-        # Squares alone are least where what is uncertain is blurred: outlines, and the texture of hair
-        loss = ((difference.square() + difference.abs()) / 2 * batch["weights"]).mean()
+        loss = (self.latent_error(clean, truth) * batch["weights"]).mean()
         if self.reader is not None:  # not where the conditions were dropped
             read = self.reader.difference(*(x.transpose(1, 2).flatten(0, 1) for x in (clean, truth)))
             loss = loss + READ_WEIGHT * (read * batch["keep"].repeat_interleave(truth.shape[2])).mean()
