@@ -344,11 +344,12 @@ def test_base_and_adapters_learn_together_and_are_handed_over(shop, tmp_path):
     assert not torch.equal(after["unet.conv_in.weight"], before["unet.conv_in.weight"])
 
 
-def test_a_stage_resumes_where_it_stopped(shop, monkeypatch):
+@pytest.mark.parametrize("muon", [False, True])
+def test_a_stage_resumes_where_it_stopped(shop, monkeypatch, muon):
     """Interrupted and resumed is the same as never interrupted: weights, moments, average and draws."""
     monkeypatch.setattr("training.loop._validate", lambda *everything: None)
-    straight, broken = shop.folder / "straight", shop.folder / "broken"
-    constant = replace(QUICK, minutes=1e9, warmup=1, steps=10**6, learning_rate=1e-2)
+    straight, broken = shop.folder / f"straight_{muon}", shop.folder / f"broken_{muon}"
+    constant = replace(QUICK, minutes=1e9, warmup=1, steps=10**6, learning_rate=1e-2, muon=muon)
     torch.manual_seed(0)
     start = {name: p.clone() for name, p in trained(shop.base_stage()).items()}
     for folder, stops in ((straight, (4,)), (broken, (2, 4))):
@@ -362,6 +363,8 @@ def test_a_stage_resumes_where_it_stopped(shop, monkeypatch):
     assert one.keys() == other.keys()
     assert all(torch.allclose(one[name], other[name], rtol=1e-4, atol=1e-6) for name in one)
     assert not torch.equal(one["weights.unet.conv_in.weight"], start["unet.conv_in.weight"])
+    with pytest.raises(HelloMemeError, match="change that, or delete the file"):
+        train(shop.base_stage(), replace(constant, muon=not muon, stop=5), broken)
 
 
 def test_the_motion_module_starts_without_effect_and_alone_is_trained(shop):

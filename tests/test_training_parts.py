@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 
 from hellomeme.models.adapters import HMReferenceAdapter
 from hellomeme.releases.load import find
@@ -89,14 +90,14 @@ def test_what_a_reference_attention_gives_is_scaled_to_the_features():
     torch.manual_seed(0)
     adapter = HMReferenceAdapter(block_out_channels=(64, 96, 128, 128), num_attention_heads=4)
     start_by_copying(adapter, 16)
-    spreads = {"down_0": 1.0, "mid": 12.0, "up_0": 5.0}  # v1 has no reference attention at up_0
+    spreads = {"down_0": 3.0, "mid": 12.0, "up_0": 5.0}  # v1 has no reference attention at up_0
     features = {place: spread * torch.randn(2, 128, 8, 8) for place, spread in spreads.items()}
     outputs = {
         place: adapter.module_at(place).attn2.to_out[0].weight for place in ("down_0", "down_1", "mid")
     }
     before = {place: weight.std().item() for place, weight in outputs.items()}
     scale_to_features(adapter, features)
-    for place, spread in (("down_0", 1), ("down_1", 1), ("mid", 12)):
+    for place, spread in (("down_0", 3), ("down_1", 1), ("mid", 12)):
         assert outputs[place].std().item() == pytest.approx(spread * before[place], rel=0.02), place
 
 
@@ -111,10 +112,10 @@ def test_muon_is_that_of_torch_for_a_matrix_and_leaves_the_rest_to_adamw():
         torch.optim.Muon([theirs["matrix"]], adjust_lr_fn="match_rms_adamw", **options),
         torch.optim.AdamW(rest, **options),
     )
-    for _ in range(3):
+    for step in range(3):
         for parameters in (ours, theirs):
             for name, p in parameters.items():
-                p.grad = torch.sin(17 * start[name])
+                p.grad = torch.sin((step + 17) * start[name])
         for optimizer in optimizers:
             optimizer.step()
     for name, p in ours.items():
@@ -124,7 +125,7 @@ def test_muon_is_that_of_torch_for_a_matrix_and_leaves_the_rest_to_adamw():
 
 def test_muon_takes_a_convolution_as_a_matrix():
     """As it lies in memory for convolutions in bfloat16, taller or wider."""
-    for shape in ((40, 4, 3, 3), (64, 36, 1, 1)):
+    for shape in ((40, 4, 3, 3), (40, 8, 3, 3)):
         torch.manual_seed(0)
         convolution = torch.nn.Parameter(torch.randn(shape).to(memory_format=torch.channels_last))
         matrix = torch.nn.Parameter(convolution.detach().flatten(1).clone())
@@ -133,6 +134,18 @@ def test_muon_takes_a_convolution_as_a_matrix():
         matrix.grad = convolution.grad.flatten(1).clone()
         optimizer.step()
         torch.testing.assert_close(convolution.flatten(1), matrix)
+
+
+def test_muon_follows_the_learning_rate_of_a_schedule():
+    """accelerate puts other groups in the place of those that the optimizer was made with."""
+    torch.manual_seed(0)
+    matrix = torch.nn.Parameter(torch.randn(40, 64))
+    start, accelerated = matrix.detach().clone(), Accelerator(cpu=True).prepare(Muon([matrix], lr=1.0))
+    for group in accelerated.param_groups:
+        group["lr"] = 1e-6
+    matrix.grad = torch.randn_like(matrix)
+    accelerated.step()
+    assert 0 < (matrix - start).abs().max() < 1e-4
 
 
 @torch.no_grad()

@@ -98,6 +98,7 @@ def train(stage: Stage, schedule: Schedule, folder: Path, seed: int = 0, mixed_p
     average = EMAModel(
         parameters.values(), decay=schedule.ema, use_ema_warmup=True, power=3 / 4, foreach=True
     )
+    # The same, with what many devices need: the loop steps this one, states are kept in the other.
     model, accelerated = accelerator.prepare(stage, optimizer)
     average.to(accelerator.device)
     # After `prepare`, which would take AdamW's step counts to the GPU, where reading them holds up every
@@ -198,7 +199,7 @@ def _agree(accelerator: Accelerator, value: float) -> float:
     return accelerator.reduce(torch.tensor(value, device=accelerator.device), "mean").item()
 
 
-MOMENTS = ("exp_avg", "exp_avg_sq")  # what AdamW keeps of each parameter
+MOMENTS = ("exp_avg", "exp_avg_sq")  # what AdamW keeps of each parameter; Muon the first alone
 
 
 def _resume(
@@ -232,6 +233,12 @@ def _resume(
                 "on from the result beside it."
             )
         progress = json.loads(file.metadata()["progress"])
+        begun, asked = progress.get("optimizer", "AdamW"), type(optimizer).__name__
+        if begun != asked:
+            raise HelloMemeError(
+                f"{path} is of a training with {begun}, and the configuration asks for {asked}: change that, "
+                "or delete the file to go on from the result beside it."
+            )
         for i, (name, parameter) in enumerate(parameters.items()):
             parameter.copy_(file.get_tensor(f"weights.{name}"))
             average.shadow_params[i].copy_(file.get_tensor(f"average.{name}"))
@@ -260,10 +267,11 @@ def _save(
     for name, parameter in parameters.items():
         state = optimizer.state[parameter]
         last |= {f"{moment}.{name}": state.get(moment, torch.zeros_like(parameter)) for moment in MOMENTS}
-    progress = {"progress": json.dumps({"step": step, "seconds": seconds})}
+    progress = {"step": step, "seconds": seconds, "optimizer": type(optimizer).__name__}
+    metadata = {"progress": json.dumps(progress)}
     for file, tensors in (("averaged", averaged), ("last", last)):
         save_file(
-            {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, folder / f"{file}.part", progress
+            {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, folder / f"{file}.part", metadata
         )
         (folder / f"{file}.part").replace(folder / f"{file}.safetensors")
 

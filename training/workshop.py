@@ -245,8 +245,9 @@ class Workshop:
             start_by_attending(net)
         with torch.no_grad():
             empty_text = base.text_encoder(tokenize(self.tokenizer, [""])).last_hidden_state
-            some = base.latents[:MEASURED_FRAMES].float()
-            features = HMReferenceNet(base.unet)(some, empty_text.expand(len(some), -1, -1))
+            some = base.latents[:MEASURED_FRAMES].to(base.unet.device, torch.float32)
+            text = empty_text.to(some.device).expand(len(some), -1, -1)
+            features = HMReferenceNet(base.unet)(some, text)
         scale_to_features(adapter, features)
         return (
             adapter,

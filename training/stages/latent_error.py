@@ -12,7 +12,7 @@ SAMPLED = 1000  # frames of which the covariance is taken
 class LatentError(nn.Module):
     """Half squared, half absolute differences along the principal axes of the latents' channels.
 
-    Three of the demo's eight axes have a tenth of the variance of the others. Outlines and the texture of
+    Three of the demo's eight axes have an eighth of the others' mean variance. Outlines and the texture of
     hair are told by them: in the plain error they hardly count, and were not learnt.
     """
 
@@ -27,6 +27,7 @@ class LatentError(nn.Module):
 
     def forward(self, predicted: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
         """(B, C, ...) each -> errors along each axis, (B, C, ...)."""
-        difference = ((predicted - truth).transpose(1, -1) @ self.axes).transpose(1, -1)
+        with torch.autocast(predicted.device.type, enabled=False):  # which would round the differences
+            difference = ((predicted - truth).float().transpose(1, -1) @ self.axes).transpose(1, -1)
         # Squares alone are least where what is uncertain is blurred: outlines, and the texture of hair
         return (difference.square() + difference.abs()) / 2

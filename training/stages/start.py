@@ -9,8 +9,8 @@ from torch import nn
 
 from hellomeme.models.adapters import HMReferenceAdapter
 
-SHARP = 2.5  # gain of queries and keys at which a query attends to hardly more than one token of a row
-SOFT = 1.1
+SHARP = 2.5  # gain of queries and keys: at the last place a query attends to little more than one token
+SOFT = 1.1  # at the others
 
 
 def start_by_copying(adapter: HMReferenceAdapter, side: int) -> None:
@@ -48,16 +48,17 @@ def start_by_copying(adapter: HMReferenceAdapter, side: int) -> None:
 
 
 def scale_to_features(adapter: HMReferenceAdapter, features: Mapping[str, torch.Tensor]) -> None:
-    """Let the reference attentions give as much as there is at their place.
+    """Scale what the reference attentions hand to their last convolution to the features of their place.
 
-    Features of the deep places of a trained UNet spread by 5 to 18, what a fresh attention gives by about 1:
-    beside them it is hardly seen, and hardly trained.
+    Features of the deep places of a trained UNet spread by 5 to 18, the output of a fresh attention by less
+    than 1. The gradient of that convolution, which begins at zero, grows with it: beside such features it was
+    hardly trained.
 
     features: of a trained base, place -> (B, C, h, w).
     """
     for place, x in features.items():
         if (module := adapter.module_at(place)) is not None:
-            module.attn2.to_out[0].weight.data.mul_(x.std())
+            module.attn2.to_out[0].weight.data.mul_(round(x.std().item(), 2))
 
 
 def start_by_attending(net: nn.Module) -> None:
