@@ -235,7 +235,7 @@ def test_presets_that_come_over_as_measured(tmp_path):
     for damaged in (b"", b"\0" * 99, b"[]", b'{"format": "hellomeme presets 1", "presets": {"laugh": "no"}}'):
         path.write_bytes(damaged)
         assert expressions.drawn_presets(row) == tuple(PRESETS)
-    assert expressions.drawn_presets(find("demo")) == ("laugh", "shocked", "kiss")  # as measured
+    assert expressions.drawn_presets(find("demo")) == ("laugh", "wink", "shocked", "kiss", "sad")
 
 
 def test_drawn_again_from_its_file(reenactor, tmp_path):

@@ -128,5 +128,5 @@ def test_presets_that_a_model_cannot_draw_are_not_offered(state):
         offered = face_sliders.offered_presets(model)
         return [name for name, update in zip(edit.PRESETS, offered, strict=True) if update["visible"]]
 
-    assert names("demo") == ["laugh", "shocked", "kiss"]
+    assert names("demo") == ["laugh", "wink", "shocked", "kiss", "sad"]
     assert names("v1") == names(state.release) == list(edit.PRESETS)

@@ -251,6 +251,7 @@ RELEASES: tuple[Release, ...] = (
         clip_sampler=ClipSampler(first_pass=False),
         text_width=None,
         face_basis=FACE_BASIS,
+        reference_control=True,
         license="mit",
         turns={"pitch": (-19.0, 38.0), "yaw": (-38.0, 38.0), "roll": (-19.0, 19.0)},
     ),
