@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from ..pipeline import HelloMemePipeline
 
 LATENT = 8  # px of a picture to one of its latents, along a side
-
 MAX_LATENT_SIDE = 64  # the reference attention at `up_3` is at the full side and takes maps of 64 at most
 
 

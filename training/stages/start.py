@@ -15,7 +15,7 @@ SOFT = 1.1  # at the others
 
 def start_by_copying(adapter: HMReferenceAdapter, side: int) -> None:
     """Initialise reference attentions so that every position attends to the same position of the reference,
-    and without any effect on the base.
+    as far as the features there are small beside the positions, and without any effect on the base.
 
     In the knitted row (hidden | reference) the reference's position i is numbered n + i. The table of
     positions is made of sines and cosines, so that shift is a rotation: keys that undo it meet the query of
@@ -58,6 +58,7 @@ def scale_to_features(adapter: HMReferenceAdapter, features: Mapping[str, torch.
     """
     for place, x in features.items():
         if (module := adapter.module_at(place)) is not None:
+            # The last digits depend on how weights lie in memory, and runs that are compared begin alike
             module.attn2.to_out[0].weight.data.mul_(round(x.std().item(), 2))
 
 
