@@ -87,12 +87,13 @@ def offered_presets(model: str) -> list[dict]:
 def _buttons() -> tuple[dict[str, gr.Button], gr.Button, gr.Button, gr.Button, gr.UploadButton]:
     """Those of the presets, of the own and the calm face, and to save and load one."""
     drawn = drawn_presets(find(state.STATE.release))
-    size = {"size": "sm", "min_width": 90}
+    size = {"size": "sm", "min_width": 80}
     with gr.Row(equal_height=True):
         presets = {
             name: gr.Button(translate(TITLES[name]), visible=name in drawn, elem_id=f"preset-{name}", **size)
             for name in edit.PRESETS
         }
+    with gr.Row(equal_height=True):
         own = gr.Button(translate("The portrait's own"), elem_id="own-face", **size | {"min_width": 140})
         calm = gr.Button(translate("Reset to calm"), elem_id="reset-face", **size)
         save = gr.Button(translate("Save"), elem_id="save-face", **size)
