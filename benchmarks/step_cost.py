@@ -31,6 +31,7 @@ parser.add_argument("--dtypes", nargs="+", help="default: float16 on a GPU, else
 parser.add_argument("--side", type=int, default=512, help="of the picture, in px")
 parser.add_argument("--rounds", type=int, default=5)
 parser.add_argument("--onednn", action="store_true", help="also with linear layers through oneDNN")
+parser.add_argument("--eager", action="store_true", help="on a GPU: nothing compiled")
 parser.add_argument("--device")
 options = parser.parse_args()
 
@@ -71,6 +72,8 @@ def steps(dtype: torch.dtype) -> dict[str, Callable[[], object]]:
     }
     if on_gpu:
         net.to(memory_format=torch.channels_last)  # as `use_fastest_layout` does
+        if options.eager:
+            return ways
         ways |= compiled(net, lambda: net(latents, 500, text, **given), (latents[:, :, 0], 500, text))
     elif options.onednn and dtype == torch.float32:
         ways[ONEDNN] = lambda: with_onednn(net, ways[WHOLE])
@@ -124,7 +127,7 @@ for kind in dtypes:
             report(name, taken[kind, name], plain)
     if (kind, ONEDNN) in taken:
         report(f"{ONEDNN}, against {WHOLE}", taken[kind, ONEDNN], whole)
-    if on_gpu:
+    if (kind, COMPILED) in taken:
         report(
             f"{OURS_COMPILED}, against the compiled UNet", taken[kind, OURS_COMPILED], taken[kind, COMPILED]
         )

@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from hellomeme.models.adapters import HMReferenceAdapter
 from hellomeme.releases.load import find
 from hellomeme.releases.table import DEMO
+from training.captured import BETAS, CapturedStep
 from training.cpu import LONGEST, short_attentions
 from training.muon import Muon
 from training.stages.decoder import PatchDiscriminator
@@ -159,3 +160,90 @@ def test_what_is_fine_counts_in_the_error_of_latents():
     large, other, fine = (error(latents[:1] + step, latents[:1]).sum(1).mean().item() for step in steps)
     assert large == pytest.approx(other, rel=0.3) and 3 < fine / large < 10
     assert error(latents, latents).max() == 0
+
+
+DEVICES = (
+    "cpu",
+    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")),
+)
+
+
+def some_layers(device: str = "cpu") -> torch.nn.Sequential:
+    """Matrices wider and taller than their other side, two of one shape, and what is no matrix."""
+    torch.manual_seed(0)
+    layers = torch.nn.Conv2d(6, 40, 3), torch.nn.GroupNorm(4, 40), torch.nn.SiLU(), torch.nn.Conv2d(40, 64, 1)
+    layers += torch.nn.Conv2d(64, 64, 1), torch.nn.Conv2d(64, 64, 1), torch.nn.Conv2d(64, 6, 1)
+    return torch.nn.Sequential(*layers).to(device, memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_captured_step_is_one_of_muon_and_adamw(device):
+    ours, theirs = some_layers(device), some_layers(device)
+    x = torch.randn(2, 6, 8, 8).to(device)
+    step = CapturedStep(dict(ours.named_parameters()), lambda: 99 * ours(x).square().mean(), average=0.15)
+    optimizer = Muon(theirs.parameters(), lr=1.0, betas=BETAS, weight_decay=1e-3)
+    passed = [{name: p.detach().clone() for name, p in theirs.named_parameters()}]
+    for learning_rate in (0.02, 0.01, 0.01):
+        x.copy_(torch.randn(2, 6, 8, 8))  # the next batch, where the last one was
+        step.step(learning_rate)
+        optimizer.param_groups[0]["lr"] = learning_rate
+        optimizer.zero_grad()
+        loss = 99 * theirs(x).square().mean()
+        loss.backward()
+        assert torch.nn.utils.clip_grad_norm_(theirs.parameters(), 1.0) > 2
+        optimizer.step()
+        torch.testing.assert_close(step.loss, loss.detach(), rtol=0.01, atol=0.01)
+        passed.append({name: p.detach().clone() for name, p in theirs.named_parameters()})
+        # Rounded to bfloat16, gradients that differ by a hair have other small directions
+        close = 0.03 if len(passed) == 2 else 0.25
+        for name, p in ours.named_parameters():
+            assert (p - passed[-1][name]).norm() < close * (passed[-1][name] - passed[0][name]).norm(), name
+    for name in passed[0]:
+        moved = (passed[-1][name] - passed[0][name]).norm()
+        average = passed[0][name]
+        for decay, values in zip((1 / 10, 0.15, 0.15), passed[1:], strict=True):
+            average = average.lerp(values[name], 1 - decay)
+        assert (step.averages()[name] - average).norm() < 0.25 * moved, name
+    step.show_average()
+    shown = {name: p.detach().clone() for name, p in ours.named_parameters()}
+    assert all(torch.equal(shown[name], average) for name, average in step.averages().items())
+    trained = ours[0].weight.detach().clone()
+    step.show_average(False)
+    last = passed[-1]["0.weight"]
+    assert (ours[0].weight - last).norm() < 0.5 * (trained - last).norm()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_every_captured_step_draws_noise_of_its_own(device):
+    weight = torch.nn.Parameter(torch.ones(3, device=device))
+    step = CapturedStep({"weight": weight}, lambda: (weight * torch.randn_like(weight)).square().sum(), 0.9)
+    losses = set()
+    for _ in range(5):
+        step.step(0.0)
+        losses.add(step.loss.item())
+    assert len(losses) == 5
+
+
+def test_a_captured_step_keeps_more_digits_than_its_parameters():
+    """Steps too small for bfloat16 add up."""
+    layers = some_layers().to(torch.bfloat16)
+    x = torch.randn(2, 6, 8, 8, dtype=torch.bfloat16)
+    before = layers[0].weight.detach().clone()
+    step = CapturedStep(dict(layers.named_parameters()), lambda: layers(x).float().square().mean(), 0.9)
+    step.step(1e-5)
+    assert (layers[0].weight != before).float().mean() < 0.1  # those near 0 alone
+    for _ in range(400):
+        step.step(1e-5)
+    assert (layers[0].weight != before).float().mean() > 0.5
+
+
+def test_parameters_without_a_gradient_stay_as_they_are():
+    layers = some_layers()
+    layers.spare = torch.nn.Linear(40, 40)
+    before = layers.spare.weight.detach().clone()
+    step = CapturedStep(
+        dict(layers.named_parameters()), lambda: layers[0](torch.ones(1, 6, 4, 4)).square().mean(), 0.9
+    )
+    step.step(0.1)
+    for weight in (layers.spare.weight, step.averages()["spare.weight"]):
+        assert torch.equal(weight, before)

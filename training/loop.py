@@ -44,6 +44,12 @@ class Schedule:
     weight_decay: float = 1e-3
     muon: bool = False  # instead of AdamW, for weights that are matrices
 
+    def rate(self, step: int, progress: float) -> float:
+        """The learning rate of a step: up within `warmup` steps, and by a cosine down to a hundredth at the
+        end of the schedule, progress 1."""
+        warm = min(1.0, (step + 1) / self.warmup)
+        return self.learning_rate * warm * (0.505 + 0.495 * math.cos(math.pi * min(progress, 1)))
+
 
 class Stage(nn.Module):
     """A stage of training: `forward(batch)` is the loss, the rest is data and validation.
@@ -115,12 +121,7 @@ def train(stage: Stage, schedule: Schedule, folder: Path, seed: int = 0, mixed_p
         progress = _agree(accelerator, max(step / schedule.steps, seconds / 60 / schedule.minutes))
         over = progress >= 1 or step >= schedule.stop
         for group in accelerated.param_groups:
-            warm = min(1.0, (step + 1) / schedule.warmup)
-            group["lr"] = (
-                schedule.learning_rate
-                * warm
-                * (0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * min(progress, 1))))
-            )
+            group["lr"] = schedule.rate(step, progress)
         if (over or seconds > next_validation) and accelerator.is_main_process:
             next_validation = seconds + 60 * schedule.validate_minutes
             rate = (

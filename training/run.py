@@ -2,7 +2,7 @@
 own.
 
 Each stage reads what the stages before it left in the work folder, resumes where it stopped, and may be run
-on several processes with `accelerate launch -m training.run ...`.
+on several processes with `accelerate launch -m training.run ...`; with --one-gpu it does neither.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from hellomeme.errors import HelloMemeError
 from training.evaluation.curves import curves
 from training.export import take_apart
 from training.loop import Schedule, Stage, train
+from training.one_gpu import train_on_one_gpu
 from training.stages import own_clips
 from training.stages.together import hand_over
 from training.workshop import Workshop
@@ -58,10 +59,13 @@ def main(argv: list[str] | None = None) -> None:
         "--minutes", type=float, help="train this long in all, instead of what the configuration says"
     )
     parser.add_argument(
-        "--processes", type=int, default=2, help="renderers that run side by side (data, clips)"
+        "--processes", type=int, help="that render (data, clips: 2) or draw batches (--one-gpu: 12)"
     )
     parser.add_argument(
         "--model", type=Path, default=Path("assets/demo"), help="the exported model (import, export)"
+    )
+    parser.add_argument(
+        "--one-gpu", action="store_true", help="captured steps in bfloat16, without resuming (together)"
     )
     own = parser.add_argument_group("own")
     own.add_argument("--clips", type=Path, help="folder of clips, one face in each")
@@ -73,6 +77,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.stage == "own" and args.clips is None:
         parser.error("own needs --clips FOLDER")
+    if args.one_gpu and args.stage != "together":
+        parser.error(f"--one-gpu is for the stage together, not for {args.stage}")
     path = args.config or CONFIGS / ("own_clips.json" if args.stage == "own" else "demo.json")
     config = json.loads(path.read_text())
     if hasattr(Workshop, f"{args.stage}_stage") and args.stage not in config:
@@ -94,7 +100,7 @@ def run(args: argparse.Namespace, config: dict) -> None:
         return
     shop = Workshop(args.folder, config)
     if args.stage in ("data", "clips"):
-        shop.render(args.stage, args.processes)
+        shop.render(args.stage, args.processes or 2)
         return
     if args.stage == "import":
         take_apart(args.model, args.folder)
@@ -105,6 +111,8 @@ def run(args: argparse.Namespace, config: dict) -> None:
     schedule = Schedule(**config[args.stage] | ({"minutes": args.minutes} if args.minutes else {}))
     # `train` makes another, which must have the same precision
     accelerator = Accelerator(mixed_precision=config["mixed_precision"])
+    if args.one_gpu and (accelerator.device.type != "cuda" or accelerator.num_processes > 1):
+        raise HelloMemeError("--one-gpu needs a GPU of NVIDIA's, and one process: leave it out here.")
     with accelerator.main_process_first():  # it makes the latents and the tokenizer; the others read them
         if args.stage == "own":
             start = own_clips.Start(args.release, args.base, args.fresh)
@@ -113,7 +121,10 @@ def run(args: argparse.Namespace, config: dict) -> None:
             stage = getattr(shop, f"{args.stage}_stage")()
     if args.stage == "autoencoder" and not (args.folder / "autoencoder" / "averaged.safetensors").exists():
         stage.start()
-    train(stage, schedule, args.folder / args.stage, config["seed"], config["mixed_precision"])
+    if args.one_gpu:
+        train_on_one_gpu(stage, schedule, args.folder / args.stage, config["seed"], args.processes or 12)
+    else:
+        train(stage, schedule, args.folder / args.stage, config["seed"], config["mixed_precision"])
     if accelerator.is_main_process:
         if args.stage == "together":
             hand_over(args.folder)

@@ -131,7 +131,9 @@ def _add_control(x: Tensor, control: dict[str, Tensor], side: str, i: int) -> Te
 
 def _time_embedding(unet, timestep, sample: Tensor) -> Tensor:
     """(B*T, D): the UNet's embedding of a timestep (), (B,) or (B, T), for every frame of the sample."""
-    timestep = torch.as_tensor(timestep, device=sample.device)
+    if not isinstance(timestep, Tensor):
+        timestep = torch.full((), timestep, device=sample.device)  # no copy, which no CUDA graph can hold
+    timestep = timestep.to(sample.device)
     if timestep.dim() < 2:  # one for all frames
         timestep = timestep.expand(len(sample)).unsqueeze(1).expand(-1, sample.shape[2])
     return unet.time_embedding(unet.time_proj(timestep.flatten()).to(sample.dtype))

@@ -103,9 +103,9 @@ class BaseStage(Stage):
         latents, timesteps = batch["latents"], batch["timesteps"]
         noise = torch.randn_like(latents)
         noisy = self.scheduler.add_noise(latents, noise, timesteps)
-        text = self.text_encoder(batch["tokens"]).last_hidden_state
-        predicted = self.unet(noisy, timesteps, encoder_hidden_states=text).sample
-        return F.mse_loss(predicted, self.scheduler.get_velocity(latents, noise, timesteps))
+        text = batch["text"] if "text" in batch else self.text_encoder(batch["tokens"]).last_hidden_state
+        predicted = self.unet(noisy.to(text.dtype), timesteps, encoder_hidden_states=text).sample
+        return F.mse_loss(predicted.float(), self.scheduler.get_velocity(latents, noise, timesteps))
 
     def validate(self) -> dict[str, float]:
         torch.manual_seed(0)
