@@ -1,5 +1,6 @@
 """What a visitor gets before the first click: few requests and bytes, and results of the demo model."""
 
+import itertools
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -117,12 +118,11 @@ def test_shipped_results_are_those_of_the_model(tmp_path):
     results.own_picture(reenactor, tmp_path / "own.webp")
     own, shipped = (Image.open(path) for path in (tmp_path / "own.webp", results.RESULTS / "june-own.webp"))
     assert distance(*(np.asarray(picture.convert("RGB")) for picture in (own, shipped))) < EQUAL
-    results.clip(reenactor, tmp_path / "clip.mp4", frames=8, start=0.0)
+    results.clip(reenactor, tmp_path / "clip.mp4", frames=12, start=0.0)
     shipped = results.RESULTS / f"{results.REFERENCE}-{results.CLIP}.mp4"
     assert metadata.read(shipped).clip == ClipSettings()
-    for drawn, kept in zip(
-        read_frames(tmp_path / "clip.mp4", Fraction(24)), read_frames(shipped, Fraction(24)), strict=False
-    ):
+    both = zip(*(read_frames(path, Fraction(24)) for path in (tmp_path / "clip.mp4", shipped)), strict=False)
+    for drawn, kept in itertools.islice(both, 8):  # the last frames were smoothed with others that follow
         assert distance(drawn, kept) < EQUAL
 
 

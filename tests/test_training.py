@@ -150,14 +150,17 @@ def test_one_step_from_pure_noise_is_what_the_sampler_makes(shop):
     torch.testing.assert_close(sampled[:, :, 0], drawn, rtol=1e-4, atol=1e-5)
 
 
-def test_half_of_the_references_are_of_the_cast(shop):
+def test_references_are_of_the_cast_as_often_as_asked(shop):
     stage, rng = shop.adapters_stage(), np.random.default_rng(0)
     references, targets = stage.choose(rng, 400)
     frames = stage.frames
     cast = [dataset.is_cast(int(seed)) for seed in frames.identity[references]]
-    assert 0.4 < np.mean(cast) < 0.6 and targets.shape == (400, stage.targets)
+    assert 0.13 < np.mean(cast) < 0.27 and targets.shape == (400, stage.targets)
     assert (frames.identity[targets] == frames.identity[references][:, None]).all()
     assert (targets != references[:, None]).all()
+    stage.group_weights = stage._group_weights(cast_share=0.5)  # as in `together`
+    references, _ = stage.choose(rng, 400)
+    assert 0.4 < np.mean([dataset.is_cast(int(seed)) for seed in frames.identity[references]]) < 0.6
 
 
 def test_twins_perform_the_same(shop):

@@ -173,7 +173,7 @@ class AdapterStage(Reenactment):
         basis: FaceBasis,
         condition_size: int,
         dropped: float = 0.05,
-        cast_share: float = 0.5,
+        cast_share: float = 0.2,
         reader: Reader | None = None,
     ) -> None:
         """basis, condition_size (px): of the condition pictures. dropped: share of references that are drawn
