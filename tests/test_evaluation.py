@@ -35,7 +35,7 @@ from training.evaluation import (
     steps,
     text_grid,
 )
-from training.toon import Pose, make_identity, render
+from training.toon import Pose, make_identity, random_stills, render
 from training.toon.camera import rotation
 
 
@@ -215,6 +215,18 @@ def test_curves_are_drawn_from_logs_in_parts(tmp_path):
 
 
 # Whole runs on the tiny model
+
+
+def test_pairs_of_the_cast_are_frames_that_no_training_has_seen(bench):
+    pairs = bench_module.cast_pairs(2, bench.analyzer)
+    seeds = [dataset.FIRST_IDENTITY["cast"] + number for number in dataset.CAST[:2]]
+    for pair, seed in zip(pairs, seeds, strict=True):
+        shot = pair.reference
+        again = render(make_identity(seed), shot.expression, shot.pose, dataset.RENDER_SIZE)
+        assert np.array_equal(shot.frame, again)
+    trained = random_stills(np.random.default_rng([dataset.performance_of(seeds[0]), 1]), 800)
+    for expression in (pairs[0].reference.expression, pairs[0].driver.expression):
+        assert not any(np.array_equal(expression, other) for other, _ in trained)
 
 
 def test_reenactment_of_ones_own_frames(bench):

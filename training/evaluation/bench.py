@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +23,7 @@ from hellomeme.reenactor import Reenactor
 from hellomeme.releases.load import face_basis, load
 from hellomeme.releases.table import Release
 from hellomeme.settings import Settings
-from training.dataset import FIRST_IDENTITY, RENDER_SIZE
+from training.dataset import CAST, FIRST_IDENTITY, RENDER_SIZE
 from training.pictures import to_images, to_tensor
 from training.readings import FEWEST
 from training.toon import Identity, Pose, make_identity, random_expression, random_pose, render
@@ -67,13 +68,26 @@ def shoot(
 
 def heldout_pairs(count: int, analyzer: FaceAnalyzer) -> list[Pair]:
     """Two random frames of each of the first `count` held-out identities in which both faces are found."""
-    pairs, seed = [], FIRST_IDENTITY["heldout"]
-    while len(pairs) < count:
-        identity, rng = make_identity(seed), np.random.default_rng([seed, 1])
-        seed += 1
+    first = FIRST_IDENTITY["heldout"]
+    return random_pairs(count, ((seed, 1) for seed in itertools.count(first)), analyzer)
+
+
+def cast_pairs(count: int, analyzer: FaceAnalyzer) -> list[Pair]:
+    """Two random frames each of the gallery's characters, in turns, that no training has seen."""
+    seeds = ((FIRST_IDENTITY["cast"] + number, turn) for turn in itertools.count(2) for number in CAST)
+    return random_pairs(count, seeds, analyzer)
+
+
+def random_pairs(count: int, seeds: Iterable[tuple[int, int]], analyzer: FaceAnalyzer) -> list[Pair]:
+    """The first `count` pairs in which both faces are found. seeds: of who it is, and of what they do."""
+    pairs = []
+    for seed, performed in seeds:
+        identity, rng = make_identity(seed), np.random.default_rng([seed, performed])
         shots = [shoot(identity, random_expression(rng), random_pose(rng), analyzer) for _ in range(2)]
         if all(shots):
             pairs.append(Pair(identity, *shots, truth=shots[1].frame))
+        if len(pairs) == count:
+            break
     return pairs
 
 

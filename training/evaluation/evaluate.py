@@ -19,7 +19,7 @@ from skimage.metrics import structural_similarity
 from hellomeme.errors import HelloMemeError
 from hellomeme.evaluation.baselines import warped
 from hellomeme.face.detect import FaceAnalyzer
-from training.evaluation.bench import Bench, Pair, add_arguments
+from training.evaluation.bench import Bench, Pair, add_arguments, cast_pairs
 from training.pictures import psnr
 from training.readings import follow, read_back
 
@@ -83,6 +83,9 @@ def main() -> None:
         prog="python -m training.evaluation.evaluate", description=__doc__.splitlines()[0]
     )
     add_arguments(parser)
+    parser.add_argument(
+        "--cast", action="store_true", help="instead, of the gallery's characters, in frames not trained on"
+    )
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument(
         "--grid", type=Path, help="also write rows of reference, output and truth to this picture"
@@ -93,7 +96,8 @@ def main() -> None:
             bench = Bench.of(args.release, analyzer, args.identities, args.steps, args.guidance)
         except HelloMemeError as error:
             parser.error(str(error))
-        figures, pictures = reenactment(bench, bench.pairs)
+        pairs = cast_pairs(args.identities, analyzer) if args.cast else bench.pairs
+        figures, pictures = reenactment(bench, pairs)
     print(as_table(figures))
     if args.json:
         args.json.write_text(json.dumps(figures, indent=2, default=float) + "\n")
