@@ -204,11 +204,11 @@ def test_a_captured_step_is_one_of_muon_and_adamw(device):
         for decay, values in zip((1 / 10, 0.15, 0.15), passed[1:], strict=True):
             average = average.lerp(values[name], 1 - decay)
         assert (step.averages()[name] - average).norm() < 0.25 * moved, name
-    step.show_average()
+    step.use_average()
     shown = {name: p.detach().clone() for name, p in ours.named_parameters()}
     assert all(torch.equal(shown[name], average) for name, average in step.averages().items())
     trained = ours[0].weight.detach().clone()
-    step.show_average(False)
+    step.use_average(False)
     last = passed[-1]["0.weight"]
     assert (ours[0].weight - last).norm() < 0.5 * (trained - last).norm()
 

@@ -9,6 +9,7 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from safetensors.torch import load_file
 
+from hellomeme.errors import HelloMemeError
 from hellomeme.face.detect import FaceAnalyzer
 from hellomeme.inputs import Conditions
 from hellomeme.releases.load import load
@@ -91,6 +92,9 @@ def test_the_configuration_for_a_gpu_trains_a_model_of_its_size(tmp_path, own_pr
             # Not yet what comes before convolutions that begin at zero
             assert before.keys() == after.keys() and len(changed) > 0.8 * len(before)
             hand_over(tmp_path)
+            (tmp_path / name / "last.safetensors").touch()
+            with pytest.raises(HelloMemeError, match="can be resumed without --one-gpu"):
+                train_on_one_gpu(stage, schedule, tmp_path / name)
         else:
             train(stage, schedule, tmp_path / name, config["seed"], config["mixed_precision"])
         last = read_log(tmp_path / name / "log.csv")[-1]

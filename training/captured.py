@@ -1,7 +1,7 @@
 """A training step that a GPU repeats as a whole (a CUDA graph).
 
-A step of networks as small as the demo's launches some ten thousand kernels that take microseconds each: a
-GPU that gets them from Python one by one waits most of the time.
+A step of networks as small as the demo's is many short kernels. A GPU may compute them faster than Python
+launches them one by one.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from training.muon import ADAMW_RMS, MOMENTUM, NARROWEST, orthogonal
+from training.muon import ADAMW_RMS, MOMENTUM, is_matrix, orthogonal
 
 BETAS = (0.9, 0.98)  # of AdamW
 LARGEST_GRADIENT = 1.0  # norm of all gradients, to which they are clipped
-WARM_UP = 3  # steps on the stream of the capture before it, in which libraries take what memory they need
+WARM_UP = 3  # steps before the capture, in which libraries allocate what they need
 
 
 class Matrices:
@@ -24,10 +24,10 @@ class Matrices:
 
     def __init__(self, weights: Sequence[nn.Parameter], weight_decay: float) -> None:
         self.weights, self.weight_decay = list(weights), weight_decay
-        self.exact = torch.stack([weight.detach().float().flatten(1) for weight in weights])  # (N, R, C)
-        self.average, self.momentum = self.exact.clone(), torch.zeros_like(self.exact)
+        self.master = torch.stack([weight.detach().float().flatten(1) for weight in weights])  # (N, R, C)
+        self.average, self.momentum = self.master.clone(), torch.zeros_like(self.master)
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Begin anew, with the weights as they are."""
         self.momentum.zero_()
 
@@ -38,11 +38,11 @@ class Matrices:
         rows, columns = direction.shape[1:]
         direction = orthogonal(direction.mT).mT if rows > columns else orthogonal(direction)
         length = learning_rate * ADAMW_RMS * max(rows, columns) ** 0.5
-        self.exact.mul_(1 - learning_rate * self.weight_decay).sub_(direction.float() * length)
-        self.average.lerp_(self.exact, 1 - decay)
-        self.show(self.exact)
+        self.master.mul_(1 - learning_rate * self.weight_decay).sub_(direction.float() * length)
+        self.average.lerp_(self.master, 1 - decay)
+        self.write(self.master)
 
-    def show(self, values: Tensor) -> None:
+    def write(self, values: Tensor) -> None:
         """Give the weights these values, (N, R, C)."""
         torch._foreach_copy_(self.weights, list(map(Tensor.view_as, values.unbind(), self.weights)))
 
@@ -55,12 +55,12 @@ class Others:
 
     def __init__(self, weights: Sequence[nn.Parameter], weight_decay: float) -> None:
         self.weights, self.weight_decay = list(weights), weight_decay
-        self.exact = torch.cat([weight.detach().float().flatten() for weight in weights])
-        self.average = self.exact.clone()
-        self.first, self.second = torch.zeros_like(self.exact), torch.zeros_like(self.exact)  # moments
-        self.steps = self.exact.new_zeros(())
+        self.master = torch.cat([weight.detach().float().flatten() for weight in weights])
+        self.average = self.master.clone()
+        self.first, self.second = torch.zeros_like(self.master), torch.zeros_like(self.master)  # moments
+        self.steps = self.master.new_zeros(())
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Begin anew, with the weights as they are."""
         for state in (self.first, self.second, self.steps):
             state.zero_()
@@ -71,13 +71,13 @@ class Others:
         self.first.lerp_(gradient, 1 - BETAS[0])
         self.second.lerp_(gradient**2, 1 - BETAS[1])
         first, second = self.first / (1 - BETAS[0] ** self.steps), self.second / (1 - BETAS[1] ** self.steps)
-        self.exact.mul_(1 - learning_rate * self.weight_decay).sub_(
+        self.master.mul_(1 - learning_rate * self.weight_decay).sub_(
             learning_rate * first / (second.sqrt() + 1e-8)
         )
-        self.average.lerp_(self.exact, 1 - decay)
-        self.show(self.exact)
+        self.average.lerp_(self.master, 1 - decay)
+        self.write(self.master)
 
-    def show(self, values: Tensor) -> None:
+    def write(self, values: Tensor) -> None:
         """Give the parameters these values, all in one vector."""
         torch._foreach_copy_(self.weights, self._apart(values))
 
@@ -92,8 +92,8 @@ class Others:
 class CapturedStep:
     """Loss, gradients, update and exponential average as one CUDA graph; without a GPU, one after the other.
 
-    The parameters may lie in bfloat16: what is updated are float32 copies, of which they show the rounded
-    values. A batch is whatever tensors `loss` reads: put the next one into the same tensors before a step.
+    The parameters may lie in bfloat16: what is updated are float32 master copies. A batch is whatever tensors
+    `loss` reads: put the next one into the same tensors before a step.
     """
 
     def __init__(
@@ -113,40 +113,40 @@ class CapturedStep:
         self.learning_rate, self.decay, self.loss = torch.zeros(3, device=device).unbind()
         self.steps, self.graph = 0, None
         if device.type != "cuda":
-            self._take_apart()
+            self._group_parameters()
             return
         # Parameters remember the stream that they were first used on, and a graph must not reach beyond its
         # own: so all of it happens on one.
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            self._take_apart()
+            self._group_parameters()
             for _ in range(WARM_UP):  # with a learning rate of 0
-                self._whole()
+                self._train()
             for part in self.parts:
-                part.forget()
+                part.reset()
         torch.cuda.current_stream().wait_stream(stream)
-        self._forget_gradients()
+        self._clear_gradients()
         self.graph = torch.cuda.CUDAGraph()
         # "thread_local": the thread that pins batches may go on meanwhile
         with torch.cuda.graph(self.graph, stream=stream, capture_error_mode="thread_local"):
-            self._whole()
+            self._train()
 
     def step(self, learning_rate: float) -> None:
         """One step with the batch that lies in the tensors. `loss` then holds what it was."""
         self.learning_rate.fill_(learning_rate)
         self.decay.fill_(min(self.longest_decay, (1 + self.steps) / (10 + self.steps)))
         if self.graph is None:
-            self._whole()
+            self._train()
         else:
             self.graph.replay()
         self.steps += 1
 
     @torch.no_grad()
-    def show_average(self, shown: bool = True) -> None:
+    def use_average(self, used: bool = True) -> None:
         """Give the parameters their averages, or what is trained again. A step does the latter, too."""
         for part in self.parts:
-            part.show(part.average if shown else part.exact)
+            part.write(part.average if used else part.master)
 
     def averages(self) -> dict[str, Tensor]:
         """Name -> float32, of every parameter."""
@@ -157,25 +157,27 @@ class CapturedStep:
                 found[names[id(weight)]] = average
         return found
 
-    def _take_apart(self) -> None:
+    def _group_parameters(self) -> None:
         """Find out which parameters have a gradient, and sort them by how they are updated."""
         self.compute().backward()
         shapes, others = defaultdict(list), []
         for parameter in self.parameters.values():
             if parameter.grad is None:
                 continue
-            sides = (parameter.shape[0], parameter[0].numel()) if parameter.ndim in (2, 4) else (0,)
-            (shapes[sides] if min(sides) >= NARROWEST else others).append(parameter)
+            if is_matrix(parameter):
+                shapes[parameter.shape[0], parameter[0].numel()].append(parameter)
+            else:
+                others.append(parameter)
         groups = [(Matrices, weights) for weights in shapes.values()] + [(Others, others)] * bool(others)
         self.parts = [kind(weights, self.weight_decay) for kind, weights in groups]
-        self._forget_gradients()
+        self._clear_gradients()
 
-    def _forget_gradients(self) -> None:
+    def _clear_gradients(self) -> None:
         for parameter in self.parameters.values():
             parameter.grad = None
 
-    def _whole(self) -> None:
-        self._forget_gradients()
+    def _train(self) -> None:
+        self._clear_gradients()
         loss = self.compute()
         loss.backward()
         with torch.no_grad():

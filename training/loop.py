@@ -8,7 +8,7 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -291,14 +291,20 @@ def _validate(
     average.store(parameters.values())
     average.copy_to(parameters.values())
     stage.eval()
-    figures = {k: round(float(v), 4) for k, v in stage.validate().items()}
+    figures = stage.validate()
     stage.picture().save(folder / f"grid_{step:07d}.jpg", quality=90)
     stage.train()
     average.restore(parameters.values())
     loss = torch.stack(losses).mean().item() if losses else math.nan
-    row = dict(
-        step=step, seconds=round(seconds), loss=round(loss, 5), targets_per_second=round(rate, 1), **figures
-    )
+    add_to_log(folder, step, seconds, loss, rate, figures)
+
+
+def add_to_log(
+    folder: Path, step: int, seconds: float, loss: float, rate: float, figures: Mapping[str, float]
+) -> None:
+    """A row of `log.csv`, printed as well. rate: targets a second."""
+    row = dict(step=step, seconds=round(seconds), loss=round(loss, 5), targets_per_second=round(rate, 1))
+    row |= {name: round(float(value), 4) for name, value in figures.items()}
     write_log(folder / "log.csv", [*read_log(folder / "log.csv"), row])
     print("  ".join(f"{k} {v}" for k, v in row.items()), flush=True)
 

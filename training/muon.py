@@ -32,6 +32,11 @@ def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
     return x
 
 
+def is_matrix(weight: torch.Tensor) -> bool:
+    """Whether Muon is for it: a linear layer or a convolution of at least `NARROWEST` rows and columns."""
+    return weight.ndim in (2, 4) and min(weight.shape[0], weight[0].numel()) >= NARROWEST
+
+
 class Muon(torch.optim.AdamW):
     """AdamW, and Muon for every weight that is a matrix of at least `NARROWEST` rows and columns.
 
@@ -62,10 +67,8 @@ class Muon(torch.optim.AdamW):
         """Those that are for Muon and have a gradient, by the sides of their matrix, the shorter first."""
         found = defaultdict(list)
         for p in parameters:
-            if p.ndim in (2, 4) and p.grad is not None:
-                shape = sorted((p.shape[0], p[0].numel()))
-                if shape[0] >= NARROWEST:
-                    found[tuple(shape)].append(p)
+            if p.grad is not None and is_matrix(p):
+                found[tuple(sorted((p.shape[0], p[0].numel())))].append(p)
         return found
 
     def _update(self, matrices: list[torch.Tensor], group: dict) -> None:

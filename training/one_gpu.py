@@ -17,8 +17,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from hellomeme.errors import HelloMemeError
 from training.captured import CapturedStep
-from training.loop import Schedule, read_log, trained, write_log
+from training.loop import Schedule, add_to_log, trained
 from training.stages.together import TogetherStage
 
 AHEAD = 4  # batches that each process draws before they are asked for
@@ -43,14 +44,14 @@ class Batches(Dataset):
         return self.stage.draw(np.random.default_rng([self.seed, 0, number]), self.size)
 
 
-class Given:
-    """The batch of a step, in tensors that stay where they are, on the stage's device."""
+class StaticBatch:
+    """The batch of a step in tensors that stay where they are, on the stage's device, for a graph to read."""
 
     def __init__(self, stage: TogetherStage, drawn: dict[str, Tensor]) -> None:
         self.stage, self.device = stage, stage.empty_text.device
         self.tensors = {name: tensor.to(self.device) for name, tensor in self._encoded(drawn).items()}
 
-    def put(self, drawn: dict[str, Tensor]) -> None:
+    def copy(self, drawn: dict[str, Tensor]) -> None:
         for name, tensor in self._encoded(drawn).items():
             self.tensors[name].copy_(tensor, non_blocking=True)
 
@@ -77,6 +78,14 @@ def to_bfloat16(stage: TogetherStage) -> None:
     stage.empty_text = stage.empty_text.to(torch.bfloat16)
 
 
+def refuse_to_replace(folder: Path) -> None:
+    """Raises HelloMemeError where a training lies that `train` would resume."""
+    if (folder / "last.safetensors").exists():
+        raise HelloMemeError(
+            f"{folder} holds a training that can be resumed without --one-gpu: move it away to begin anew."
+        )
+
+
 def train_on_one_gpu(
     stage: TogetherStage, schedule: Schedule, folder: Path, seed: int = 0, processes: int = 12
 ) -> None:
@@ -84,11 +93,11 @@ def train_on_one_gpu(
 
     Writes to `folder`, in place of what lies there: `averaged.safetensors` at every look, `log.csv` (the loss
     is that of one step) and `grid_*.jpg`. processes: that draw batches. Without a GPU it does the same
-    slowly, for tests.
+    slowly, for tests. Raises what `refuse_to_replace` raises.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("last.safetensors", "log.csv"):  # of another training, which would be taken for this one
-        (folder / name).unlink(missing_ok=True)
+    refuse_to_replace(folder)
+    (folder / "log.csv").unlink(missing_ok=True)  # its steps would be taken for this training's
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     on_gpu = device.type == "cuda"
     cv2.setNumThreads(1)  # before processes begin, in which OpenCV would wait for threads that they lack
@@ -105,10 +114,10 @@ def train_on_one_gpu(
     first = next(drawn)  # the processes begin before the networks lie on the GPU
     torch.manual_seed(seed)
     to_bfloat16(stage.to(device))
-    given = Given(stage, first)
+    static = StaticBatch(stage, first)
 
     def loss() -> Tensor:
-        computed = stage(given.batch())
+        computed = stage(static.batch())
         stage.reference_features = stage.target_features = None  # or they keep the step's graph alive
         return computed
 
@@ -125,7 +134,7 @@ def train_on_one_gpu(
             look(stage, step, folder, now - began, rate)
         if over:
             break
-        given.put(next(drawn))
+        static.copy(next(drawn))
         step.step(schedule.rate(step.steps, progress))
         if on_gpu and step.steps % WAIT_EVERY == 0:
             torch.cuda.synchronize()
@@ -138,14 +147,11 @@ def look(stage: TogetherStage, step: CapturedStep, folder: Path, seconds: float,
     averages = {name: tensor.cpu().contiguous() for name, tensor in step.averages().items()}
     save_file(averages, folder / "averaged.part")
     (folder / "averaged.part").replace(folder / "averaged.safetensors")
-    step.show_average()
+    step.use_average()
     with torch.autocast(stage.empty_text.device.type, torch.bfloat16):
-        figures = {name: round(float(value), 4) for name, value in stage.validate().items()}
+        figures = stage.validate()
         picture = stage.picture()
-    step.show_average(False)
+    step.use_average(False)
     stage.reference_features = stage.target_features = None  # of the pictures above
     picture.save(folder / f"grid_{step.steps:07d}.jpg", quality=90)
-    row = dict(step=step.steps, seconds=round(seconds), loss=round(step.loss.item(), 5))
-    row |= dict(targets_per_second=round(rate, 1), **figures)
-    write_log(folder / "log.csv", [*read_log(folder / "log.csv"), row])
-    print("  ".join(f"{k} {v}" for k, v in row.items()), flush=True)
+    add_to_log(folder, step.steps, seconds, step.loss.item(), rate, figures)

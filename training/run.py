@@ -19,7 +19,7 @@ from hellomeme.errors import HelloMemeError
 from training.evaluation.curves import curves
 from training.export import take_apart
 from training.loop import Schedule, Stage, train
-from training.one_gpu import train_on_one_gpu
+from training.one_gpu import refuse_to_replace, train_on_one_gpu
 from training.stages import own_clips
 from training.stages.together import hand_over
 from training.workshop import Workshop
@@ -113,6 +113,8 @@ def run(args: argparse.Namespace, config: dict) -> None:
     accelerator = Accelerator(mixed_precision=config["mixed_precision"])
     if args.one_gpu and (accelerator.device.type != "cuda" or accelerator.num_processes > 1):
         raise HelloMemeError("--one-gpu needs a GPU of NVIDIA's, and one process: leave it out here.")
+    if args.one_gpu:
+        refuse_to_replace(args.folder / args.stage)
     with accelerator.main_process_first():  # it makes the latents and the tokenizer; the others read them
         if args.stage == "own":
             start = own_clips.Start(args.release, args.base, args.fresh)
