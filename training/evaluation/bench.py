@@ -29,6 +29,7 @@ from training.readings import FEWEST
 from training.toon import Identity, Pose, make_identity, random_expression, random_pose, render
 
 WHOLE = Crop(0, 0, RENDER_SIZE)
+KNOWN, UNSEEN = "the cast", "never trained on"  # whom figures are of
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from PIL import Image
 from hellomeme.errors import HelloMemeError
 from hellomeme.face.detect import FaceAnalyzer
 from training.dataset import CAST, FIRST_IDENTITY
-from training.evaluation.bench import Bench, Shot, shoot
+from training.evaluation.bench import KNOWN, UNSEEN, Bench, Shot, shoot
 from training.evaluation.evaluate import as_table
 from training.pictures import edge_strength
 from training.readings import follow, read_back
@@ -108,8 +108,8 @@ def gallery(bench: Bench) -> tuple[dict[str, dict[str, float]], np.ndarray]:
     heads = [Image.fromarray(shots[i].frame).resize((side, side), Image.Resampling.BOX) for i in chosen]
     rows = [np.hstack([np.full((side, side, 3), 255, np.uint8), *map(np.asarray, heads)])]
     groups = {
-        "the cast": [make_identity(FIRST_IDENTITY["cast"] + number) for number in CAST[:PEOPLE]],
-        "never trained on": unseen(bench.analyzer),
+        KNOWN: [make_identity(FIRST_IDENTITY["cast"] + number) for number in CAST[:PEOPLE]],
+        UNSEEN: unseen(bench.analyzer),
     }
     figures = {}
     for group, people in groups.items():

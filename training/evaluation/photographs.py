@@ -4,11 +4,14 @@ The photographs are those that come with packages the requirements install anywa
 and photographer, matplotlib's Grace Hopper, and the 100 faces of scikit-image's `lfw_subset`, 25 x 25 px each
 and enlarged. None of them is in this repository. The large ones are also edited: jaw, smile and yaw are
 commanded, the rest of the motion is the photograph's.
+
+Beside the model stands the renderer, given the same coefficients and angles.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,13 +21,18 @@ from hellomeme.errors import NoFaceError
 from hellomeme.face.detect import Face
 from hellomeme.face.edit import Turn, edited
 from hellomeme.face.motion import Motion
+from hellomeme.face.rotation import to_angles
 from hellomeme.portrait import ReferencePortrait
-from training.evaluation.bench import Bench, Prepared
+from training.dataset import CAST, FIRST_IDENTITY, RENDER_SIZE
+from training.evaluation.bench import KNOWN, Bench, Prepared
+from training.evaluation.gallery import portrait
 from training.readings import FEWEST, control, correlation, read_back
+from training.toon import Pose, make_identity, render
 
 THUMBNAILS = 100  # of lfw_subset's pictures, the first half, are faces
 ENLARGED, MARGIN = 200, 60  # px, of a thumbnail: MediaPipe wants some surroundings
 READINGS = ("jawOpen", "smile", "yaw")
+OWN_MOTION, EDITED = "own motion", "edited"
 SMILE = dict(mouthSmileLeft=1.0, mouthSmileRight=1.0)
 SHOWN = {
     "as it is": ({}, 0),
@@ -103,14 +111,24 @@ def prepared(bench: Bench, reference: ReferencePortrait) -> Prepared:
     return Prepared(bench.reenactor.prepared(reference, bench.settings), reference.shape)
 
 
-def draw(bench: Bench, motions: list[Motion]) -> np.ndarray:
-    """(N, S, S, 3) uint8: motions put onto the held-out references in turn, as the page does."""
-    references = [bench.reenactor.set_reference(pair.reference.frame) for pair in bench.pairs[: len(motions)]]
+def draw(bench: Bench, motions: list[Motion], frames: list[np.ndarray]) -> np.ndarray:
+    """(N, S, S, 3) uint8: motions put onto the references in these frames in turn, as the page does."""
+    references = [bench.reenactor.set_reference(frame) for frame in frames[: len(motions)]]
     drawn = []
     for i, motion in enumerate(motions):
         reference = references[i % len(references)]
         drawn.append(bench.draw(prepared(bench, reference), motion.onto(reference.motion)))
     return np.stack(drawn)
+
+
+def rendered(bench: Bench, motions: list[Motion]) -> np.ndarray:
+    """(N, S, S, 3) uint8: the held-out identities in turn, rendered with the coefficients and the angles of
+    the motions."""
+    drawn = []
+    for motion, pair in zip(motions, itertools.cycle(bench.pairs), strict=False):
+        pitch, yaw, roll = to_angles(motion.rotation[0])
+        drawn.append(render(pair.identity, motion.blendshapes[0], Pose(yaw, pitch, roll), RENDER_SIZE, 1))
+    return bench.small(drawn)
 
 
 def examples(bench: Bench, motion: Motion) -> np.ndarray:
@@ -126,21 +144,29 @@ def driven(bench: Bench, edits: int = 32) -> tuple[dict[str, dict[str, float]], 
 
     own motion: every photograph drives one held-out reference with what MediaPipe reads of it. edited:
     `edits` random commands for each large photograph. Drawn as on the page: crop, and the reference's own
-    place. The photographs themselves are not shown.
+    place. The same for the gallery's characters as references, and for the held-out identities as the
+    renderer draws them. The photographs themselves are not shown.
     """
+    unseen = [pair.reference.frame for pair in bench.pairs]
+    cast = [portrait(make_identity(FIRST_IDENTITY["cast"] + number)) for number in CAST]
     found = photographs(bench)
     large = [photograph.motion for photograph in found if not photograph.small]
     rng = np.random.default_rng(0)
     motions = {
-        "own motion": [photograph.motion for photograph in found],
-        "edited": [motion for own in large for motion in commands(own, edits, rng)],
+        OWN_MOTION: [photograph.motion for photograph in found],
+        EDITED: [motion for own in large for motion in commands(own, edits, rng)],
     }
     counts = {
-        "own motion": {"photographs": len(found), "of them 25 px": len(found) - len(large)},
-        "edited": {"photographs": len(large), "of them 25 px": 0},
+        OWN_MOTION: {"photographs": len(found), "of them 25 px": len(found) - len(large)},
+        EDITED: {"photographs": len(large), "of them 25 px": 0},
     }
-    figures = {
-        name: counts[name] | followed(asked, read_back(draw(bench, asked), bench.analyzer))
-        for name, asked in motions.items()
-    }
+    figures = {}
+    for name, asked in motions.items():
+        pictures = {
+            name: draw(bench, asked, unseen),
+            f"{name}: {KNOWN}": draw(bench, asked, cast),
+            f"{name}: renderer": rendered(bench, asked),
+        }
+        for title, drawn in pictures.items():
+            figures[title] = counts[name] | followed(asked, read_back(drawn, bench.analyzer))
     return figures, np.vstack([examples(bench, motion) for motion in large])
