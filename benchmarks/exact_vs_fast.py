@@ -56,7 +56,8 @@ def with_first_pass(release: str, device: str | None = None) -> tuple[Reenactor,
         from training.stages.motion_module import make_motion_adapter
 
         unet = pipeline.unet
-        made = make_motion_adapter(unet.config.block_out_channels, unet.config.layers_per_block, 4)
+        widths = unet.config.block_out_channels
+        made = make_motion_adapter(widths, unet.config.layers_per_block, 4, (1,) * len(widths))
         pipeline.register_modules(motion_adapter=torch.nn.Module.to(made, unet.device, unet.dtype))
         about += ", with a motion module that has no effect"
     return Reenactor(pipeline, row, encoders, basis=face_basis(row)), about

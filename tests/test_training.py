@@ -27,7 +27,7 @@ from training import dataset, face_basis
 from training.driving import COMMANDED, OTHER, OWN, DrivenFrames
 from training.export import take_apart
 from training.loop import Schedule, load_averaged, train, trained
-from training.stages.adapters import PURE, network_inputs
+from training.stages.adapters import PURE, network_inputs, with_frames_held_out
 from training.stages.base import make_scheduler
 from training.stages.coordinates import CHANNELS, encoded, head_places
 from training.stages.motion_module import flicker
@@ -62,6 +62,7 @@ CONFIG = {
         "base_heads": [1, 2, 2, 2],
         "heads": 2,
         "control_width": 16,
+        "motion_transformer_layers": [1, 1, 0, 0],
     },
     "decoder_drawings": 32,
 }
@@ -155,12 +156,40 @@ def test_references_are_of_the_cast_as_often_as_asked(shop):
     references, targets = stage.choose(rng, 400)
     frames = stage.frames
     cast = [dataset.is_cast(int(seed)) for seed in frames.identity[references]]
-    assert 0.13 < np.mean(cast) < 0.27 and targets.shape == (400, stage.targets)
+    assert 0.4 < np.mean(cast) < 0.6 and targets.shape == (400, stage.targets)
     assert (frames.identity[targets] == frames.identity[references][:, None]).all()
     assert (targets != references[:, None]).all()
-    stage.group_weights = stage._group_weights(cast_share=0.5)  # as in `together`
+    stage.group_weights = stage._group_weights(cast_share=0.2)
     references, _ = stage.choose(rng, 400)
-    assert 0.4 < np.mean([dataset.is_cast(int(seed)) for seed in frames.identity[references]]) < 0.6
+    assert 0.13 < np.mean([dataset.is_cast(int(seed)) for seed in frames.identity[references]]) < 0.27
+
+
+def test_frames_of_the_cast_are_held_out_for_the_log(shop):
+    few = shop.train_frames
+    groups, held_out = with_frames_held_out(few)
+    assert len(held_out) == 0 and sum(map(len, groups)) == len(few)
+    some = np.repeat([0, 8, 10], 64)  # of the cast are 8 and 10
+    shop = Workshop(shop.folder, CONFIG)
+    base_latents = shop.base_stage().latents
+    shop.train_frames, shop.train_latents = few.only(some), base_latents[torch.from_numpy(some)]
+    stage = shop.adapters_stage()
+    assert [len(group) for group in stage.groups] == [64, 60, 60]
+    assert stage.held_out.tolist() == [[124, 125], [126, 127], [188, 189], [190, 191]]
+    _, targets = stage.choose(np.random.default_rng(0), 200)
+    assert not np.isin(targets, stage.held_out).any()
+
+
+def test_the_log_tells_errors_of_frames_trained_on_from_others(shop, monkeypatch):
+    stage, pairs = shop.adapters_stage(), np.array([[0, 1]])
+    assert list(stage.errors(pairs)) == ["error", "error_trained"]
+    stage.held_out = np.array([[8, 9]])
+    monkeypatch.setattr(stage, "one_step", lambda batch, noise: torch.zeros_like(noise))
+    errors, each = stage.errors(pairs), stage.latents.float().square().mean((1, 2, 3))
+    assert list(errors) == ["error", "error_trained", "error_cast", "error_cast_trained"]
+    assert errors["error"] == pytest.approx(stage.validation_latents[1].float().square().mean().item())
+    assert errors["error_trained"] in [pytest.approx(error.item()) for error in each[:8]]
+    assert errors["error_cast"] == pytest.approx(each[9].item())
+    assert errors["error_cast_trained"] in [pytest.approx(error.item()) for error in each[8:]]
 
 
 def test_twins_perform_the_same(shop):
@@ -409,7 +438,10 @@ def test_the_motion_module_is_trained_on_what_clips_are_drawn_from(shop):
 
 def test_the_export_is_a_release(shop, tmp_path):
     shop.export(tmp_path / "model")
-    assert MotionAdapter.from_pretrained(tmp_path / "model" / "motion").config.use_motion_mid_block is False
+    motion = MotionAdapter.from_pretrained(tmp_path / "model" / "motion")
+    assert motion.config.use_motion_mid_block is False
+    layers = [len(block.motion_modules[0].transformer_blocks) for block in motion.down_blocks]
+    assert layers == CONFIG["model"]["motion_transformer_layers"]
     weights = [load_file(path) for path in (tmp_path / "model").rglob("*.safetensors")]
     assert len(weights) == 8 and not any(
         x.dtype == torch.float32 for tensors in weights for x in tensors.values()
@@ -433,7 +465,7 @@ def test_the_export_is_a_release(shop, tmp_path):
         trained_on = stage.half().float().eval().conditioned(inputs)[0]  # as it was saved
     for place, tensors in trained_on.items():
         for ours, theirs in zip(reference.prepared[place], tensors, strict=True):
-            assert (ours[1:] - theirs).norm() < 1e-3 * theirs.norm(), place
+            assert (ours[1:] - theirs).norm() < 5e-3 * theirs.norm(), place
     result = pipeline(
         reference, condition=inputs["poses"], drive_coeff=inputs["coefficients"], num_inference_steps=1
     )

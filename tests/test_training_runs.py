@@ -39,6 +39,7 @@ TINY_MODEL = {
     "base_heads": [1, 1, 2, 2],
     "heads": 2,
     "control_width": 16,
+    "motion_transformer_layers": [1, 1, 0, 0],
 }
 
 

@@ -39,6 +39,7 @@ from training.stages.text import make_text_encoder, make_tokenizer
 from training.stages.together import TogetherStage
 
 TRAINED_ON = ("train", "cast")  # splits
+AUTOENCODER_FRAMES = 24_000  # it is trained on so many at most: their pictures are held in memory
 MEASURED_FRAMES = 16  # of which the spread of features is measured
 
 
@@ -95,7 +96,9 @@ class Workshop:
         )
 
     def autoencoder_stage(self) -> AutoencoderStage:
-        frames = dataset.concatenate([self.frames(split) for split in TRAINED_ON])
+        count = len(self.train_frames)
+        some = np.random.default_rng(0).choice(count, min(count, AUTOENCODER_FRAMES), replace=False)
+        frames = self.chosen_frames(np.sort(some))
         return AutoencoderStage(self.new_autoencoder(), frames, self.validation_frames)
 
     def decoder_stage(self) -> DecoderStage:
@@ -117,9 +120,10 @@ class Workshop:
     def drawings(self, adapters: AdapterStage, name: str) -> tuple[np.ndarray, torch.Tensor]:
         """Sorted indexes of frames of training, and what the trained stage `name` draws of them.
 
-        Made once for the weights on disk.
+        Made once for the weights and the frames on disk.
         """
-        path = self.folder / "drawings" / f"{self.fingerprint(name)}.safetensors"
+        made_of = f"{self.fingerprint(name)}_{len(self.train_frames)}"
+        path = self.folder / "drawings" / f"{made_of}.safetensors"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             indexes, latents = drawings(adapters, self.config["decoder_drawings"])
@@ -159,7 +163,9 @@ class Workshop:
 
     def unscaled_latents(self, split: str) -> torch.Tensor:
         """Latents (N, C, h, w), float16, of a split; made once for the autoencoder that lies on disk."""
-        path = self.folder / "latents" / self.fingerprint("autoencoder") / f"{split}.safetensors"
+        identities, frames = (self.splits("data") | self.splits("clips"))[split]
+        name = f"{split}_{identities}x{frames}.safetensors"
+        path = self.folder / "latents" / self.fingerprint("autoencoder") / name
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             stage = load_averaged(
@@ -220,6 +226,7 @@ class Workshop:
             [str(caption) for caption in self.train_frames.captions],
             validation_latents,
             [str(caption) for caption in self.validation_frames.captions],
+            self.train_frames.identity,
         )
 
     def adapter_parts(
@@ -291,10 +298,15 @@ class Workshop:
         base = load_averaged(self.base_stage(), self.folder / "base").requires_grad_(False)
         return AdapterStage(base.unet.eval(), *self.adapter_parts(base), reader=self.finished_reader())
 
+    def new_motion_adapter(self) -> MotionAdapter:
+        model = self.config["model"]
+        return make_motion_adapter(
+            model["channels"], model["layers"], model["heads"], model["motion_transformer_layers"]
+        )
+
     def motion_stage(self) -> MotionStage:
         self.check_adapters()
-        model = self.config["model"]
-        motion = make_motion_adapter(model["channels"], model["layers"], model["heads"])
+        motion = self.new_motion_adapter()
         adapters = load_averaged(self.adapters_stage(), self.folder / "adapters")
         splits = [part for name in self.splits("clips") for part in (self.frames(name), self.latents(name))]
         return MotionStage(adapters, motion, *splits, self.config["data"]["clip_frames"])
@@ -324,6 +336,8 @@ class Workshop:
         (folder / MEASURED).unlink(missing_ok=True)  # of another model
         export_adapters(folder, {"hm_reference": stage.adapter, "hm_control": down, "hm_control_up": up})
         if (self.folder / "motion").exists():
-            moving = load_averaged(self.motion_stage(), self.folder / "motion")
-            moving.denoising_net.unet.save_motion_modules(str(folder / "motion"))  # always as float32
-            MotionAdapter.from_pretrained(folder / "motion").half().save_pretrained(folder / "motion")
+            moving = load_averaged(self.motion_stage(), self.folder / "motion").denoising_net.unet
+            # The UNet's own `save_motion_modules` expects a layer at every resolution.
+            motion = self.new_motion_adapter()
+            motion.load_state_dict({k: v for k, v in moving.state_dict().items() if "motion_modules" in k})
+            motion.half().save_pretrained(folder / "motion")

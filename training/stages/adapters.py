@@ -30,6 +30,7 @@ from training.stages.reader import Reader
 TARGETS = 3  # frames that share one pass of the reference: of the four of an identity, the others
 PURE = 999  # the timestep of pure noise, where sampling starts
 FACE_WEIGHT = 3.0  # of eyes and mouth in the loss: they are what is to follow, on a hundredth of the frame
+HELD_OUT = 4  # pairs of frames of each of the gallery's characters that the adapters are not trained on
 READ_WEIGHT = 0.3  # of the difference between what is read of a prediction and of the truth
 # Most frames have little of it, and without plenty it is not learnt.
 RARE = (
@@ -149,6 +150,18 @@ def network_inputs(
     return dict(reference=latents[references].float(), keep=keep, **own, **conditions)
 
 
+def with_frames_held_out(frames: Frames) -> tuple[list[np.ndarray], np.ndarray]:
+    """Indexes by identity of the frames to train on; and, of the gallery's characters, pairs (N, 2) of
+    frames that are kept for the log: the last two of every 32, up to HELD_OUT pairs."""
+    groups, pairs = frames.by_identity(), [np.empty((0, 2), int)]
+    for i, group in enumerate(groups):
+        held = 2 * min(HELD_OUT, len(group) // 32)
+        if held and is_cast(int(frames.identity[group[0]])):
+            groups[i], last = np.split(group, [-held])
+            pairs.append(last.reshape(-1, 2))
+    return groups, np.concatenate(pairs)
+
+
 class AdapterStage(Reenactment):
     """The error of frames as one step from pure noise draws them.
 
@@ -173,7 +186,7 @@ class AdapterStage(Reenactment):
         basis: FaceBasis,
         condition_size: int,
         dropped: float = 0.05,
-        cast_share: float = 0.2,
+        cast_share: float = 0.5,
         reader: Reader | None = None,
     ) -> None:
         """basis, condition_size (px): of the condition pictures. dropped: share of references that are drawn
@@ -187,7 +200,7 @@ class AdapterStage(Reenactment):
         self.driven, self.driven_validation = (
             DrivenFrames(f, basis, condition_size) for f in (frames, validation)
         )
-        self.groups = frames.by_identity()
+        self.groups, self.held_out = with_frames_held_out(frames)
         self.frame_weights = frame_weights(frames.blendshapes)
         self.group_weights = self._group_weights(cast_share)
         self.dropped = dropped
@@ -237,13 +250,14 @@ class AdapterStage(Reenactment):
     def forward(self, batch: dict) -> torch.Tensor:
         return self.error(self.one_step(batch), batch["latents"], batch)
 
-    def one_step(self, batch: dict) -> torch.Tensor:
+    def one_step(self, batch: dict, noise: torch.Tensor | None = None) -> torch.Tensor:
         """Clean latents (B, C, R, h, w) as one step from pure noise predicts them.
 
-        batch: what `network_inputs` returned.
+        batch: what `network_inputs` returned. noise: (B, C, R, h, w), drawn if not given.
         """
-        frames = batch["coefficients"].shape[1]
-        noise = torch.randn_like(batch["reference"][:, :, None].expand(-1, -1, frames, -1, -1))
+        if noise is None:
+            frames = batch["coefficients"].shape[1]
+            noise = torch.randn_like(batch["reference"][:, :, None].expand(-1, -1, frames, -1, -1))
         # The schedule ends in pure noise, alpha = 0 and sigma = 1: there the velocity, alpha noise - sigma
         # clean, is -clean.
         return -self.predict(noise, PURE, *self.conditioned(batch)).float()
@@ -289,7 +303,40 @@ class AdapterStage(Reenactment):
             "copy": psnr(self.validation.images[pairs[:, 0]], truth).mean(),
             "psnr": psnr(pictures, truth).mean(),
         }
-        return figures | self.followed(pictures, pairs[:, 1])
+        return figures | self.errors(pairs) | self.followed(pictures, pairs[:, 1])
+
+    def errors(self, pairs: np.ndarray) -> dict[str, float]:
+        """Mean squared error of the latents that one step draws.
+
+        error: of validation pairs (N, 2). error_trained: of as many random pairs that are trained on, without
+        the gallery's characters. error_cast: of those characters in frames held out, and error_cast_trained
+        in as many that are trained on: far below, it says that there are too few frames.
+        """
+        cast = np.array([is_cast(int(self.frames.identity[group[0]])) for group in self.groups])
+        some = np.random.default_rng(0)
+
+        def trained(chosen: np.ndarray, count: int) -> np.ndarray:
+            groups = some.choice(np.flatnonzero(chosen), count) if chosen.any() else []
+            return np.array([some.choice(self.groups[i], 2, replace=False) for i in groups]).reshape(-1, 2)
+
+        measured = {
+            "error": (self.driven_validation, self.validation_latents, pairs),
+            "error_trained": (self.driven, self.latents, trained(~cast, len(pairs))),
+            "error_cast": (self.driven, self.latents, self.held_out),
+            "error_cast_trained": (self.driven, self.latents, trained(cast, len(self.held_out))),
+        }
+        return {name: self._error(*of) for name, of in measured.items() if len(of[2])}
+
+    def _error(self, driven: DrivenFrames, latents: torch.Tensor, pairs: np.ndarray) -> float:
+        device, generator = self.empty_text.device, torch.Generator().manual_seed(0)
+        errors = []
+        for part in np.array_split(pairs, -(-len(pairs) // 32)):
+            batch = network_inputs(driven, latents, part[:, 0], part[:, 1:])
+            truth = latents[part[:, 1:]].float().transpose(1, 2)
+            noise = torch.randn(truth.shape, generator=generator).to(device)
+            clean = self.one_step({k: v.to(device) for k, v in batch.items()}, noise)
+            errors += (clean - truth.to(device)).square().mean((1, 2, 3, 4)).tolist()
+        return float(np.mean(errors))
 
     def followed(self, pictures: np.ndarray, drivers: np.ndarray) -> dict[str, float]:
         """Share of pictures with a face; what of them follows the validation frames `drivers`, as

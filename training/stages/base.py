@@ -79,8 +79,11 @@ class BaseStage(Stage):
         captions: list[str],
         validation_latents: torch.Tensor,
         validation_captions: list[str],
+        identities: np.ndarray,
         dropped_captions: float = 0.25,
     ) -> None:
+        """identities: (N,) who is in which frame; all are drawn equally often, however many frames they
+        have."""
         super().__init__()
         self.unet, self.text_encoder = unet, text_encoder
         self.autoencoder = autoencoder.requires_grad_(False)
@@ -90,10 +93,12 @@ class BaseStage(Stage):
             validation_latents,
             tokenize(tokenizer, validation_captions),
         )
+        _, which, counts = np.unique(identities, return_inverse=True, return_counts=True)
+        self.frame_weights = 1 / (len(counts) * counts[which])
         self.empty, self.dropped_captions = tokenize(tokenizer, [""]), dropped_captions
 
     def draw(self, rng: np.random.Generator, batch: int) -> dict:
-        chosen = rng.integers(0, len(self.latents), batch)
+        chosen = rng.choice(len(self.latents), batch, p=self.frame_weights)
         tokens = self.tokens[chosen].clone()
         tokens[torch.from_numpy(rng.random(batch) < self.dropped_captions)] = self.empty
         timesteps = torch.from_numpy(rng.integers(0, 1000, batch))

@@ -23,11 +23,18 @@ from training.stages.adapters import PURE, AdapterStage, network_inputs
 STEADINESS = 4.0
 
 
-def make_motion_adapter(channels: tuple[int, ...], layers: int, heads: int) -> MotionAdapter:
-    """A motion module for a UNet of these widths that begins without any effect."""
+def make_motion_adapter(
+    channels: tuple[int, ...], layers: int, heads: int, transformer_layers: tuple[int, ...]
+) -> MotionAdapter:
+    """A motion module for a UNet of these widths that begins without any effect.
+
+    transformer_layers: how many layers of attention across frames at each resolution, the finest first. Where
+    there are none, diffusers keeps the group norm over all frames and two linear maps.
+    """
     motion = MotionAdapter(
         block_out_channels=tuple(channels),
         motion_layers_per_block=layers,
+        motion_transformer_layers_per_block=tuple(transformer_layers),
         motion_num_attention_heads=heads,
         motion_norm_num_groups=16,
         motion_max_seq_length=32,

@@ -32,11 +32,9 @@ class TogetherStage(AdapterStage):
     name = "together"
     helpers = ("coordinates.", "sketches.")
 
-    def __init__(
-        self, base: BaseStage, *adapter_parts, captions: float = 1 / 8, cast_share: float = 0.5, **more
-    ) -> None:
+    def __init__(self, base: BaseStage, *adapter_parts, captions: float = 1 / 8, **more) -> None:
         """captions: captioned frames for each target of the adapters. The rest as for `AdapterStage`."""
-        super().__init__(base.unet, *adapter_parts, cast_share=cast_share, **more)
+        super().__init__(base.unet, *adapter_parts, **more)
         channels = base.unet.config.block_out_channels
         last = len(channels) - 1
         widths = {f"down_{i}": width for i, width in enumerate(channels)} | {"mid": channels[-1]}
