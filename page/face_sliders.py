@@ -88,9 +88,12 @@ def _buttons() -> tuple[dict[str, gr.Button], gr.Button, gr.Button, gr.Button, g
     """Those of the presets, of the own and the calm face, and to save and load one."""
     drawn = drawn_presets(find(state.STATE.release))
     size = {"size": "sm", "min_width": 80}
+    narrow = size | {"min_width": 70}  # with which six stand in one row
     with gr.Row(equal_height=True):
         presets = {
-            name: gr.Button(translate(TITLES[name]), visible=name in drawn, elem_id=f"preset-{name}", **size)
+            name: gr.Button(
+                translate(TITLES[name]), visible=name in drawn, elem_id=f"preset-{name}", **narrow
+            )
             for name in edit.PRESETS
         }
     with gr.Row(equal_height=True):

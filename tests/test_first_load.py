@@ -63,7 +63,7 @@ def test_results_are_there_before_a_click(visit, shipped_url, scheme):
     shown = page.wait_for_selector("#slider-mouthSmileLeft input")
     assert shown.input_value() == str(smile) and smile > 0.3
     offered = page.locator("#sliders button[id^=preset]:visible").all_inner_texts()
-    assert offered == ["Laugh", "Wink", "Shocked", "Kiss", "Sad"]
+    assert offered == ["Laugh", "Wink", "Shocked", "Kiss", "Sad", "Sceptical"]
     open_tab(page, "Gallery")
     page.wait_for_function("document.querySelectorAll('#grid img').length == 64")
     height = "grid => grid.clientHeight == grid.scrollHeight"

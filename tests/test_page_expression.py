@@ -9,6 +9,7 @@ from page_calls import pictures, state  # noqa: F401  (fixtures)
 
 from hellomeme.face import edit
 from hellomeme.face.arkit import ARKIT_NAMES
+from hellomeme.releases import expressions
 from page import expression_tab, face_mix, face_sliders, face_values, state as states
 from page.face_mix import CALM, FaceMix
 
@@ -123,10 +124,12 @@ def test_a_fine_run_is_offered_where_it_differs(state):
     assert not offered("v1", 1, 2, "off", "off") and offered("v1", 1, 8, "hyper-8")
 
 
-def test_presets_that_a_model_cannot_draw_are_not_offered(state):
+def test_presets_that_a_model_cannot_draw_are_not_offered(state, monkeypatch):
     def names(model):
         offered = face_sliders.offered_presets(model)
         return [name for name, update in zip(edit.PRESETS, offered, strict=True) if update["visible"]]
 
-    assert names("demo") == ["laugh", "wink", "shocked", "kiss", "sad"]
+    assert names("demo") == list(edit.PRESETS)
+    monkeypatch.setattr(expressions, "LEAST", 1.0)
+    assert names("demo") == ["laugh", "shocked", "kiss", "sad"]
     assert names("v1") == names(state.release) == list(edit.PRESETS)

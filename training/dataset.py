@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -230,10 +231,15 @@ def build(folder: Path, split: str, identities: int, frames: int, size: int, pro
 def load(folder: Path, split: str, identities: int, frames: int, size: int, images: bool = True) -> Frames:
     """Read a split that `build` has rendered; images are (N, 0, 0, 3) if they are not asked for, which saves
     gigabytes."""
-    parts = []
+    return concatenate(list(shards(folder, split, identities, frames, size, images)))
+
+
+def shards(
+    folder: Path, split: str, identities: int, frames: int, size: int, images: bool = True
+) -> Iterator[Frames]:
+    """The same, a file at a time."""
     for path, _ in shard_paths(folder, split, identities, frames, size):
         with np.load(path, allow_pickle=False) as shard:
             arrays = {f.name: shard[f.name] for f in fields(Frames) if images or f.name != "images"}
         arrays.setdefault("images", np.zeros((len(arrays["found"]), 0, 0, 3), np.uint8))
-        parts.append(Frames(**arrays))
-    return concatenate(parts)
+        yield Frames(**arrays)

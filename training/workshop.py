@@ -135,13 +135,14 @@ class Workshop:
         return made["indexes"][order].numpy(), made["latents"][order]
 
     def chosen_frames(self, indexes: np.ndarray) -> dataset.Frames:
-        """Frames of training by their sorted indexes. Not all are in memory at a time, pictures are large."""
+        """Frames of training by their sorted indexes. A file is in memory at a time, pictures are large."""
         parts, first = [], 0
         for split in TRAINED_ON:
-            frames = self.frames(split)
-            own = indexes[(indexes >= first) & (indexes < first + len(frames))]
-            parts.append(frames.only(own - first))
-            first += len(frames)
+            split_of = self.splits("data")[split]
+            for frames in dataset.shards(self.folder / "data", split, *split_of, self.config["data"]["size"]):
+                own = indexes[(indexes >= first) & (indexes < first + len(frames))]
+                parts.append(frames.only(own - first))
+                first += len(frames)
         return dataset.concatenate(parts)
 
     def fingerprint(self, stage: str) -> str:
