@@ -36,7 +36,7 @@ FIRST_IDENTITY = {
     "gallery": 7_000_000,
 }
 CAST = (8, 10, 11, 13, 17, 22, 28, 32)  # the characters of the page's gallery, from FIRST_IDENTITY["cast"] on
-SHARD = 400  # frames to a file
+SHARD = 400  # frames to a file, or those of one identity if they are more
 
 
 @dataclass

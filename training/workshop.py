@@ -174,7 +174,10 @@ class Workshop:
             )
             autoencoder = stage.autoencoder.eval().to(PartialState().device)
             unfinished = path.with_suffix(".part")
-            save_file({"latents": encode_all(autoencoder, self.frames(split).images)}, unfinished)
+            size = self.config["data"]["size"]
+            parts = dataset.shards(self.folder / "data", split, identities, frames, size)
+            latents = torch.cat([encode_all(autoencoder, part.images) for part in parts])
+            save_file({"latents": latents}, unfinished)
             unfinished.replace(path)
         return load_file(path)["latents"]
 

@@ -142,7 +142,8 @@ def by_photographs(bench: Bench, folder: Path) -> tuple[str, dict]:
 size, and {own["of them 25 px"]} thumbnails of 25 px that were enlarged. "Own motion": each drives one toon.
 "Edited": jaw, smile and yaw are commanded at random on the motion of the {large} large ones. The figures are
 correlations of what was asked for with what MediaPipe reads of the output. The toons are held-out ones, the gallery's
-characters ("the cast"), or the held-out ones as they are rendered, uncropped, with the same coefficients and angles.
+characters ("the cast"), or the held-out ones as they are rendered, uncropped, with the same coefficients and angles;
+these last are no ceiling, as the renderer takes the values for its own, of which a jaw of .8 is wide open.
 No clip of a person was to be had offline.
 
 {as_table(figures)}

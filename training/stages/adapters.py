@@ -152,7 +152,8 @@ def network_inputs(
 
 def with_frames_held_out(frames: Frames) -> tuple[list[np.ndarray], np.ndarray]:
     """Indexes by identity of the frames to train on; and, of the gallery's characters, pairs (N, 2) of
-    frames that are kept for the log: the last two of every 32, up to HELD_OUT pairs."""
+    frames that are kept for the log: the last ones, a pair for every 32 frames, up to HELD_OUT pairs. Base,
+    reader and autoencoder are not kept from them."""
     groups, pairs = frames.by_identity(), [np.empty((0, 2), int)]
     for i, group in enumerate(groups):
         held = 2 * min(HELD_OUT, len(group) // 32)
