@@ -228,16 +228,11 @@ def build(folder: Path, split: str, identities: int, frames: int, size: int, pro
             pass
 
 
-def load(folder: Path, split: str, identities: int, frames: int, size: int, images: bool = True) -> Frames:
-    """Read a split that `build` has rendered; images are (N, 0, 0, 3) if they are not asked for, which saves
-    gigabytes."""
-    return concatenate(list(shards(folder, split, identities, frames, size, images)))
-
-
 def shards(
     folder: Path, split: str, identities: int, frames: int, size: int, images: bool = True
 ) -> Iterator[Frames]:
-    """The same, a file at a time."""
+    """Read a split that `build` has rendered, a file at a time; images are (N, 0, 0, 3) if they are not asked
+    for, which saves gigabytes."""
     for path, _ in shard_paths(folder, split, identities, frames, size):
         with np.load(path, allow_pickle=False) as shard:
             arrays = {f.name: shard[f.name] for f in fields(Frames) if images or f.name != "images"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -64,11 +65,18 @@ class Workshop:
             "validation_clips": (data["validation_clips"], data["clip_frames"]),
         }
 
+    def shards(self, split: str, images: bool = True) -> Iterator[dataset.Frames]:
+        """The frames of a split, a file at a time: pictures are large. See `dataset.shards`."""
+        identities, frames = self.sizes(split)
+        size = self.config["data"]["size"]
+        return dataset.shards(self.folder / "data", split, identities, frames, size, images)
+
     def frames(self, split: str, images: bool = True) -> dataset.Frames:
-        identities, frames = (self.splits("data") | self.splits("clips"))[split]
-        return dataset.load(
-            self.folder / "data", split, identities, frames, self.config["data"]["size"], images
-        )
+        return dataset.concatenate(list(self.shards(split, images)))
+
+    def sizes(self, split: str) -> tuple[int, int]:
+        """Identities of a split, and frames of each."""
+        return (self.splits("data") | self.splits("clips"))[split]
 
     def render(self, stage: str, processes: int) -> None:
         for split, (identities, frames) in self.splits(stage).items():
@@ -135,11 +143,10 @@ class Workshop:
         return made["indexes"][order].numpy(), made["latents"][order]
 
     def chosen_frames(self, indexes: np.ndarray) -> dataset.Frames:
-        """Frames of training by their sorted indexes. A file is in memory at a time, pictures are large."""
+        """Frames of training by their sorted indexes."""
         parts, first = [], 0
         for split in TRAINED_ON:
-            split_of = self.splits("data")[split]
-            for frames in dataset.shards(self.folder / "data", split, *split_of, self.config["data"]["size"]):
+            for frames in self.shards(split):
                 own = indexes[(indexes >= first) & (indexes < first + len(frames))]
                 parts.append(frames.only(own - first))
                 first += len(frames)
@@ -164,7 +171,7 @@ class Workshop:
 
     def unscaled_latents(self, split: str) -> torch.Tensor:
         """Latents (N, C, h, w), float16, of a split; made once for the autoencoder that lies on disk."""
-        identities, frames = (self.splits("data") | self.splits("clips"))[split]
+        identities, frames = self.sizes(split)
         name = f"{split}_{identities}x{frames}.safetensors"
         path = self.folder / "latents" / self.fingerprint("autoencoder") / name
         if not path.exists():
@@ -174,9 +181,7 @@ class Workshop:
             )
             autoencoder = stage.autoencoder.eval().to(PartialState().device)
             unfinished = path.with_suffix(".part")
-            size = self.config["data"]["size"]
-            parts = dataset.shards(self.folder / "data", split, identities, frames, size)
-            latents = torch.cat([encode_all(autoencoder, part.images) for part in parts])
+            latents = torch.cat([encode_all(autoencoder, part.images) for part in self.shards(split)])
             save_file({"latents": latents}, unfinished)
             unfinished.replace(path)
         return load_file(path)["latents"]

@@ -202,6 +202,8 @@ class AdapterStage(Reenactment):
             DrivenFrames(f, basis, condition_size) for f in (frames, validation)
         )
         self.groups, self.held_out = with_frames_held_out(frames)
+        # of each group, whether it is one of the gallery's characters
+        self.is_cast = np.array([is_cast(int(frames.identity[group[0]])) for group in self.groups])
         self.frame_weights = frame_weights(frames.blendshapes)
         self.group_weights = self._group_weights(cast_share)
         self.dropped = dropped
@@ -212,8 +214,7 @@ class AdapterStage(Reenactment):
     def _group_weights(self, cast_share: float) -> np.ndarray:
         """How often each identity is chosen, summing to 1: more often where more is rare."""
         weights = np.array([self.frame_weights[group].sum() for group in self.groups])
-        cast = np.array([is_cast(int(self.frames.identity[group[0]])) for group in self.groups])
-        for part, share in ((cast, cast_share), (~cast, 1 - cast_share)):
+        for part, share in ((self.is_cast, cast_share), (~self.is_cast, 1 - cast_share)):
             weights[part] *= share / max(weights[part].sum(), 1e-9)
         return weights / weights.sum()
 
@@ -313,7 +314,6 @@ class AdapterStage(Reenactment):
         the gallery's characters. error_cast: of those characters in frames held out, and error_cast_trained
         in as many that are trained on: far below, it says that there are too few frames.
         """
-        cast = np.array([is_cast(int(self.frames.identity[group[0]])) for group in self.groups])
         some = np.random.default_rng(0)
 
         def trained(chosen: np.ndarray, count: int) -> np.ndarray:
@@ -322,9 +322,9 @@ class AdapterStage(Reenactment):
 
         measured = {
             "error": (self.driven_validation, self.validation_latents, pairs),
-            "error_trained": (self.driven, self.latents, trained(~cast, len(pairs))),
+            "error_trained": (self.driven, self.latents, trained(~self.is_cast, len(pairs))),
             "error_cast": (self.driven, self.latents, self.held_out),
-            "error_cast_trained": (self.driven, self.latents, trained(cast, len(self.held_out))),
+            "error_cast_trained": (self.driven, self.latents, trained(self.is_cast, len(self.held_out))),
         }
         return {name: self._error(*of) for name, of in measured.items() if len(of[2])}
 
