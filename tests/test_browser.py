@@ -329,6 +329,10 @@ def test_a_cell_of_the_grid_opens_in_the_image_tab(visit, url):
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     page.click("#gallery-run")
     page.wait_for_selector("#gallery-about >> text=4 / 4")
+    first = page.locator("#grid .caption-label").first
+    assert first.evaluate("label => getComputedStyle(label).opacity") == "0"  # it would cover the chin
+    page.get_by_label("Thumbnail 1 of 4").hover()
+    assert first.evaluate("label => getComputedStyle(label).opacity") == "1"
     set_number(page, "Steps", 2)
     page.get_by_label("Thumbnail 4 of 4").click()
     assert result(page) == [128, 128]
