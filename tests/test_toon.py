@@ -6,8 +6,10 @@ import pytest
 from hellomeme.face.arkit import ARKIT_NAMES, INDEX
 from training.toon import Pose, coefficients, make_identity, random_expression, random_pose, render
 from training.toon.camera import Camera, rotation
-from training.toon.expression import strong_expression
+from training.toon.expression import Controls, strong_expression
+from training.toon.head import Head
 from training.toon.identity import STYLES_MAN, STYLES_WOMAN
+from training.toon.mouth import Mouth
 
 SIZE = 64
 REST = np.zeros(51, np.float32)
@@ -133,3 +135,12 @@ def test_supersampling_smooths_but_keeps_the_picture():
     identity = make_identity(5)
     coarse, fine = (render(identity, REST, Pose(), SIZE, s).astype(float) for s in (1, 4))
     assert 0 < np.abs(coarse - fine).mean() < 12
+
+
+@pytest.mark.parametrize("smile", [0, 1])
+def test_the_chin_is_below_a_wide_open_mouth(smile):
+    for seed in range(20):
+        identity = make_identity(seed)
+        head = Head(identity, Controls(expression(jawOpen=1, mouthSmile=smile, mouthLowerDown=1)))
+        chin = head.front(0, -0.97 * identity.chin)[1]
+        assert Mouth(head).outer_lower.min() > chin + 0.05

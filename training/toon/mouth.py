@@ -43,7 +43,7 @@ class Mouth:
 
         bell = np.clip(1 - A**2.4, 0, 1) ** 0.75
         self.gap = float(
-            np.clip((jaw * (0.70 + 0.16 * self.smile) + 0.14 * funnel) * (1 - c["mouthClose"]), 0, 1)
+            np.clip((jaw * (0.56 + 0.06 * self.smile) + 0.14 * funnel) * (1 - c["mouthClose"]), 0, 1)
         )
         raised = (
             0.03 * jaw
@@ -52,7 +52,8 @@ class Mouth:
             + 0.05 * by_side(c.pair("mouthUpperUp"))
         )
         self.inner_upper = self.centre + raised * bell
-        self.inner_lower = self.centre - (self.gap + 0.05 * by_side(c.pair("mouthLowerDown"))) * bell
+        round_ = np.clip(1 - A**2.8, 0, 1) ** 0.68
+        self.inner_lower = self.centre - (self.gap + 0.05 * by_side(c.pair("mouthLowerDown"))) * round_
         bow = np.clip(1 - A**2, 0, 1) ** 0.8 * (1 - 0.22 * np.exp(-((S / 0.14) ** 2)))
         upper = (
             p.upper_lip
