@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from hellomeme.portrait import Result
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
-FIRST_EXAMPLES = {"wink", "june", "talk"}  # the page opens with these
+FIRST_EXAMPLES = {"laugh", "june", "talk"}  # the page opens with these
 FIELDS = {
     field.name: field.metadata for kind in (Settings, ClipSettings) for field in dataclasses.fields(kind)
 }

@@ -39,7 +39,7 @@ def test_the_first_load_is_small(browser, shipped_url):
     context = browser.new_context()
     asked = requests_of(context.new_page(), shipped_url)
     context.close()
-    results = [request for request in asked if request.url.endswith("/june-wink.webp")]
+    results = [request for request in asked if request.url.endswith("/june-laugh.webp")]
     assert len(results) == 1 and 20 < len(asked) - len(results) <= REQUESTS
     assert 200_000 < sum(request.size for request in asked) <= BYTES
 
@@ -49,7 +49,7 @@ def test_the_first_load_is_small(browser, shipped_url):
 def test_results_are_there_before_a_click(visit, shipped_url, scheme):
     page = visit(shipped_url, viewport={"width": 1280, "height": 900}, color_scheme=scheme)
     assert result(page) == [SIDE, SIDE]
-    assert page.locator("#about").inner_text() == "june · wink"
+    assert page.locator("#about").inner_text() == "june · laugh"
     names = page.locator("button.gallery-item").evaluate_all("all => all.map(each => each.ariaLabel)")
     assert {"laugh", "sad", "june", "tariq"} < set(names)
     open_tab(page, "Video")
@@ -135,7 +135,7 @@ def test_shipped_results_are_shown_for_their_model_only(monkeypatch, model_folde
     references, drivers = components.examples("references"), components.examples("drivers")
     assert len(opening.shipped_grid(references, drivers)) == 64
     assert sum(file.stat().st_size for file in results.RESULTS.iterdir()) < 700_000
-    assert opening.shipped(references[0], drivers[0]).endswith("june-wink.webp")
+    assert opening.shipped(references[0], drivers[0]).endswith("june-laugh.webp")
     assert opening.shipped(references[0], None) is None
     assert opening.shipped(references[0], opening.OWN).endswith("june-own.webp")
     assert any(opening.own_face(references[0])) and not any(opening.own_face(None))
