@@ -142,5 +142,5 @@ def test_the_chin_is_below_a_wide_open_mouth(smile):
     for seed in range(20):
         identity = make_identity(seed)
         head = Head(identity, Controls(expression(jawOpen=1, mouthSmile=smile, mouthLowerDown=1)))
-        chin = head.front(0, -0.97 * identity.chin)[1]
+        chin = head.front(0, -0.97 * identity.chin)[1]  # just above the lowest point of the face
         assert Mouth(head).outer_lower.min() > chin + 0.05

@@ -13,7 +13,7 @@ from training.toon.identity import Identity
 
 COLUMNS = np.pi * 0.72 * (lambda t: 0.55 * t + 0.45 * t**3)(np.linspace(-1, 1, 43))  # denser at the front
 ROWS = np.sin(np.linspace(-1, 1, 40) * np.pi / 2) * 0.999
-CHIN_DROP = 0.55  # how far jawOpen = 1 lowers the chin; a laughing mouth ends above it
+CHIN_DROP = 0.55  # how far jawOpen = 1 lowers the chin: more than a laugh needs
 
 
 class Head:

@@ -52,8 +52,8 @@ class Mouth:
             + 0.05 * by_side(c.pair("mouthUpperUp"))
         )
         self.inner_upper = self.centre + raised * bell
-        round_ = np.clip(1 - A**2.8, 0, 1) ** 0.68
-        self.inner_lower = self.centre - (self.gap + 0.05 * by_side(c.pair("mouthLowerDown"))) * round_
+        lowered = np.clip(1 - A**2.8, 0, 1) ** 0.68  # fuller towards the corners than bell
+        self.inner_lower = self.centre - (self.gap + 0.05 * by_side(c.pair("mouthLowerDown"))) * lowered
         bow = np.clip(1 - A**2, 0, 1) ** 0.8 * (1 - 0.22 * np.exp(-((S / 0.14) ** 2)))
         upper = (
             p.upper_lip
